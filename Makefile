@@ -1,0 +1,88 @@
+# Everything a working copy needs; `make` alone lists the targets. Works with GNU make 3.81 (macOS) and later.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := geodyne node router replication
+PROTOS := $(wildcard proto/geodyne/wire/*.proto)
+INSTALLED := $(VENV)/installed.stamp
+GENERATED := $(VENV)/generated.stamp
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help setup up down check static test test-long bench lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make up         set up what is needed and run the default cluster until Ctrl-C"
+	@echo "make test       set up and run every test that belongs to every change"
+	@echo "make setup      virtual environment, dependencies, generated code, .venv/bin/geodyne"
+	@echo "make check      the quick gate: format, lint, types, imports, fast tests"
+	@echo "make test-long  the tests that take longer"
+	@echo "make bench      print throughput and latency beside a yardstick (needs wrk)"
+	@echo "make lock       resolve the lock files again from pyproject.toml"
+	@echo "make clean      remove what was built; data directories stay"
+
+setup: $(GENERATED)
+
+# The first Python of at least 3.11 is taken; PYTHON=... chooses another.
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@set -e; \
+	for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then echo "make: Python 3.11 or newer is needed (PYTHON=/path/to/python3.11 names one)" >&2; exit 1; fi; \
+	if [ ! -x $(BIN)/python ]; then \
+	  echo "making $(VENV) with $$($$found --version)"; \
+	  $$found -m venv $(VENV) || { rm -rf $(VENV); \
+	    echo "make: $$found cannot make virtual environments (on Debian: apt-get install python3-venv)" >&2; exit 1; }; \
+	fi; \
+	echo "installing the locked dependencies"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	touch $@
+
+$(GENERATED): $(INSTALLED) $(PROTOS) router/api/generate_shapes.py
+	@echo "generating bindings and shapes"
+	@$(BIN)/python -m grpc_tools.protoc -I proto --python_out=. --pyi_out=. $(PROTOS)
+	@$(BIN)/python -m router.api.generate_shapes
+	@touch $@
+
+up: setup
+	@$(BIN)/geodyne up; code=$$?; [ $$code -eq 130 ] || exit $$code
+
+down: setup
+	@$(BIN)/geodyne down
+
+static: setup
+	@$(BIN)/ruff format --check --quiet . || { echo "make: not formatted: $(BIN)/ruff format ." >&2; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy $(PACKAGES)
+	@$(BIN)/lint-imports --no-logo
+
+check: static
+	@$(PYTEST) -m "not long and not cluster" tests/unit tests/tidy tests/deploy
+
+test: static
+	@$(PYTEST) -m "not long"
+
+test-long: setup
+	@$(PYTEST) -m long
+
+bench: setup
+	@$(BIN)/python -m tests.bench
+
+# The resolver lives in an environment of its own, outside this one. No index or host lines go into the files.
+LOCK_TOOL := $(VENV)-lock/bin/uv
+COMPILE := $(LOCK_TOOL) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+lock: $(LOCK_TOOL)
+	@$(COMPILE) pyproject.toml -o requirements.lock
+	@$(COMPILE) --group build -o requirements-build.lock
+	@$(COMPILE) pyproject.toml --group build --group check --group test -o requirements-dev.lock
+
+$(LOCK_TOOL):
+	@python3 -m venv $(VENV)-lock
+	@$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+
+clean:
+	rm -rf $(VENV) $(VENV)-lock build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -f geodyne/wire/*_pb2.py geodyne/wire/*_pb2.pyi router/api/shapes.json
+	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,115 @@
+"""What the metadata group of a region knows, as values: tables, their partitions and their replicas.
+
+Records are stored, shipped and watched as JSON objects under a text key: "table/<name>" for a table,
+"member/<node id>" for a node.  The leader of the metadata group evaluates control operations and logs the
+changed records; every node, router and replicator of the region holds a copy that follows by revision.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+HASH_SPACE = 1 << 64
+
+
+class ControlOperation(StrEnum):
+    """Operations of the control plane, with the members of their body.
+
+    CREATE_TABLE      definition (TableDefinition as JSON)                    -> table
+    UPDATE_TABLE      name, and any of: billing_mode, read_units, write_units, deletion_protection, table_class,
+                      stream (view type or null), replicas_add [region], replicas_remove [region]  -> table
+    DELETE_TABLE      name                                                    -> table (as it was, DELETING)
+    ENSURE_REPLICA    definition, members {region: status}, table_id          -> table; idempotent, from another region
+    SET_REPLICA       name, region, status                                    -> table
+    DROP_REPLICA      name, region: forget a member of a global table         -> table
+    """
+
+    CREATE_TABLE = "create_table"
+    UPDATE_TABLE = "update_table"
+    DELETE_TABLE = "delete_table"
+    ENSURE_REPLICA = "ensure_replica"
+    SET_REPLICA = "set_replica"
+    DROP_REPLICA = "drop_replica"
+
+
+class TableStatus(StrEnum):
+    CREATING = "CREATING"
+    UPDATING = "UPDATING"
+    ACTIVE = "ACTIVE"
+    DELETING = "DELETING"
+
+
+class ReplicaStatus(StrEnum):
+    CREATING = "CREATING"
+    ACTIVE = "ACTIVE"
+    DELETING = "DELETING"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRecord:
+    """A contiguous range [low, high) of the 64-bit hash space and the nodes that replicate it.
+
+    `voters[0]` is the preferred leader. Ids are never used again; `epoch` grows by one at each split.
+    """
+
+    id: int
+    epoch: int
+    low: int
+    high: int
+    voters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableRecord:
+    """A table of one region. `revision` is the catalog revision of its last change of definition."""
+
+    name: str
+    id: str
+    status: TableStatus
+    revision: int
+    created_ms: int
+    hash_key: str
+    hash_type: str  # S, N or B
+    range_key: str | None
+    range_type: str | None
+    billing_mode: str  # PROVISIONED or PAY_PER_REQUEST
+    read_units: int
+    write_units: int
+    partitions: tuple[PartitionRecord, ...]
+    replicas: dict[str, str] = field(default_factory=dict)  # region -> ReplicaStatus; own region included when global
+    deletion_protection: bool = False
+    table_class: str = "STANDARD"
+    stream_view: str | None = None  # StreamViewType, None when off
+    stream_label: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    # The catalog revision whose definition every partition must have applied before the table is ACTIVE.
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_global(self) -> bool:
+        return bool(self.replicas)
+
+    def partition_of(self, hash64: int) -> PartitionRecord:
+        """The partition that owns a hash. Partitions are sorted by `low` and cover the whole space."""
+        return self.partitions[bisect_right(self.partitions, hash64, key=_low) - 1]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> TableRecord:
+        partitions = tuple(
+            PartitionRecord(p["id"], p["epoch"], p["low"], p["high"], tuple(p["voters"])) for p in data["partitions"]
+        )
+        rest = {name: value for name, value in data.items() if name in _TABLE_FIELDS}
+        return TableRecord(**{**rest, "status": TableStatus(data["status"]), "partitions": partitions})
+
+
+def _low(partition: PartitionRecord) -> int:
+    return partition.low
+
+
+_TABLE_FIELDS = frozenset(TableRecord.__dataclass_fields__)

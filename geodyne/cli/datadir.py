@@ -1,0 +1,210 @@
+"""The data directory of a local cluster: who it is, who uses it, and where everything lies.
+
+    cluster.json          format, cluster id and the regions, zones and nodes it was made for
+    credentials           INI file with a random key pair (mode 0600)
+    nodes/REGION/NODE/    a node's log and state
+    logs/REGION/PROCESS.log, logs/supervisor.log
+    run/                  launch files and ports of the processes
+    run.json              only while a supervisor runs: its pid, control socket and processes
+    lock                  held (flock) by the supervisor
+
+A small file per running cluster under the user's state directory lets `status` and `down` find it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from geodyne.cli.errors import CommandError
+from geodyne.topology import Topology
+
+CLUSTER_FORMAT = 1
+DEFAULT_DATA_DIR = ".geodyne"
+
+
+class ClusterDirectory:
+    """A data directory. Opening it (`open`) takes the lock; reading paths and run state does not."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.abspath(path))
+        self.credentials = self.path / "credentials"
+        self.supervisor_log = self.path / "logs" / "supervisor.log"
+        self._run_file = self.path / "run.json"
+        self._ports_file = self.path / "run" / "ports.json"
+        self._lock_fd: int | None = None
+
+    def node_data(self, process_id: str) -> Path:
+        return self.path / "nodes" / process_id
+
+    def log_file(self, process_id: str) -> Path:
+        return self.path / "logs" / f"{process_id}.log"
+
+    def launch_file(self, process_id: str) -> Path:
+        return self.path / "run" / f"{process_id}.json"
+
+    def open(self, topology: Topology) -> str:
+        """Take the lock and make or check `cluster.json`; returns the cluster id. Raises CommandError."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            return self._identity(topology)
+        except OSError as error:
+            raise CommandError(f"data directory {self.path} cannot be used: {error.strerror}") from None
+
+    def close(self) -> None:
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def is_in_use(self) -> bool:
+        """Whether some process holds the lock."""
+        try:
+            fd = os.open(self.path / "lock", os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def read_run(self) -> dict[str, Any] | None:
+        """What the running supervisor, or one that was killed, wrote about itself."""
+        return _read_object(self._run_file)
+
+    def write_run(self, run: dict[str, Any]) -> None:
+        write_private(self._run_file, run)
+        write_private(_pointer_file(self.path), {"data_dir": str(self.path), "pid": os.getpid()})
+
+    def forget_run(self) -> None:
+        self._run_file.unlink(missing_ok=True)
+        _pointer_file(self.path).unlink(missing_ok=True)
+
+    def read_ports(self) -> dict[str, int]:
+        """Ports of an earlier run by purpose; nothing when there was none or the file is damaged."""
+        ports = _read_object(self._ports_file) or {}
+        return {name: port for name, port in ports.items() if isinstance(port, int)}
+
+    def write_ports(self, ports: dict[str, int]) -> None:
+        write_private(self._ports_file, ports)
+
+    def _take_lock(self) -> None:
+        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(fd, 32).decode(errors="replace").strip()
+            os.close(fd)
+            raise CommandError(
+                f"data directory {self.path} is in use by the cluster of pid {pid or 'unknown'}; "
+                "`geodyne down` stops it, --data-dir selects another"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        self._lock_fd = fd
+
+    def _identity(self, topology: Topology) -> str:
+        file = self.path / "cluster.json"
+        if not file.exists():
+            if (self.path / "nodes").exists():
+                raise CommandError(f"data directory {self.path} holds nodes but no cluster.json: not a whole cluster")
+            cluster_id = uuid.uuid4().hex
+            body = {"format": CLUSTER_FORMAT, "cluster_id": cluster_id, "topology": topology.fingerprint()}
+            write_private(file, body)
+            return cluster_id
+        stored = _read_object(file)
+        if stored is None or not isinstance(stored.get("cluster_id"), str):
+            raise CommandError(f"{file} is damaged: it is not the JSON object that names the cluster")
+        if stored.get("format") != CLUSTER_FORMAT:
+            raise CommandError(
+                f"data directory {self.path} has format {stored.get('format')!r}; "
+                f"this version of geodyne reads format {CLUSTER_FORMAT}"
+            )
+        if stored.get("topology") != topology.fingerprint():
+            raise CommandError(
+                f"data directory {self.path} belongs to another topology: "
+                f"{_difference(stored.get('topology'), topology.fingerprint())}; "
+                "give the topology file that it was made with, or another --data-dir"
+            )
+        return str(stored["cluster_id"])
+
+
+def find_running(data_dir: str | None) -> ClusterDirectory:
+    """The directory of the cluster meant: the given one, or the one running cluster of this user.
+
+    Raises CommandError when none, or more than one without `data_dir`, is running.
+    """
+    if data_dir is not None:
+        directory = ClusterDirectory(Path(data_dir))
+        if directory.read_run() is None:
+            raise CommandError(f"no cluster is running on {directory.path}")
+        return directory
+    running: list[ClusterDirectory] = []
+    for pointer in sorted(_pointer_folder().glob("*.json")):
+        found = ClusterDirectory(Path(str((_read_object(pointer) or {}).get("data_dir", ""))))
+        if found.read_run() is not None and _pointer_file(found.path) == pointer:
+            running.append(found)
+        else:
+            pointer.unlink(missing_ok=True)
+    # A cluster whose supervisor was killed is offered only when no live one is there.
+    running = [d for d in running if d.is_in_use()] or running
+    if not running:
+        raise CommandError("no cluster is running; `geodyne up` starts one")
+    if len(running) > 1:
+        raise CommandError(
+            f"{len(running)} clusters are running; choose with --data-dir: {', '.join(str(d.path) for d in running)}"
+        )
+    return running[0]
+
+
+def write_private(path: Path, body: dict[str, Any]) -> None:
+    """Replace a file by a JSON object in one step, readable by the user only."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump(body, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _pointer_folder() -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Path(state) / "geodyne" / "running"
+
+
+def _pointer_file(data_dir: Path) -> Path:
+    name = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+    return _pointer_folder() / f"{name}.json"
+
+
+def _difference(stored: Any, wanted: dict[str, Any]) -> str:
+    """The first thing that differs between two fingerprints, in words."""
+    if not isinstance(stored, dict):
+        return "its record of regions is damaged"
+    for region in [*stored, *wanted]:
+        if region not in wanted or region not in stored:
+            return f"region {region} is {'missing' if region in stored else 'new'}"
+        for node in [*stored[region], *wanted[region]]:
+            if node not in wanted[region] or node not in stored[region]:
+                return f"{node} is {'missing' if node in stored[region] else 'new'}"
+            if stored[region][node] != wanted[region][node]:
+                return f"{node} was in zone {stored[region][node]} and is now in {wanted[region][node]}"
+    return "its record of regions differs"

@@ -1,0 +1,93 @@
+"""From a topology to launch files: which process listens where, and the command line that starts it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import geodyne
+from geodyne.cli.localports import LOOPBACK
+from geodyne.settings import Endpoint, ProcessConfig
+from geodyne.topology import ROLE_GLOBAL, ROLE_NODE, ROLE_REPLICATOR, ROLE_ROUTER, ProcessSpec, Topology
+
+MODULES: Mapping[str, str] = {
+    ROLE_NODE: "node",
+    ROLE_ROUTER: "router",
+    ROLE_GLOBAL: "router",
+    ROLE_REPLICATOR: "replication",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """What `geodyne up` passes on to every process."""
+
+    cluster_id: str
+    credentials: Path
+    auth: bool
+    capacity: str
+    log_level: str
+
+
+def public_ports(topology: Topology) -> dict[str, int]:
+    """The ports that users see, by the id of the process that listens there; 0 where a free one is to be taken."""
+    ports = {region.routers[0].id: region.port for region in topology.regions.values()}
+    ports[topology.global_router.id] = topology.global_port
+    return ports
+
+
+def internal_purposes(topology: Topology) -> list[str]:
+    """Names of the ports that need a free number: process ids, and process ids with "/metrics" appended."""
+    public = public_ports(topology)
+    purposes = [process.id for process in topology.processes() if not public.get(process.id)]
+    return purposes + [f"{process.id}/metrics" for process in topology.processes()]
+
+
+def on_loopback(topology: Topology, ports: Mapping[str, int]) -> Topology:
+    """The topology with loopback addresses: public ports as asked for, all others from `ports`."""
+    public = {process_id: port for process_id, port in public_ports(topology).items() if port}
+    chosen = {**ports, **public}
+    return topology.resolved(
+        {process.id: f"{LOOPBACK}:{chosen[process.id]}" for process in topology.processes()},
+        {process.id: f"{LOOPBACK}:{chosen[process.id + '/metrics']}" for process in topology.processes()},
+    )
+
+
+def process_config(spec: ProcessSpec, topology: Topology, options: ClusterOptions, data_dir: Path) -> ProcessConfig:
+    """The launch settings of one process that listens where `topology` says."""
+    return ProcessConfig(
+        cluster_id=options.cluster_id,
+        process_id=spec.id,
+        role=spec.role,
+        region=spec.region,
+        zone=spec.zone,
+        listen=endpoint(spec.address),
+        metrics=endpoint(spec.metrics),
+        topology=topology,
+        credentials=str(options.credentials),
+        auth=options.auth,
+        capacity=options.capacity,
+        data_dir=str(data_dir) if spec.role == ROLE_NODE else "",
+        log_level=options.log_level,
+    )
+
+
+def endpoint(address: str) -> Endpoint:
+    """ "host:port" as an Endpoint."""
+    host, _, port = address.rpartition(":")
+    return Endpoint(host, int(port))
+
+
+def command_line(spec: ProcessSpec, launch_file: Path) -> list[str]:
+    """How a process is started. -P: a folder called `node` in the user's directory must not be run instead."""
+    return [sys.executable, "-P", "-m", MODULES[spec.role], "--config", str(launch_file)]
+
+
+def child_environment() -> dict[str, str]:
+    """The user's environment, with this very copy of the code found first."""
+    home = str(Path(geodyne.__file__).parent.parent)
+    others = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([home, others]) if others else home}

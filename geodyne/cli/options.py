@@ -1,0 +1,38 @@
+"""Arguments that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+import argparse
+
+from geodyne.cli.datadir import DEFAULT_DATA_DIR
+from geodyne.settings import CAPACITIES, LOG_LEVELS
+
+
+def add_service_options(parser: argparse.ArgumentParser, *, auth: bool, capacity: str) -> None:
+    """--auth, --credentials, --capacity and --log-level with a command's own defaults."""
+    default = "on" if auth else "off"
+    parser.add_argument(
+        "--auth", choices=("on", "off"), default=default, help=f"verify request signatures (default: {default})"
+    )
+    parser.add_argument("--credentials", metavar="FILE", help="key pairs in the form of AWS's credentials file")
+    parser.add_argument(
+        "--capacity",
+        choices=CAPACITIES,
+        default=capacity,
+        help=f"throttle by provisioned capacity, or only report it (default: {capacity})",
+    )
+    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="how much the processes log")
+
+
+def add_cluster_option(parser: argparse.ArgumentParser) -> None:
+    """--data-dir of the commands that address a running cluster."""
+    parser.add_argument("--data-dir", metavar="DIR", help="which cluster, when more than one is running")
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        default=DEFAULT_DATA_DIR,
+        help=f"where the data lies; made when it does not exist (default: {DEFAULT_DATA_DIR})",
+    )

@@ -1,0 +1,62 @@
+"""Asking a process on its loopback metrics address how it is: a GET with a time limit, nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, NamedTuple
+
+PROBE_SECONDS_MAX = 2.0
+ANSWER_BYTES_MAX = 8 * 1024 * 1024
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        """The body as an object; empty when it is anything else."""
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+async def get(address: str, path: str) -> Answer | None:
+    """GET http://ADDRESS/PATH; None when there is no whole answer within PROBE_SECONDS_MAX."""
+    try:
+        async with asyncio.timeout(PROBE_SECONDS_MAX):
+            return await _get(address, path)
+    except (OSError, TimeoutError, ValueError, IndexError, EOFError, asyncio.LimitOverrunError):
+        return None
+
+
+async def _get(address: str, path: str) -> Answer:
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), limit=64 * 1024)
+    try:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
+        if "content-length" in headers:
+            length = int(headers["content-length"])
+            if length > ANSWER_BYTES_MAX:
+                raise ValueError(f"an answer of {length} bytes is too long")
+            body = await reader.readexactly(length)
+        else:
+            body = await _read_to_end(reader)
+        return Answer(int(head[0].split(" ")[1]), body)
+    finally:
+        writer.close()
+
+
+async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while part := await reader.read(64 * 1024):
+        parts.append(part)
+        size += len(part)
+        if size > ANSWER_BYTES_MAX:
+            raise ValueError("the answer is too long")
+    return b"".join(parts)

@@ -1,0 +1,326 @@
+"""Keeps the processes of a local cluster running: starts them, waits until they are ready, restarts what dies.
+
+The order of stopping matters: whoever takes requests ends first (the global endpoint, routers, replicators), then the
+nodes, so that nobody sees a request refused by a node that is already going.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from geodyne.cli import launch, probe
+from geodyne.cli.child import Child, State
+from geodyne.cli.control import ControlServer
+from geodyne.cli.datadir import ClusterDirectory
+from geodyne.cli.errors import CommandError
+from geodyne.topology import ROLE_NODE, ProcessSpec, Topology
+
+STARTING_AT_ONCE_MIN = 2  # processes that load their code at the same time: more only get in each other's way
+STARTING_SECONDS_MAX = 10.0  # how long one of them may keep its turn
+READY_SECONDS_MAX = 120.0  # for the whole cluster
+READY_AGAIN_SECONDS_MAX = 60.0  # `geodyne start` waits so long
+FAILED_STARTS_MAX = 3  # ends of one process before it was ever ready, while the cluster starts
+STOP_SECONDS_MAX = 10.0  # between SIGTERM and SIGKILL
+PROBE_SECONDS_FIRST = 0.1
+PROBE_SECONDS_LAST = 1.0
+
+CommandLine = Callable[[ProcessSpec, Path], Sequence[str]]
+Say = Callable[[str], None]
+
+
+class Supervisor:
+    """One cluster's processes. `topology` has addresses; launch files have been written.
+
+    `command_line` is a parameter so that tests can supervise programs of their own.
+    """
+
+    def __init__(
+        self,
+        directory: ClusterDirectory,
+        topology: Topology,
+        say: Say,
+        command_line: CommandLine = launch.command_line,
+    ) -> None:
+        self._directory = directory
+        self._topology = topology
+        self._say = say
+        self._environment = launch.child_environment()
+        self.children: dict[str, Child] = {
+            spec.id: Child(spec, command_line(spec, directory.launch_file(spec.id)), directory.log_file(spec.id))
+            for spec in topology.processes()
+        }
+        self._turns = asyncio.Semaphore(max(STARTING_AT_ONCE_MIN, os.cpu_count() or 1))
+        self._control = ControlServer(self._on_command)
+        self._control_path = ""
+        self._keepers: list[asyncio.Task[None]] = []
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._phase = "starting"
+        self.stop_asked = asyncio.Event()  # a first request to stop: in order
+        self.kill_asked = asyncio.Event()  # a second one: at once
+
+    async def start(self) -> None:
+        """Start everything and return when all processes are ready. Raises CommandError when that fails.
+
+        `stop_asked` ends the wait as well; the caller looks at it afterwards.
+        """
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        self._control_path = str(await self._control.start())
+        self._write_run()
+        for child in self.children.values():
+            child.want()
+            self._keepers.append(loop.create_task(self._keep(child), name=f"keep {child.spec.id}"))
+        ready = loop.create_task(self._all_ready())
+        stop = loop.create_task(self.stop_asked.wait())
+        outcomes: set[asyncio.Future[Any]] = {ready, stop, self._failure}
+        try:
+            done, _ = await asyncio.wait(outcomes, timeout=READY_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ready.cancel()
+            stop.cancel()
+        if self._failure in done:
+            self._failure.result()
+        if not done:
+            raise CommandError(f"not ready after {READY_SECONDS_MAX:.0f} s: {', '.join(self._unready())}")
+        if ready in done:
+            self._phase = "ready"
+            self._write_run()
+
+    async def stop(self) -> None:
+        """Stop everything in order and forget the run. Bounded: what does not go is killed."""
+        self._phase = "stopping"
+        nodes = [child for child in self.children.values() if child.spec.role == ROLE_NODE]
+        others = [child for child in self.children.values() if child.spec.role != ROLE_NODE]
+        for group in (others, nodes):
+            await self._stop_group(group)
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await self._control.stop()
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
+        if not self._failure.cancel():
+            self._failure.exception()  # seen: a failure that came after the request to stop needs no report
+        self._directory.forget_run()
+
+    async def status(self) -> dict[str, Any]:
+        """The object that `geodyne status --json` prints."""
+        processes = await asyncio.gather(*(self._process_status(child) for child in self.children.values()))
+        shown = {process["id"]: process for process in processes}
+        nodes = [child for child in self.children.values() if child.spec.role == ROLE_NODE and child.pid is not None]
+        answers = await asyncio.gather(*(probe.get(child.spec.metrics, "/status") for child in nodes))
+        reports = [(child.spec.region, answer.json()) for child, answer in zip(nodes, answers, strict=True) if answer]
+        return {
+            "regions": {
+                name: {
+                    "endpoint": f"http://{region.routers[0].address}",
+                    "processes": [shown[process.id] for process in region.processes()],
+                }
+                for name, region in self._topology.regions.items()
+            },
+            "partitions": merge_partitions(reports),
+            "global_endpoint": f"http://{self._topology.global_router.address}",
+            "global_processes": [shown[self._topology.global_router.id]],
+            "credentials": str(self._directory.credentials),
+            "data_dir": str(self._directory.path),
+        }
+
+    # --- one process ------------------------------------------------------------------------------------------
+
+    async def _keep(self, child: Child) -> None:
+        """Run one process as long as it is wanted, again and again."""
+        while True:
+            child.state = State.STOPPED
+            await child.wanted.wait()
+            await self._run_once(child)
+            if not child.wanted.is_set():
+                continue
+            if self._phase == "starting" and child.starts >= FAILED_STARTS_MAX:
+                self._give_up(child)
+            child.state = State.RESTARTING
+            wait = child.backoff.after_run(child.ran_seconds())
+            self._say(f"{child.spec.id} {child.end_in_words()}; starting it again in {wait:.1f} s")
+            await _happens(child.stop_asked, wait)
+
+    async def _run_once(self, child: Child) -> None:
+        await self._spawn_in_turn(child)
+        if child.ended.is_set():
+            return
+        readiness = asyncio.create_task(self._watch_readiness(child))
+        try:
+            await child.ended.wait()
+        finally:
+            readiness.cancel()
+
+    async def _spawn_in_turn(self, child: Child) -> None:
+        """Start the process when it is its turn, and keep the turn until it has loaded its code."""
+        async with self._turns:
+            if not child.wanted.is_set():
+                return
+            try:
+                child.spawn(self._environment)
+            except OSError as error:
+                child.unwant()
+                self._fail(f"{child.spec.id} cannot be started: {error.strerror}")
+                return
+            self._write_run()
+            latest = asyncio.get_running_loop().time() + STARTING_SECONDS_MAX
+            while asyncio.get_running_loop().time() < latest:
+                if await probe.get(child.spec.metrics, "/healthz") or await _happens(child.ended, PROBE_SECONDS_FIRST):
+                    return
+
+    async def _watch_readiness(self, child: Child) -> None:
+        """Ask until the process says that it is ready. After that only its end is of interest."""
+        pause = PROBE_SECONDS_FIRST
+        while True:
+            answer = await probe.get(child.spec.metrics, "/healthz")
+            if answer is not None and answer.status == 200:
+                break
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, PROBE_SECONDS_LAST)
+        child.state = State.RUNNING
+        child.ready.set()
+        if self._phase == "starting":
+            ready = len(self.children) - len(self._unready())
+            self._say(f"ready: {child.spec.id} ({ready} of {len(self.children)})")
+        elif child.starts > 1:
+            self._say(f"{child.spec.id} is ready again")
+
+    def _give_up(self, child: Child) -> None:
+        line = child.last_log_line()
+        self._fail(
+            f"{child.spec.id} {child.end_in_words()} {child.starts} times before it was ready"
+            + (f"; the last line of {child.log_file}: {line}" if line else f"; see {child.log_file}")
+        )
+
+    def _fail(self, text: str) -> None:
+        """End `start` with that text; once the cluster is up it is only worth a line."""
+        if self._phase != "starting":
+            self._say(text)
+        elif not self._failure.done():
+            self._failure.set_exception(CommandError(text))
+
+    async def _all_ready(self) -> None:
+        for child in self.children.values():
+            while not child.ready.is_set():
+                await child.ready.wait()
+
+    def _unready(self) -> list[str]:
+        return [child.spec.id for child in self.children.values() if not child.ready.is_set()]
+
+    def _reap(self) -> None:
+        for child in self.children.values():
+            child.reap()
+
+    async def _stop_group(self, group: Sequence[Child]) -> None:
+        for child in group:
+            child.unwant()
+            child.signal(signal.SIGTERM)
+        ended = asyncio.gather(*(child.ended.wait() for child in group))
+        impatience = asyncio.create_task(self.kill_asked.wait())
+        either: set[asyncio.Future[Any]] = {ended, impatience}
+        await asyncio.wait(either, timeout=STOP_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
+        impatience.cancel()
+        for child in group:
+            if not child.ended.is_set():
+                self._say(f"{child.spec.id} does not stop; killing it")
+                child.signal(signal.SIGKILL)
+        await ended  # nothing outlives SIGKILL
+
+    # --- requests of other commands ---------------------------------------------------------------------------
+
+    async def _on_command(self, request: dict[str, Any]) -> dict[str, Any]:
+        match request:
+            case {"command": "status"}:
+                return await self.status()
+            case {"command": "shutdown"}:
+                self.stop_asked.set()
+                return {"pid": os.getpid()}
+            case {"command": "stop", "process": str(process_id)}:
+                await self._stop_group([self._child(process_id)])
+                self._say(f"{process_id} is stopped on request")
+            case {"command": "start", "process": str(process_id)}:
+                await self._start_again(self._child(process_id))
+            case _:
+                raise CommandError("the running supervisor does not know this command; is it another version?")
+        return {"process": process_id, "pid": self._child(process_id).pid}
+
+    def _child(self, process_id: str) -> Child:
+        if process_id not in self.children:
+            raise CommandError(f"there is no process {process_id}; there are {', '.join(self.children)}")
+        return self.children[process_id]
+
+    async def _start_again(self, child: Child) -> None:
+        child.want()
+        try:
+            async with asyncio.timeout(READY_AGAIN_SECONDS_MAX):
+                await child.ready.wait()
+        except TimeoutError:
+            line = child.last_log_line()
+            raise CommandError(
+                f"{child.spec.id} is not ready after {READY_AGAIN_SECONDS_MAX:.0f} s; last log line: {line}"
+            ) from None
+
+    async def _process_status(self, child: Child) -> dict[str, Any]:
+        state: str = child.state
+        if child.state == State.RUNNING:
+            answer = await probe.get(child.spec.metrics, "/healthz")
+            if child.state == State.RUNNING and (answer is None or answer.status != 200):
+                state = "unready"
+        return {
+            "id": child.spec.id,
+            "role": child.spec.role,
+            "zone": child.spec.zone,
+            "pid": child.pid,
+            "address": child.spec.address,
+            "metrics": child.spec.metrics,
+            "state": state,
+            "starts": child.starts,
+        }
+
+    def _write_run(self) -> None:
+        self._directory.write_run(
+            {
+                "pid": os.getpid(),
+                "phase": self._phase,
+                "control": self._control_path,
+                "processes": [
+                    {"id": child.spec.id, "pid": child.pid, "launch_file": child.command[-1]}
+                    for child in self.children.values()
+                ],
+            }
+        )
+
+
+async def _happens(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event, but not longer than that."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
+def merge_partitions(reports: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """One entry for each partition from what its nodes report: (region, answer of GET /status) for each node.
+
+    A node names the leader only for what it leads itself; of two that claim it the later term counts.
+    """
+    merged: dict[tuple[str, str, int], dict[str, Any]] = {}
+    terms: dict[tuple[str, str, int], int] = {}
+    for region, report in reports:
+        for partition in report.get("partitions", []):
+            key = (region, str(partition.get("table", "")), int(partition.get("id", 0)))
+            entry = merged.setdefault(
+                key, {"region": region, "table": key[1], "id": key[2], "leader": "", "replicas": []}
+            )
+            entry["replicas"] = entry["replicas"] or list(partition.get("replicas", []))
+            term = int(partition.get("term", 0))
+            if partition.get("leader") and term >= terms.get(key, 0):
+                entry["leader"] = partition["leader"]
+                terms[key] = term
+    return [merged[key] for key in sorted(merged)]

@@ -1,0 +1,82 @@
+"""Every numeric limit of the API that a client can run into, in one place, with its relations asserted.
+
+Source: Amazon DynamoDB Developer Guide, "Quotas" and "Constraints"; the service model for request shapes. DynamoDB
+counts 1 KB as 1024 bytes. Names end in the unit (BYTES, KEYS, ITEMS) and in MAX or MIN where they bound something.
+"""
+
+from __future__ import annotations
+
+KB = 1024
+MB = 1024 * KB
+GB = 1024 * MB
+
+# --- items and attribute values ---------------------------------------------------------------------------
+
+ITEM_BYTES_MAX = 400 * KB
+NESTING_MAX = 32
+ATTRIBUTE_NAME_BYTES_MAX = 65_535  # "64 KB": the last accepted length is one less than the documented one
+NUMBER_DIGITS_MAX = 38
+NUMBER_EXPONENT_MIN = -130  # of the leading digit: 1E-130 is the smallest magnitude but zero
+NUMBER_EXPONENT_MAX = 125  # 9.99...E+125 is the largest
+
+# --- keys --------------------------------------------------------------------------------------------------
+
+PARTITION_KEY_BYTES_MAX = 2048
+SORT_KEY_BYTES_MAX = 1024
+KEY_NAME_BYTES_MAX = 255
+
+# --- expressions -------------------------------------------------------------------------------------------
+
+EXPRESSION_BYTES_MAX = 4 * KB
+EXPRESSION_OPERATORS_MAX = 300
+EXPRESSION_DEPTH_MAX = 64  # of parentheses, NOT and nested functions: keeps the parser's stack bounded
+EXPRESSION_VALUES_BYTES_MAX = 2 * MB  # all substitution values of a request
+PLACEHOLDER_BYTES_MAX = 255  # one "#name" or ":value"
+IN_OPERANDS_MAX = 100
+LIST_INDEX_MAX = 2**31 - 1
+PARSED_EXPRESSIONS_MAX = 1024  # entries of each cache of parsed texts; a tree of a 4 KB text takes up to 60 KB
+
+# --- requests ----------------------------------------------------------------------------------------------
+
+BODY_BYTES_MAX = 16 * MB
+PAGE_BYTES = 1 * MB  # of evaluated items in one page of a Query or Scan
+BATCH_GET_KEYS_MAX = 100
+BATCH_GET_BYTES_MAX = 16 * MB
+BATCH_WRITE_ITEMS_MAX = 25
+BATCH_WRITE_BYTES_MAX = 16 * MB
+TRANSACTION_ITEMS_MAX = 100
+TRANSACTION_BYTES_MAX = 4 * MB
+SCAN_SEGMENTS_MAX = 1_000_000
+
+# --- tables ------------------------------------------------------------------------------------------------
+
+TABLE_NAME_LENGTH_MIN = 3
+TABLE_NAME_LENGTH_MAX = 255
+TABLE_NAME_PATTERN = "[a-zA-Z0-9_.-]+"
+TABLE_ARN_LENGTH_MAX = 1024  # where a table may be named by its ARN
+TABLES_MAX = 2500  # of one region
+LIST_TABLES_PAGE_MAX = 100
+TABLE_READ_UNITS_MAX = 40_000
+TABLE_WRITE_UNITS_MAX = 40_000
+ACCOUNT_READ_UNITS_MAX = 80_000
+ACCOUNT_WRITE_UNITS_MAX = 80_000
+LOCAL_INDEXES_MAX = 5
+GLOBAL_INDEXES_MAX = 20
+TAGS_MAX = 50
+
+# --- capacity ----------------------------------------------------------------------------------------------
+
+READ_UNIT_BYTES = 4 * KB
+WRITE_UNIT_BYTES = 1 * KB
+
+assert ITEM_BYTES_MAX < PAGE_BYTES < BODY_BYTES_MAX  # any item fits in a page, any page in a body
+assert BATCH_WRITE_ITEMS_MAX * ITEM_BYTES_MAX <= BATCH_WRITE_BYTES_MAX <= BODY_BYTES_MAX
+assert BATCH_GET_BYTES_MAX >= PAGE_BYTES
+assert PARTITION_KEY_BYTES_MAX + SORT_KEY_BYTES_MAX < ITEM_BYTES_MAX
+assert PARTITION_KEY_BYTES_MAX < 2**16 - 256  # its length travels in two bytes, the first of which is below 0xFF
+assert NUMBER_EXPONENT_MAX - NUMBER_EXPONENT_MIN <= 255  # the exponent of a number key fits a byte
+assert IN_OPERANDS_MAX < EXPRESSION_OPERATORS_MAX < EXPRESSION_BYTES_MAX
+assert EXPRESSION_VALUES_BYTES_MAX >= ITEM_BYTES_MAX
+assert TABLE_READ_UNITS_MAX <= ACCOUNT_READ_UNITS_MAX
+assert TABLE_WRITE_UNITS_MAX <= ACCOUNT_WRITE_UNITS_MAX
+assert TABLE_NAME_LENGTH_MIN <= TABLE_NAME_LENGTH_MAX <= TABLE_ARN_LENGTH_MAX

@@ -1,0 +1,435 @@
+"""The values that travel between routers, nodes and replicators.
+
+One class per message, immutable, cheap to build (named tuples: a frozen dataclass costs four times as
+much, and these are made for every request).  `geodyne.rpc.codec` turns them into the protobuf messages of
+`proto/` and back; inside one process they are passed as they are.
+
+Units: sizes in bytes, times in milliseconds unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+# An attribute value is DynamoDB JSON as parsed: {"S": "x"}, {"N": "1.5"}, {"L": [...]} ... in canonical form
+# (geodyne.model.values): numbers normalised, binary as base64 text, exactly one type tag.
+AttributeValue = dict[str, Any]
+Item = dict[str, AttributeValue]
+
+NO_NAMES: Mapping[str, str] = {}
+NO_VALUES: Mapping[str, AttributeValue] = {}
+
+METADATA_PARTITION = 0  # the metadata group: a group like any other, whose state is the catalog
+
+
+# --- client (router, replicator) to node -----------------------------------------------------------------
+
+
+class WriteId(NamedTuple):
+    """Identity of a write, kept over resends, so that a resend takes effect once.
+
+    `low` is the smallest sequence of this router and partition whose answer is still awaited: the node
+    forgets the outcomes below it and refuses any such sequence that turns up late.
+    """
+
+    router: int  # random, new at each start of the router
+    sequence: int
+    low: int
+
+
+class WriteKind(IntEnum):
+    PUT = 1
+    UPDATE = 2
+    DELETE = 3
+
+
+class ReturnValues(IntEnum):
+    NONE = 0
+    ALL_OLD = 1
+    UPDATED_OLD = 2
+    ALL_NEW = 3
+    UPDATED_NEW = 4
+
+
+class Write(NamedTuple):
+    """PutItem, UpdateItem or DeleteItem of one item; answered by Written, Refused, NotLeader or Moved."""
+
+    partition: int
+    epoch: int
+    kind: WriteKind
+    key: bytes  # geodyne.model.keys
+    item: bytes  # PUT: the whole canonical item; UPDATE: its key attributes; DELETE: empty
+    size: int  # DynamoDB size of `item`
+    condition: str | None = None
+    update: str | None = None
+    names: Mapping[str, str] = NO_NAMES
+    values: Mapping[str, AttributeValue] = NO_VALUES
+    returns: ReturnValues = ReturnValues.NONE
+    return_on_failure: bool = False  # ReturnValuesOnConditionCheckFailure=ALL_OLD
+
+
+class Get(NamedTuple):
+    """Point read; answered by Found, NotLeader (strong only) or Moved."""
+
+    partition: int
+    epoch: int
+    key: bytes
+    strong: bool
+
+
+class Range(NamedTuple):
+    """One page of a Query or Scan inside one partition; answered by Page, NotLeader or Moved.
+
+    Reads keys in [low, high), ascending or (reverse) descending, strictly beyond `after` when that is given.
+    Stops after `limit` evaluated items (0: no limit) or once `max_bytes` of items have been evaluated; the
+    item that reaches the bound still belongs to the page.
+    """
+
+    partition: int
+    epoch: int
+    low: bytes
+    high: bytes
+    after: bytes | None
+    reverse: bool
+    limit: int
+    max_bytes: int
+    strong: bool
+    filter: str | None = None
+    projection: str | None = None
+    names: Mapping[str, str] = NO_NAMES
+    values: Mapping[str, AttributeValue] = NO_VALUES
+    count_only: bool = False
+
+
+class Change(NamedTuple):
+    """One version of one item, as replication carries it. `image` None is a tombstone.
+
+    `version` is 8 bytes of big-endian hybrid logical time (microseconds) followed by the region's name:
+    byte order is the last-writer-wins order.
+    """
+
+    key: bytes
+    version: bytes
+    image: bytes | None
+    size: int
+
+
+class ApplyChanges(NamedTuple):
+    """Changes of another region, applied where newer; idempotent. Answered by Applied when committed."""
+
+    partition: int
+    epoch: int
+    changes: tuple[Change, ...]
+
+
+class ReadRows(NamedTuple):
+    """Raw rows in key order, tombstones included, for backfill and verification; answered by Rows.
+
+    `strong` reads at the leader; `after` excludes everything up to and including that key.
+    """
+
+    partition: int
+    epoch: int
+    after: bytes
+    max_bytes: int
+    strong: bool = True
+
+
+class ReadFeed(NamedTuple):
+    """Change records after cursor `after`, waiting up to `wait_ms` for the first; answered by FeedPage.
+
+    `origin` restricts the answer to changes whose version was made in that region ("" for all); the cursor
+    moves past the others.
+    """
+
+    partition: int
+    epoch: int
+    consumer: str
+    after: int
+    max_bytes: int
+    wait_ms: int
+    origin: str = ""
+
+
+class AdvanceCursor(NamedTuple):
+    """Commit a consumer's cursor in the partition's own log; answered by Applied."""
+
+    partition: int
+    epoch: int
+    consumer: str
+    sequence: int
+
+
+class Control(NamedTuple):
+    """A control-plane operation, evaluated by the leader of the metadata group; answered by ControlDone or Refused.
+
+    `operation` is one of geodyne.catalog.ControlOperation; `body` is JSON-compatible.
+    """
+
+    operation: str
+    body: dict[str, Any]
+
+
+class Watch(NamedTuple):
+    """Wait (up to `wait_ms`) until this node's catalog is newer than `revision` or the set of partitions
+    that it leads is newer than `leads_version`; answered by Watched."""
+
+    revision: int
+    leads_version: int
+    wait_ms: int
+
+
+Call = Write | Get | Range | ApplyChanges | ReadRows | ReadFeed | AdvanceCursor | Control | Watch
+
+
+class Request(NamedTuple):
+    """A call on a stream. `id` is unique on its stream; `timeout_ms` is what is left of the caller's deadline."""
+
+    id: int
+    call: Call
+    write_id: WriteId | None
+    timeout_ms: int
+    request_id: str = ""  # x-amzn-RequestId, for the logs of all parts
+
+
+# --- node to client -------------------------------------------------------------------------------------
+
+
+class Written(NamedTuple):
+    """The write is durable on a majority. Sizes are DynamoDB item sizes, 0 for an absent item."""
+
+    size_before: int
+    size_after: int
+    attributes: bytes | None = None  # JSON object as ReturnValues asks
+
+
+class Found(NamedTuple):
+    item: bytes | None
+    size: int
+
+
+class Page(NamedTuple):
+    items: tuple[bytes, ...]
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody needs here
+    scanned: int
+    size: int  # sum of the evaluated items' sizes, before filter and projection
+    last_key: bytes | None  # None: the range is exhausted
+
+
+class Applied(NamedTuple):
+    applied: int  # how many of the changes were newer than what was stored
+
+
+class Rows(NamedTuple):
+    rows: tuple[Change, ...]
+    last_key: bytes | None  # None: the partition is exhausted
+
+
+class FeedRecord(NamedTuple):
+    sequence: int
+    change: Change
+    old_image: bytes | None
+
+
+class FeedPage(NamedTuple):
+    records: tuple[FeedRecord, ...]
+    next: int  # the cursor after these records
+    head: int  # the newest sequence of the partition
+    trimmed: bool  # the cursor lies before what is retained: resynchronise
+
+
+class ControlDone(NamedTuple):
+    revision: int
+    body: dict[str, Any]
+
+
+class Watched(NamedTuple):
+    """`records` are the catalog records that changed since the revision asked for (`None` value: removed), or
+    all of them when `full`. `leads` are the partitions this node leads, with their terms."""
+
+    revision: int
+    full: bool
+    records: tuple[tuple[str, dict[str, Any] | None], ...]
+    leads_version: int
+    leads: tuple[tuple[int, int], ...]
+
+
+class Refused(NamedTuple):
+    """The call had no effect. `code` is a name of the error catalogue (geodyne.errors)."""
+
+    code: str
+    message: str
+    item: bytes | None = None
+    size: int = 0  # of the item that failed the condition, for consumed capacity
+
+
+class NotLeader(NamedTuple):
+    """No effect; ask `leader` ("" when unknown)."""
+
+    partition: int
+    leader: str
+
+
+class Moved(NamedTuple):
+    """No effect: the partition is not here or has another epoch. The catalog at `revision` or later knows."""
+
+    partition: int
+    revision: int
+
+
+class Unknown(NamedTuple):
+    """The outcome of the write is not known (leadership was lost before commit). Resend under the same WriteId."""
+
+    partition: int
+    leader: str
+
+
+class Busy(NamedTuple):
+    """No effect: a bounded queue of the node is full, or it cannot serve this just now. Retry later."""
+
+    reason: str
+
+
+Answer = (
+    Written | Found | Page | Applied | Rows | FeedPage | ControlDone | Watched | Refused | NotLeader | Moved | Unknown | Busy
+)
+
+
+class Response(NamedTuple):
+    id: int
+    answer: Answer
+
+
+# --- node to node ---------------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """A Raft log entry. `payload` is a serialised geodyne.log.v1.EntryPayload; empty for a new leader's first entry."""
+
+    index: int  # type: ignore[assignment]  # shadows tuple.index
+    term: int
+    payload: bytes
+
+
+class Heartbeat(NamedTuple):
+    """Liveness of a whole node, for all its groups (design: support epochs).
+
+    `sent_at_ms` is the sender's lease clock and comes back unchanged in the acknowledgement.
+    """
+
+    incarnation: int
+    sent_at_ms: int
+
+
+class HeartbeatAck(NamedTuple):
+    """`support_epoch` grows whenever the acknowledging node withdraws its support from the other in any group."""
+
+    incarnation: int
+    sent_at_ms: int
+    support_epoch: int
+
+
+class VoteRequest(NamedTuple):
+    group: int
+    term: int
+    last_index: int
+    last_term: int
+    pre: bool
+    transfer: bool  # the old leader asked for it: leases do not stand in the way
+
+
+class Vote(NamedTuple):
+    group: int
+    term: int
+    granted: bool
+    pre: bool
+
+
+class Append(NamedTuple):
+    group: int
+    term: int
+    prev_index: int
+    prev_term: int
+    entries: tuple[Entry, ...]
+    commit: int
+
+
+class Appended(NamedTuple):
+    """`match` is the last index known to equal the leader's log, or (rejected) where to try next, with the
+    follower's term there."""
+
+    group: int
+    term: int
+    success: bool
+    match: int
+    conflict_term: int
+    incarnation: int
+    support_epoch: int
+
+
+class TimeoutNow(NamedTuple):
+    group: int
+    term: int
+
+
+class SnapshotChunk(NamedTuple):
+    """Part `number` of a snapshot of the group's state at (index, term). The last part is empty and `done`.
+
+    `data` is opaque to consensus (node.storage.snapshots). The receiver acknowledges each part.
+    """
+
+    group: int
+    term: int
+    snapshot_index: int
+    snapshot_term: int
+    number: int
+    data: bytes
+    done: bool
+
+
+class SnapshotAck(NamedTuple):
+    """`number` is the next part expected; `installed` says that the snapshot is durable and in use;
+    `refused` that it is not wanted (the receiver is further on, or has another leader)."""
+
+    group: int
+    term: int
+    snapshot_index: int
+    number: int
+    installed: bool
+    refused: bool
+    incarnation: int
+    support_epoch: int
+
+
+class Leads(NamedTuple):
+    """The partitions that the sending node leads: (partition, term, definition revision applied)."""
+
+    version: int
+    leads: tuple[tuple[int, int, int], ...]
+
+
+RaftMessage = VoteRequest | Vote | Append | Appended | TimeoutNow
+PeerMessage = (
+    Heartbeat
+    | HeartbeatAck
+    | VoteRequest
+    | Vote
+    | Append
+    | Appended
+    | TimeoutNow
+    | SnapshotChunk
+    | SnapshotAck
+    | Leads
+)
+
+
+class Hello(NamedTuple):
+    """First message in each direction of every stream; a mismatch of cluster or format closes it with a clear error."""
+
+    cluster_id: str
+    region: str
+    process_id: str
+    incarnation: int
+    format: int

@@ -1,0 +1,593 @@
+"""A region as its clients see it: one object that sends a call to the right node and brings the answer.
+
+Routers and replicators use it, over gRPC links or local ones.  It keeps a link to every node of the region, follows the
+catalog and the leaders through one outstanding Watch a node, and carries each call through elections, lost links and
+full queues: it resends until there is an answer or the caller's time is up.
+
+Why resending is safe: a write keeps its WriteId over all its resends and takes effect once (the leader's deduplication
+window); `low` tells the leader that nothing below it will come again.  Reads have no effect, and ApplyChanges and
+AdvanceCursor may be repeated.
+
+No task and no future is made for a call: `call` returns a Reply (geodyne.rpc.drive), which the answer resumes in place.
+Deadlines and retries are kept by one coarse timer, which exists only while something is in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from geodyne.errors import ApiError
+from geodyne.messages import (
+    METADATA_PARTITION,
+    Answer,
+    Busy,
+    Call,
+    Control,
+    Get,
+    Moved,
+    NotLeader,
+    Range,
+    ReadFeed,
+    ReadRows,
+    Refused,
+    Request,
+    Response,
+    Unknown,
+    Watch,
+    Watched,
+    Write,
+    WriteId,
+)
+from geodyne.ports import ClientConnector, ClientLink
+from geodyne.rpc.catalogview import NO_REVISION, CatalogView, LeaderMap
+from geodyne.rpc.drive import Reply
+
+IN_FLIGHT_MAX: Final = 16_384
+HOPS_MAX: Final = 3  # immediate resends after a hint, before the call waits its back-off
+RETRY_MS_MIN: Final = 25
+RETRY_MS_MAX: Final = 400
+PROBE_AFTER_MS: Final = 150  # with no leader known, ask some replica: its NotLeader names one, if it knows
+WATCH_RETRY_MS: Final = 200
+WATCH_GRACE_MS: Final = 5_000  # a node that is this late with a Watch answer has lost the request
+
+_NO_TIME: Final = float("inf")
+
+_log = logging.getLogger(__name__)
+
+
+class NodeAddress(NamedTuple):
+    """A node of the region and where its gRPC server listens ("host:port"; "" for a local one)."""
+
+    id: str
+    zone: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegionSettings:
+    """`hold_ms`: how long a call may make no progress (no leader, refused, link lost) before it fails."""
+
+    hold_ms: int = 2_500
+    watch_ms: int = 10_000
+    sweep_ms: int = 50
+    in_flight_max: int = IN_FLIGHT_MAX
+
+
+class RegionClient:
+    """Calls on one region. All methods belong to the loop on which `start` was called."""
+
+    def __init__(
+        self,
+        region: str,
+        zone: str,
+        nodes: Sequence[NodeAddress],
+        connector: ClientConnector,
+        *,
+        router_incarnation: int,
+        settings: RegionSettings | None = None,
+    ) -> None:
+        """`router_incarnation`: 64 bits, random, new at each start of the process; the identity of its writes."""
+        self.region = region
+        self.zone = zone
+        self.catalog = CatalogView()
+        self.leaders = LeaderMap()
+        self.settings = settings or RegionSettings()
+        self.resends = 0  # for metrics: how many requests were sent again
+        self.failures = 0  # and how many calls ended without an answer
+        self._connector = connector
+        self._router = router_incarnation
+        self._nodes = {node.id: _Node(self, node) for node in nodes}
+        # Own zone first; the others in the order given.
+        self._by_distance = tuple(sorted(self._nodes.values(), key=lambda node: node.zone != zone))
+        self._nearest: dict[int, _Node] = {}
+        self._writes: dict[int, _WriteSequences] = {}
+        self._last_id = 0
+        self._sent: dict[int, _Pending] = {}
+        self._waiting: set[_Pending] = set()
+        self._revision_waiters: list[_RevisionWaiter] = []
+        self._subscribers: list[Callable[[], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sweep_at = _NO_TIME
+        self._sweep_timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._ready: asyncio.Event | None = None
+
+    # --- life -------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the links. Needs a running loop; returns at once, see wait_ready."""
+        self._loop = asyncio.get_running_loop()
+        self._ready = asyncio.Event()
+        for node in self._nodes.values():
+            node.open(self._connector, self._loop)
+
+    async def close(self) -> None:
+        """Close the links; calls that still wait fail."""
+        self._closed = True
+        for pending in [*self._sent.values(), *self._waiting]:
+            self._expire(pending)
+        for waiter in self._revision_waiters:
+            waiter.succeed(False)
+        self._revision_waiters.clear()
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        for node in self._nodes.values():
+            await node.close()
+
+    @property
+    def ready(self) -> bool:
+        """The catalog was told by a node that leads the metadata group: a table that is not in it does not exist."""
+        return self._ready is not None and self._ready.is_set()
+
+    async def wait_ready(self) -> None:
+        """Until `ready`. Not bounded: the caller decides how long a region may take to come up."""
+        assert self._ready is not None, "start() comes first"
+        await self._ready.wait()
+
+    def wait_revision(self, revision: int, timeout_ms: int = 2_500) -> Reply[bool]:
+        """Awaitable: True once the catalog is at `revision` or later, False when the time is up."""
+        waiter = _RevisionWaiter(revision, self._time() + timeout_ms / 1_000)
+        if self.catalog.revision >= revision:
+            waiter.succeed(True)
+        else:
+            self._revision_waiters.append(waiter)
+            self._sweep_by(waiter.deadline)
+        return waiter
+
+    def subscribe(self, on_change: Callable[[], None]) -> None:
+        """Have `on_change` called after each change of the catalog."""
+        self._subscribers.append(on_change)
+
+    def status(self) -> dict[str, object]:
+        """For reports: JSON-compatible."""
+        return {
+            "ready": self.ready,
+            "revision": self.catalog.revision,
+            "in_flight": len(self._sent) + len(self._waiting),
+            "nodes": {node.id: {"zone": node.zone, "connected": node.connected} for node in self._by_distance},
+        }
+
+    # --- calls ------------------------------------------------------------------------------------------
+
+    def call(self, call: Call, *, timeout_ms: int, request_id: str = "") -> Reply[Answer]:
+        """Send a call now; the awaitable gives its answer: any Answer but NotLeader, Unknown and Busy.
+
+        Moved is answered once the catalog is as new as the answer asked for: resolve the partition again.
+        Raises (on await) ApiError InternalServerError when the time is up and the call may have had an effect, or
+        is a read that was sent; ServiceUnavailable when it had none for certain.
+        """
+        pending = _Pending(call, request_id, self._time() + timeout_ms / 1_000)
+        if self._closed or len(self._sent) + len(self._waiting) >= self.settings.in_flight_max:
+            pending.fail(ApiError("ServiceUnavailable", "The service is overloaded; try again later"))
+            return pending
+        if pending.is_write:
+            writes = self._writes.get(pending.partition)
+            if writes is None:
+                writes = self._writes[pending.partition] = _WriteSequences()
+            pending.write_id = WriteId(self._router, *writes.begin())
+        self._dispatch(pending)
+        if pending.deadline < self._sweep_at:
+            self._sweep_by(pending.deadline)
+        return pending
+
+    def nearest(self, partition: int) -> str:
+        """The connected replica that eventual reads of a partition go to; "" when there is none."""
+        node = self._nearest.get(partition) or self._find_nearest(partition, 0)
+        return node.id if node is not None else ""
+
+    def _dispatch(self, pending: _Pending) -> None:
+        """Send to the node that should answer, or let the call wait."""
+        if pending.at_leader:
+            node = self._nodes.get(self.leaders.leader(pending.partition))
+        else:
+            node = self._nearest.get(pending.partition) or self._find_nearest(pending.partition, pending.attempts)
+        if node is None or not node.connected:
+            self._park(pending)
+            return
+        self._send(pending, node)
+
+    def _send(self, pending: _Pending, node: _Node) -> None:
+        left_ms = int((pending.deadline - self._time()) * 1_000)
+        if left_ms <= 0:
+            self._expire(pending)
+            return
+        self._last_id = id_ = self._last_id + 1
+        if pending.attempts:
+            self.resends += 1
+        pending.attempts += 1
+        pending.id = id_
+        pending.node = node
+        self._sent[id_] = pending
+        node.send(Request(id_, pending.call, pending.write_id, left_ms, pending.request_id))
+
+    def _find_nearest(self, partition: int, attempt: int) -> _Node | None:
+        """The closest connected voter; a repeated attempt takes the next one, since the closest did not answer."""
+        voters = self.catalog.voters(partition)
+        live = [node for node in self._by_distance if node.connected and (node.id in voters or not voters)]
+        if not live:
+            return None
+        if attempt == 0 and voters:
+            self._nearest[partition] = live[0]
+        return live[attempt % len(live)]
+
+    # --- answers ----------------------------------------------------------------------------------------
+
+    def on_responses(self, node: _Node, responses: Sequence[Response]) -> None:
+        """Answers of one node, in a batch."""
+        sent = self._sent
+        for id_, answer in responses:
+            pending = sent.pop(id_, None)
+            if pending is None:
+                if id_ == node.watch_id:
+                    node.on_watch_answer(answer)
+                continue  # given up, or answered by another node meanwhile
+            kind = type(answer)
+            if kind in _RETRIED:
+                self._try_again(pending, node, answer)
+            elif kind is Moved:
+                self._moved(pending, answer)  # type: ignore[arg-type]
+            else:
+                self._finish(pending)
+                pending.succeed(answer)
+
+    def _try_again(self, pending: _Pending, node: _Node, answer: Answer) -> None:
+        if isinstance(answer, Unknown):
+            pending.uncertain = True
+        if isinstance(answer, (Unknown, NotLeader)):
+            self.leaders.hinted(pending.partition, node.id, answer.leader)
+            leader = self._nodes.get(self.leaders.leader(pending.partition))
+            if leader is not None and leader is not node and leader.connected and pending.hops < HOPS_MAX:
+                pending.hops += 1
+                self._send(pending, leader)
+                return
+        self._park(pending)
+
+    def _moved(self, pending: _Pending, answer: Moved) -> None:
+        if pending.uncertain and pending.is_write:
+            # An earlier attempt may have taken effect where the partition was: the caller must not write again.
+            self._expire(pending)
+        elif answer.revision <= self.catalog.revision:
+            self._finish(pending)
+            pending.succeed(answer)
+        else:
+            pending.moved = answer
+            self._waiting.add(pending)
+            pending.retry_at = pending.deadline
+            self._sweep_by(pending.deadline)
+
+    def _finish(self, pending: _Pending) -> None:
+        if pending.write_id is not None:
+            self._writes[pending.partition].end(pending.write_id.sequence)
+
+    def _expire(self, pending: _Pending) -> None:
+        """No more time: say what is known of the outcome."""
+        self._sent.pop(pending.id, None)
+        self._waiting.discard(pending)
+        self._finish(pending)
+        if pending.moved is not None:
+            pending.succeed(pending.moved)
+            return
+        self.failures += 1
+        in_doubt = pending.uncertain or (pending.node is not None and (pending.is_write or pending.attempts > 0))
+        if in_doubt:
+            pending.fail(ApiError("InternalServerError", "The request did not complete in time"))
+        else:
+            pending.fail(ApiError("ServiceUnavailable", "The service is temporarily unable to handle the request"))
+
+    # --- waiting ----------------------------------------------------------------------------------------
+
+    def _park(self, pending: _Pending) -> None:
+        """The call cannot go on now: wait for a leader, or for the back-off."""
+        now = self._time()
+        pending.node = None
+        pending.hops = 0
+        if pending.stuck_since == 0.0:
+            pending.stuck_since = now
+        pending.backoff_ms = min(pending.backoff_ms * 2, RETRY_MS_MAX) if pending.backoff_ms else RETRY_MS_MIN
+        pending.retry_at = now + pending.backoff_ms / 1_000
+        self._waiting.add(pending)
+        self._sweep_by(now + self.settings.sweep_ms / 1_000)
+
+    def _wake(self, partitions: set[int] | None) -> None:
+        """Something became known for these partitions (None: all): calls that wait for it go on at once."""
+        for pending in [p for p in self._waiting if partitions is None or p.partition in partitions]:
+            if pending.moved is None:
+                self._waiting.discard(pending)
+                self._dispatch(pending)
+
+    def _retry(self, pending: _Pending, now: float) -> None:
+        self._waiting.discard(pending)
+        node = self._nodes.get(self.leaders.leader(pending.partition)) if pending.at_leader else None
+        leaderless = pending.at_leader and (node is None or not node.connected)
+        if leaderless and now - pending.stuck_since >= PROBE_AFTER_MS / 1_000:
+            probe = self._find_nearest(pending.partition, pending.attempts + 1)
+            if probe is not None:
+                self._send(pending, probe)
+                return
+        self._dispatch(pending)
+
+    def _sweep_by(self, when: float) -> None:
+        """Have the sweep run no later than `when` (loop time, seconds)."""
+        if when >= self._sweep_at or self._loop is None or self._closed:
+            return
+        if self._sweep_timer is not None:
+            self._sweep_timer.cancel()
+        self._sweep_at = when
+        self._sweep_timer = self._loop.call_at(when, self._sweep)
+
+    def _sweep(self) -> None:
+        """Retries that are due and calls whose time is up."""
+        self._sweep_timer = None
+        self._sweep_at = _NO_TIME
+        now = self._time()
+        hold = self.settings.hold_ms / 1_000
+        for pending in [p for p in self._sent.values() if p.deadline <= now]:
+            self._expire(pending)
+        for pending in list(self._waiting):
+            held_out = pending.moved is None and now - pending.stuck_since >= hold
+            if pending.deadline <= now or held_out:
+                self._expire(pending)
+            elif pending.retry_at <= now:
+                self._retry(pending, now)
+        overdue = [w for w in self._revision_waiters if w.deadline <= now]
+        self._revision_waiters = [w for w in self._revision_waiters if w.deadline > now]
+        for waiter in overdue:
+            waiter.succeed(False)
+        step = self.settings.sweep_ms / 1_000
+        following = min((p.deadline for p in self._sent.values()), default=_NO_TIME)
+        following = min(following, min((w.deadline for w in self._revision_waiters), default=_NO_TIME))
+        for pending in self._waiting:
+            following = min(following, pending.retry_at, pending.deadline)
+        if following < _NO_TIME:
+            self._sweep_by(max(following, now + step))
+
+    def _time(self) -> float:
+        assert self._loop is not None, "start() comes first"
+        return self._loop.time()
+
+    # --- what the nodes tell ------------------------------------------------------------------------------
+
+    def on_node_up(self, node: _Node) -> None:
+        """A link came up."""
+        self._nearest.clear()
+        self._wake(None)
+
+    def on_node_down(self, node: _Node) -> None:
+        """A link went down: everything sent there has an unknown outcome and is sent elsewhere, or waits."""
+        self._nearest.clear()
+        self.leaders.forget(node.id)
+        for pending in [p for p in self._sent.values() if p.node is node]:
+            del self._sent[pending.id]
+            pending.uncertain = True
+            self._dispatch(pending)
+
+    def on_watched(self, node: _Node, watched: Watched) -> None:
+        """A node told its catalog and what it leads."""
+        changed = self.leaders.claimed(node.id, watched.leads)
+        newer = self.catalog.apply(watched)
+        if newer:
+            self._nearest.clear()
+        leads_metadata = any(partition == METADATA_PARTITION for partition, _ in watched.leads)
+        if leads_metadata and watched.revision >= 0 and self._ready is not None:
+            self._ready.set()
+        if changed:
+            self._follow(changed)
+        if newer:
+            self._on_catalog()
+
+    def _follow(self, partitions: set[int]) -> None:
+        """New leaders: what waits for them goes on, what was sent to their predecessors is sent again.
+
+        The predecessor may be stopped without its connection being closed; waiting for it to answer would cost
+        the whole detection time of a silent link.
+        """
+        self._wake(partitions)
+        for pending in list(self._sent.values()):
+            if pending.at_leader and pending.partition in partitions and pending.node is not None:
+                leader = self._nodes.get(self.leaders.leader(pending.partition))
+                if leader is not None and leader is not pending.node and leader.connected:
+                    del self._sent[pending.id]
+                    pending.uncertain = True
+                    self._send(pending, leader)
+
+    def _on_catalog(self) -> None:
+        revision = self.catalog.revision
+        arrived = [w for w in self._revision_waiters if w.revision <= revision]
+        self._revision_waiters = [w for w in self._revision_waiters if w.revision > revision]
+        for pending in [p for p in self._waiting if p.moved is not None and p.moved.revision <= revision]:
+            self._waiting.discard(pending)
+            self._finish(pending)
+            pending.succeed(pending.moved)
+        for waiter in arrived:
+            waiter.succeed(True)
+        for on_change in self._subscribers:
+            on_change()
+
+
+_RETRIED: Final = frozenset({NotLeader, Unknown, Busy})
+_WRITES: Final = frozenset({Write, Control})
+
+
+class _Pending(Reply[Answer]):
+    """A call on its way: its own awaitable."""
+
+    __slots__ = (
+        "at_leader",
+        "attempts",
+        "backoff_ms",
+        "call",
+        "deadline",
+        "hops",
+        "id",
+        "is_write",
+        "moved",
+        "node",
+        "partition",
+        "request_id",
+        "retry_at",
+        "stuck_since",
+        "uncertain",
+        "write_id",
+    )
+
+    def __init__(self, call: Call, request_id: str, deadline: float) -> None:
+        super().__init__()
+        kind = type(call)
+        self.call = call
+        self.request_id = request_id
+        self.deadline = deadline  # loop time, seconds; so are the other times
+        self.partition: int = METADATA_PARTITION if kind is Control else call.partition  # type: ignore[union-attr]
+        self.at_leader: bool = call.strong if kind in _MAYBE_EVENTUAL else True  # type: ignore[union-attr]
+        self.is_write = kind in _WRITES
+        self.write_id: WriteId | None = None
+        self.id = 0
+        self.node: _Node | None = None  # where it is, while it is sent
+        self.attempts = 0
+        self.hops = 0
+        self.backoff_ms = 0
+        self.retry_at = 0.0
+        self.stuck_since = 0.0  # 0: it has never had to wait
+        self.uncertain = False  # an attempt was lost: it may have taken effect
+        self.moved: Moved | None = None  # the answer, while the catalog catches up with it
+
+
+_MAYBE_EVENTUAL: Final = frozenset({Get, Range, ReadRows})
+
+
+class _RevisionWaiter(Reply[bool]):
+    __slots__ = ("deadline", "revision")
+
+    def __init__(self, revision: int, deadline: float) -> None:
+        super().__init__()
+        self.revision = revision
+        self.deadline = deadline
+
+
+class _WriteSequences:
+    """The sequences of this router's writes to one partition, and the smallest that still awaits its answer."""
+
+    __slots__ = ("_low", "_next", "_open")
+
+    def __init__(self) -> None:
+        self._next = 1
+        self._low = 1
+        self._open: set[int] = set()
+
+    def begin(self) -> tuple[int, int]:
+        """(sequence, low) of a new write."""
+        sequence = self._next
+        self._next = sequence + 1
+        self._open.add(sequence)
+        return sequence, self._low
+
+    def end(self, sequence: int) -> None:
+        """The write was answered or given up: it will not be sent again."""
+        self._open.discard(sequence)
+        low = self._low
+        while low < self._next and low not in self._open:
+            low += 1
+        self._low = low
+
+
+class _Node:
+    """One node: its link and its outstanding Watch."""
+
+    __slots__ = ("_client", "_leads_version", "_link", "_loop", "_timer", "address", "connected", "id", "watch_id", "zone")
+
+    def __init__(self, client: RegionClient, node: NodeAddress) -> None:
+        self._client = client
+        self.id, self.zone, self.address = node
+        self.connected = False
+        self.watch_id = 0
+        self._link: ClientLink | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._leads_version = NO_REVISION
+        self._timer: asyncio.TimerHandle | None = None
+
+    def open(self, connector: ClientConnector, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._link = connector.open(self.id, self.address, self)
+
+    async def close(self) -> None:
+        self._stop_timer()
+        if self._link is not None:
+            await self._link.close()
+
+    def send(self, request: Request) -> None:
+        assert self._link is not None
+        self._link.send(request)
+
+    def on_connected(self, node_id: str) -> None:
+        self.connected = True
+        self._leads_version = NO_REVISION  # a restarted node counts anew
+        self._watch()
+        self._client.on_node_up(self)
+
+    def on_responses(self, node_id: str, responses: Sequence[Response]) -> None:
+        self._client.on_responses(self, responses)
+
+    def on_disconnected(self, node_id: str, reason: str) -> None:
+        self.connected = False
+        self.watch_id = 0
+        self._stop_timer()
+        self._client.on_node_down(self)
+
+    def on_watch_answer(self, answer: Answer) -> None:
+        if isinstance(answer, Watched):
+            self._leads_version = answer.leads_version
+            self._client.on_watched(self, answer)
+            if self.connected:
+                self._watch()
+        else:
+            if isinstance(answer, Refused):
+                _log.warning("node %s refuses to be watched: %s %s", self.id, answer.code, answer.message)
+            self.watch_id = 0
+            self._watch_after(WATCH_RETRY_MS)
+
+    def _watch(self) -> None:
+        """Ask for news, and again should no answer come."""
+        client = self._client
+        wait_ms = client.settings.watch_ms
+        self.watch_id = client.next_id()
+        call = Watch(client.catalog.revision, self._leads_version, wait_ms)
+        self.send(Request(self.watch_id, call, None, wait_ms + WATCH_GRACE_MS))
+        self._watch_after(wait_ms + WATCH_GRACE_MS)
+
+    def _watch_after(self, delay_ms: int) -> None:
+        self._stop_timer()
+        if self._loop is not None:
+            self._timer = self._loop.call_later(delay_ms / 1_000, self._watch_again)
+
+    def _watch_again(self) -> None:
+        self._timer = None
+        if self.connected:
+            self._watch()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

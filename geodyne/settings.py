@@ -1,0 +1,176 @@
+"""How one process is launched: the file that the supervisor (or a deployment) writes and the process reads.
+
+`python -m node|router|replication --config FILE`. The file is one JSON object; every process gets the whole topology
+with addresses, so that no process has to ask another one where the others are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from geodyne.topology import PORT_MAX, ROLE_GLOBAL, ROLE_NODE, ROLES, ProcessSpec, Topology
+
+CONFIG_FORMAT = 1
+
+CAPACITY_ACCOUNT = "account"  # consumed capacity is reported, nothing is throttled
+CAPACITY_ENFORCE = "enforce"
+CAPACITIES = (CAPACITY_ACCOUNT, CAPACITY_ENFORCE)
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class SettingsError(ValueError):
+    """A launch file that cannot be used; the text is one line that names the file and the member."""
+
+
+class Endpoint(NamedTuple):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessConfig:
+    """One process's launch settings. `region` is topology.GLOBAL for the global endpoint, whose `zone` is empty.
+
+    `listen` is where the process binds; `topology` says under which address the others dial it, which differs
+    when a network translates addresses (containers).
+    """
+
+    cluster_id: str
+    process_id: str
+    role: str
+    region: str
+    zone: str
+    listen: Endpoint
+    metrics: Endpoint
+    topology: Topology
+    credentials: str = ""  # INI file in AWS's form
+    auth: bool = True
+    capacity: str = CAPACITY_ENFORCE
+    data_dir: str = ""  # nodes only
+    log_level: str = "info"
+
+    @property
+    def spec(self) -> ProcessSpec:
+        """This process's own entry in the topology."""
+        return self.topology.process(self.process_id)
+
+    def validate(self) -> None:
+        """Raises SettingsError when members contradict each other."""
+        for name, value, allowed in (
+            ("role", self.role, ROLES),
+            ("capacity", self.capacity, CAPACITIES),
+            ("log_level", self.log_level, LOG_LEVELS),
+        ):
+            if value not in allowed:
+                raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+        for name, endpoint in (("listen", self.listen), ("metrics", self.metrics)):
+            if not endpoint.host or not 0 <= endpoint.port <= PORT_MAX:
+                raise SettingsError(f"{name} must be a host and a port from 0 to {PORT_MAX}, not {endpoint}")
+        try:
+            spec = self.spec
+        except KeyError:
+            raise SettingsError(f"process_id {self.process_id!r} is not a process of the topology") from None
+        if (spec.role, spec.region, spec.zone) != (self.role, self.region, self.zone):
+            raise SettingsError(f"role, region or zone of {self.process_id} differ from those in the topology")
+        if not self.cluster_id:
+            raise SettingsError("cluster_id must not be empty")
+        if (self.role == ROLE_NODE) != bool(self.data_dir):
+            raise SettingsError("data_dir must be given for a node, and for nothing else")
+        if not self.credentials and (self.auth or self.role == ROLE_GLOBAL):
+            raise SettingsError("credentials must name a file when signatures are verified or made")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": CONFIG_FORMAT,
+            "cluster_id": self.cluster_id,
+            "process_id": self.process_id,
+            "role": self.role,
+            "region": self.region,
+            "zone": self.zone,
+            "listen": {"host": self.listen.host, "port": self.listen.port},
+            "metrics": {"host": self.metrics.host, "port": self.metrics.port},
+            "data_dir": self.data_dir,
+            "credentials": self.credentials,
+            "auth": "on" if self.auth else "off",
+            "capacity": self.capacity,
+            "log_level": self.log_level,
+            "topology": self.topology.to_json(),
+        }
+
+
+def save(config: ProcessConfig, path: Path) -> None:
+    """Write a launch file. Raises SettingsError for a contradictory config, OSError from the file system."""
+    config.validate()
+    path.write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> ProcessConfig:
+    """Read and check a launch file. Raises SettingsError; the text is one line."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise SettingsError(f"{path}: not a JSON file: {error}") from None
+    try:
+        config = _from_json(data)
+        config.validate()
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+    return config
+
+
+_TEXTS = ("cluster_id", "process_id", "role", "region", "zone", "data_dir", "credentials", "capacity", "log_level")
+_MEMBERS = {*_TEXTS, "format", "listen", "metrics", "auth", "topology"}
+
+
+def _from_json(data: Any) -> ProcessConfig:
+    if not isinstance(data, dict):
+        raise SettingsError("a JSON object is expected")
+    if data.get("format") != CONFIG_FORMAT:
+        raise SettingsError(f"format {data.get('format')!r} is not known; this version reads format {CONFIG_FORMAT}")
+    for name in sorted(_MEMBERS ^ data.keys()):
+        raise SettingsError(f"{name} is {'unknown' if name in data else 'missing'}")
+    for name in _TEXTS:
+        if not isinstance(data[name], str):
+            raise SettingsError(f"{name} must be a text, not {data[name]!r}")
+    if data["auth"] not in {"on", "off"}:
+        raise SettingsError(f"auth must be on or off, not {data['auth']!r}")
+    try:
+        topology = Topology.from_json(data["topology"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SettingsError(f"topology is malformed: {error!r}") from None
+    return ProcessConfig(
+        **{name: data[name] for name in _TEXTS},
+        listen=_endpoint(data, "listen"),
+        metrics=_endpoint(data, "metrics"),
+        auth=data["auth"] == "on",
+        topology=topology,
+    )
+
+
+def _endpoint(data: Mapping[str, Any], name: str) -> Endpoint:
+    value = data[name]
+    if not isinstance(value, dict) or not isinstance(value.get("host"), str) or type(value.get("port")) is not int:
+        raise SettingsError(f"{name} must be an object with host (text) and port (whole number)")
+    return Endpoint(value["host"], value["port"])
+
+
+@dataclass(frozen=True, slots=True)
+class DevConfig:
+    """What `geodyne dev` was asked for: one process, one region, one zone."""
+
+    port: int  # 0: a free one
+    region: str
+    data_dir: Path
+    auth: bool
+    credentials: Path | None  # None: the data directory's own, made when needed
+    capacity: str
+    log_level: str

@@ -1,0 +1,28 @@
+"""What the leader of the metadata group does by itself: tables become ACTIVE, and disappear, when their partitions say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from geodyne.catalog import TableStatus
+from node.catalog.machine import ACTIVATE, FORGET, Catalog
+
+PLANNED_AT_ONCE_MAX = 64
+
+
+def plan(catalog: Catalog, led: Mapping[int, int]) -> list[tuple[str, dict[str, Any]]]:
+    """The control operations that are due. `led`: partition -> the definition revision its leader has applied.
+
+    Repeating an operation is harmless: each checks that it still applies.
+    """
+    due: list[tuple[str, dict[str, Any]]] = []
+    for table in catalog.tables.values():
+        if len(due) >= PLANNED_AT_ONCE_MAX:
+            break
+        if table.status in (TableStatus.CREATING, TableStatus.UPDATING):
+            if all(led.get(partition.id, -1) >= table.revision for partition in table.partitions):
+                due.append((ACTIVATE, {"name": table.name, "revision": table.revision}))
+        elif table.status is TableStatus.DELETING and not any(p.id in led for p in table.partitions):
+            due.append((FORGET, {"name": table.name, "id": table.id}))
+    return due

@@ -1,0 +1,193 @@
+"""The node's copy of the catalog, and the duties that follow from it: replicas to hold, markers to log, tables to activate."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
+
+from geodyne.catalog import TableStatus
+from geodyne.errors import ApiError
+from geodyne.messages import METADATA_PARTITION, Control, ControlDone, Leads, Refused
+from geodyne.ports import Clock
+from node.catalog.controller import plan
+from node.catalog.machine import Catalog, Changes, Surroundings, evaluate
+from node.catalog.placement import Placement
+from node.group import Asker, Group
+from node.state import definition_of
+from node.storage.port import StateStore
+
+logger = logging.getLogger("geodyne.node.catalog")
+
+CONTROLS_WAITING_MAX = 1_000
+CATALOG_RECORDS_MAX = 100_000
+
+
+class Replicas(Protocol):
+    """What the keeper needs of the node: to hold exactly the replicas that the catalog assigns to it."""
+
+    def hold(self, partition: int, epoch: int, voters: tuple[str, ...]) -> None: ...
+
+    def drop_all_but(self, partitions: Mapping[int, object], next_partition: int) -> None: ...
+
+    def get(self, partition: int) -> Group | None: ...
+
+    def __iter__(self) -> Iterable[Group]: ...  # type: ignore[override]
+
+
+class CatalogKeeper:
+    """Follows the metadata group on this node; on its leader, also evaluates control operations one at a time."""
+
+    def __init__(
+        self, *, node_id: str, region: str, clock: Clock, placement: Placement, submit: Callable[[Control], None]
+    ) -> None:
+        self.catalog = Catalog()
+        self._node_id = node_id
+        self._region = region
+        self._clock = clock
+        self._placement = placement
+        self._submit = submit
+        self._replicas: Replicas | None = None
+        self._leads = Leads(1, ())
+        self._busy_until = 0  # index of the catalog entry in flight
+        self._waiting: deque[tuple[Control, Asker]] = deque()
+        self._planned: set[str] = set()
+
+    def attach(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+
+    @property
+    def revision(self) -> int:
+        return self.catalog.revision
+
+    def since(self, revision: int) -> tuple[bool, tuple[tuple[str, dict[str, Any] | None], ...]]:
+        return self.catalog.since(revision)
+
+    def restore(self, revision: int, records: Mapping[str, tuple[int, dict[str, Any]]]) -> None:
+        self.catalog.restore(revision, records)
+
+    def apply(self, revision: int, changes: Changes) -> None:
+        self.catalog.apply(revision, changes)
+
+    # --- duties of every node ----------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """The catalog has moved on: hold what it assigns, drop what is gone, log the markers that are due."""
+        replicas = self._replicas
+        assert replicas is not None
+        wanted: dict[int, object] = {}
+        for table in self.catalog.tables.values():
+            if table.status is TableStatus.DELETING:
+                continue
+            for partition in table.partitions:
+                if self._node_id in partition.voters:
+                    wanted[partition.id] = table
+                    replicas.hold(partition.id, partition.epoch, partition.voters)
+        counter = self.catalog.record("counter/partition") or {"next": 1}
+        replicas.drop_all_but(wanted, int(counter["next"]))
+        wall_us = self._clock.wall_us()
+        for table in self.catalog.tables.values():
+            definition = definition_of(table, self._region)
+            for partition in table.partitions:
+                group = replicas.get(partition.id)
+                if group is not None and group.serving:
+                    group.define(definition, wall_us)
+
+    def define(self, group: Group, wall_us: int) -> None:
+        """A group has a new leader here: its marker may be due."""
+        table = self.catalog.partitions().get(group.partition)
+        if table is not None:
+            group.define(definition_of(table, self._region), wall_us)
+
+    # --- who leads what ----------------------------------------------------------------------------------
+
+    def leads(self) -> Leads:
+        return self._leads
+
+    def refresh_leads(self, groups: Iterable[Group]) -> Leads:
+        led = tuple(
+            sorted((g.partition, g.raft.term, g.state.definition.revision) for g in groups if g.serving)
+        )
+        if led != self._leads.leads:
+            self._leads = Leads(self._leads.version + 1, led)
+        return self._leads
+
+    # --- duties of the metadata leader -------------------------------------------------------------------
+
+    def lead(self, led: Mapping[int, int]) -> None:
+        """This node has become the metadata leader."""
+        self._busy_until = 0
+        self._planned.clear()
+        self.plan(led)
+
+    def plan(self, led: Mapping[int, int]) -> None:
+        """Submit the operations that are due, each once per state of its table."""
+        group = self._metadata()
+        if group is None or not group.serving:
+            return
+        for operation, body in plan(self.catalog, led):
+            mark = f"{self.catalog.revision}/{operation}/{body['name']}"
+            if mark not in self._planned:
+                self._planned.add(mark)
+                self._submit(Control(operation, body))
+        if len(self._planned) > CONTROLS_WAITING_MAX:
+            self._planned.clear()
+
+    def control(self, group: Group, call: Control, asker: Asker, wall_us: int) -> None:
+        """Evaluate a control operation, or queue it behind the one whose record is not applied yet: each must see
+        the catalog as the one before left it."""
+        if group.state.applied_index < self._busy_until:
+            if len(self._waiting) >= CONTROLS_WAITING_MAX:
+                asker.answer(Refused("LimitExceededException", "Too many control-plane operations at once"))
+            else:
+                self._waiting.append((call, asker))
+            return
+        around = Surroundings(
+            region=self._region,
+            now_ms=wall_us // 1000,
+            placement=self._placement,
+            new_id=lambda: str(uuid.uuid4()),
+            stream_label=_stream_label,
+        )
+        try:
+            changes, answer = evaluate(self.catalog, call.operation, call.body, around)
+        except ApiError as error:
+            group.answer_read(asker, Refused(error.kind.code, error.message or ""))
+            return
+        if not changes:
+            group.answer_read(asker, ControlDone(self.catalog.revision, answer))
+            return
+        revision = self.catalog.revision + 1
+        logger.info("control", extra={"operation": call.operation, "revision": revision})
+        self._busy_until = group.change_catalog(revision, changes, wall_us)
+        group.wait_for(self._busy_until, asker, ControlDone(revision, answer))
+
+    def next_controls(self) -> list[tuple[Control, Asker]]:
+        """What was queued and may be tried again."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
+
+    def _metadata(self) -> Group | None:
+        assert self._replicas is not None
+        return self._replicas.get(METADATA_PARTITION)
+
+
+def _stream_label(now_ms: int) -> str:
+    moment = datetime.fromtimestamp(now_ms / 1000, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now_ms % 1000:03d}"
+
+
+def catalog_records(store: StateStore) -> dict[str, tuple[int, dict[str, Any]]]:
+    """The catalog as stored: the rows of the metadata group."""
+    rows = store.range(METADATA_PARTITION, b"", b"\xff", False, CATALOG_RECORDS_MAX)
+    return {
+        key.decode(): (int.from_bytes(row.version, "big"), orjson.loads(row.value))
+        for key, row in rows
+        if row.value is not None
+    }

@@ -1,0 +1,292 @@
+"""The catalog as a replicated state: records by text key, each with the revision that last changed it.
+
+Control operations are evaluated by the leader of the metadata group (`evaluate`, pure) into changed records; those
+are logged and applied on every replica (`Catalog.apply`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from geodyne.catalog import (
+    HASH_SPACE,
+    ControlOperation,
+    PartitionRecord,
+    ReplicaStatus,
+    TableRecord,
+    TableStatus,
+)
+from geodyne.errors import ApiError
+from node.catalog.placement import Placement
+
+TABLE = "table/"
+COUNTER = "counter/partition"
+PARTITIONS_OF_A_TABLE = 4
+REMOVED_KEPT_MAX = 10_000
+Record = dict[str, Any]
+Changes = list[tuple[str, Record | None]]
+
+
+class Catalog:
+    """Records at a revision. A revision is the catalog's own count of applied changes of state."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self.tables: dict[str, TableRecord] = {}
+        self._records: dict[str, tuple[int, Record | None]] = {}
+        self._floor = 0  # a reader older than this cannot be told what was removed
+
+    def restore(self, revision: int, records: Mapping[str, tuple[int, Record]]) -> None:
+        """Take over stored records; what was removed before is forgotten."""
+        self.revision = self._floor = revision
+        self._records = dict(records)
+        self.tables = {
+            key.removeprefix(TABLE): TableRecord.from_json(record)
+            for key, (_, record) in records.items()
+            if key.startswith(TABLE)
+        }
+
+    def apply(self, revision: int, changes: Changes) -> None:
+        self.revision = revision
+        for key, record in changes:
+            self._records[key] = (revision, record)
+            if key.startswith(TABLE):
+                name = key.removeprefix(TABLE)
+                if record is None:
+                    self.tables.pop(name, None)
+                else:
+                    self.tables[name] = TableRecord.from_json(record)
+        removed = [key for key, (_, record) in self._records.items() if record is None]
+        if len(removed) > REMOVED_KEPT_MAX:
+            self._floor = revision
+            for key in removed:
+                del self._records[key]
+
+    def since(self, revision: int) -> tuple[bool, tuple[tuple[str, Record | None], ...]]:
+        """(full, records) that bring a copy at `revision` up to date."""
+        if revision < self._floor:
+            return True, tuple((key, record) for key, (_, record) in self._records.items() if record is not None)
+        return False, tuple((key, record) for key, (at, record) in self._records.items() if at > revision)
+
+    def record(self, key: str) -> Record | None:
+        stored = self._records.get(key)
+        return stored[1] if stored is not None else None
+
+    def partitions(self) -> dict[int, TableRecord]:
+        return {partition.id: table for table in self.tables.values() for partition in table.partitions}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What evaluation needs beyond the catalog; everything random or clock-like is passed in."""
+
+    region: str
+    now_ms: int
+    placement: Placement
+    new_id: Callable[[], str]
+    stream_label: Callable[[int], str]
+
+
+class _Draft:
+    """The changes one operation makes, on top of the catalog."""
+
+    def __init__(self, catalog: Catalog, around: Surroundings) -> None:
+        self.catalog = catalog
+        self.around = around
+        self.changes: Changes = []
+        self.revision = catalog.revision + 1
+
+    def table(self, name: str) -> TableRecord:
+        table = self.catalog.tables.get(name)
+        if table is None:
+            raise ApiError("ResourceNotFoundException", f"Requested resource not found: Table: {name} not found")
+        return table
+
+    def put(self, table: TableRecord) -> TableRecord:
+        self.changes.append((TABLE + table.name, table.to_json()))
+        return table
+
+    def remove(self, name: str) -> None:
+        self.changes.append((TABLE + name, None))
+
+    def new_partitions(self, count: int) -> tuple[PartitionRecord, ...]:
+        counter = self.catalog.record(COUNTER) or {"next": 1}
+        first = int(counter["next"])
+        self.changes.append((COUNTER, {"next": first + count}))
+        bounds = [HASH_SPACE * number // count for number in range(count + 1)]
+        voters = self.around.placement.voters
+        return tuple(
+            PartitionRecord(first + number, 1, bounds[number], bounds[number + 1], voters(first + number))
+            for number in range(count)
+        )
+
+
+def evaluate(catalog: Catalog, operation: str, body: Record, around: Surroundings) -> tuple[Changes, Record]:
+    """Decide a control operation: (changed records, answer). Raises ApiError when it is refused."""
+    handler = _HANDLERS.get(operation)
+    if handler is None:
+        raise ApiError("UnknownOperationException", f"no control operation {operation!r}")
+    draft = _Draft(catalog, around)
+    answer = handler(draft, body)
+    return draft.changes, answer
+
+
+def _create_table(draft: _Draft, body: Record) -> Record:
+    definition = body["definition"]
+    name = definition["name"]
+    if name in draft.catalog.tables:
+        raise ApiError("ResourceInUseException", f"Table already exists: {name}")
+    return {"table": draft.put(_new_table(draft, definition, draft.around.new_id(), {})).to_json()}
+
+
+def _new_table(draft: _Draft, definition: Record, table_id: str, replicas: dict[str, str]) -> TableRecord:
+    stream_view = definition.get("stream_view")
+    return TableRecord(
+        name=definition["name"],
+        id=table_id,
+        status=TableStatus.CREATING,
+        revision=draft.revision,
+        created_ms=draft.around.now_ms,
+        hash_key=definition["hash_key"],
+        hash_type=definition["hash_type"],
+        range_key=definition.get("range_key"),
+        range_type=definition.get("range_type"),
+        billing_mode=definition.get("billing_mode", "PROVISIONED"),
+        read_units=definition.get("read_units", 0),
+        write_units=definition.get("write_units", 0),
+        partitions=draft.new_partitions(PARTITIONS_OF_A_TABLE),
+        replicas=replicas,
+        deletion_protection=definition.get("deletion_protection", False),
+        table_class=definition.get("table_class", "STANDARD"),
+        stream_view=stream_view,
+        stream_label=draft.around.stream_label(draft.around.now_ms) if stream_view else None,
+        tags=definition.get("tags", {}),
+        extra=definition.get("extra", {}),
+    )
+
+
+_PLAIN_SETTINGS = ("billing_mode", "read_units", "write_units", "deletion_protection", "table_class")
+
+
+def _update_table(draft: _Draft, body: Record) -> Record:
+    table = draft.table(body["name"])
+    if table.status is not TableStatus.ACTIVE:
+        raise ApiError("ResourceInUseException", f"Attempt to change a resource which is still in use: Table is being updated: {table.name}")
+    settings = {name: body[name] for name in _PLAIN_SETTINGS if name in body}
+    table = replace(table, **settings)
+    if "stream" in body:
+        table = _change_stream(draft, table, body["stream"])
+    if "replicas_add" in body or "replicas_remove" in body:
+        table = _change_replicas(draft, table, body.get("replicas_add", []), body.get("replicas_remove", []))
+    # Only what a partition logs differently needs a marker in every partition; the rest is in force at once.
+    table = replace(table, status=TableStatus.UPDATING, revision=draft.revision)
+    return {"table": draft.put(table).to_json()}
+
+
+def _change_stream(draft: _Draft, table: TableRecord, view: str | None) -> TableRecord:
+    if view is not None and table.stream_view is not None:
+        raise ApiError("ValidationException", f"Table already has an enabled stream: TableName: {table.name}")
+    if view is None and table.stream_view is None:
+        raise ApiError("ValidationException", "Table doesn't have an enabled stream to disable")
+    if view is None and table.is_global:
+        raise ApiError("ValidationException", "Streams cannot be disabled on a table that has replicas")
+    label = draft.around.stream_label(draft.around.now_ms) if view is not None else table.stream_label
+    return replace(table, stream_view=view, stream_label=label)
+
+
+def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: list[str]) -> TableRecord:
+    replicas = dict(table.replicas) or {draft.around.region: ReplicaStatus.ACTIVE}
+    for region in add:
+        if region in replicas:
+            raise ApiError("ValidationException", f"Failed to create a the new replica of table with name: '{table.name}' because one or more replicas already existed as tables.")
+        replicas[region] = ReplicaStatus.CREATING
+    for region in remove:
+        if region not in replicas:
+            raise ApiError("ValidationException", f"Replica not found in region {region} for table with name: '{table.name}'")
+        replicas[region] = ReplicaStatus.DELETING
+    if table.stream_view is None:  # replication rides on the stream, as on DynamoDB
+        table = replace(
+            table, stream_view="NEW_AND_OLD_IMAGES", stream_label=draft.around.stream_label(draft.around.now_ms)
+        )
+    return replace(table, replicas=replicas)
+
+
+def _delete_table(draft: _Draft, body: Record) -> Record:
+    table = draft.table(body["name"])
+    if table.status in (TableStatus.CREATING, TableStatus.UPDATING):
+        raise ApiError("ResourceInUseException", f"Attempt to change a resource which is still in use: Table is being {'created' if table.status is TableStatus.CREATING else 'updated'}: {table.name}")
+    if table.status is TableStatus.DELETING:
+        raise ApiError("ResourceInUseException", f"Attempt to change a resource which is still in use: Table is being deleted: {table.name}")
+    if table.deletion_protection:
+        raise ApiError("ValidationException", f"Resource cannot be deleted as it is currently protected against deletion. Disable deletion protection first. Table: {table.name}")
+    others = [r for r in table.replicas if r != draft.around.region]
+    if others and not body.get("as_replica", False):
+        raise ApiError("ValidationException", f"Table {table.name} is a global table: remove its replicas in {', '.join(sorted(others))} first")
+    return {"table": draft.put(replace(table, status=TableStatus.DELETING, revision=draft.revision)).to_json()}
+
+
+def _ensure_replica(draft: _Draft, body: Record) -> Record:
+    """Another region says that this one replicates a table: make it, or take over the new list of members."""
+    definition, members = body["definition"], dict(body["members"])
+    table = draft.catalog.tables.get(definition["name"])
+    if table is None:
+        created = _new_table(draft, definition, body["table_id"], members)
+        return {"table": draft.put(created).to_json()}
+    if table.id != body["table_id"]:
+        raise ApiError("ResourceInUseException", f"Table already exists: {table.name}")
+    if table.replicas == members or table.status is TableStatus.DELETING:
+        return {"table": table.to_json()}
+    status = TableStatus.UPDATING if table.status is TableStatus.ACTIVE else table.status
+    changed = replace(table, replicas=members, status=status, revision=draft.revision)
+    return {"table": draft.put(changed).to_json()}
+
+
+def _set_replica(draft: _Draft, body: Record) -> Record:
+    table = draft.table(body["name"])
+    if table.replicas.get(body["region"]) == body["status"]:
+        return {"table": table.to_json()}
+    replicas = {**table.replicas, body["region"]: body["status"]}
+    return {"table": draft.put(replace(table, replicas=replicas)).to_json()}
+
+
+def _drop_replica(draft: _Draft, body: Record) -> Record:
+    table = draft.table(body["name"])
+    if body["region"] not in table.replicas:
+        return {"table": table.to_json()}
+    replicas = {region: status for region, status in table.replicas.items() if region != body["region"]}
+    if set(replicas) == {draft.around.region}:
+        replicas = {}
+    changed = replace(table, replicas=replicas, revision=draft.revision, status=TableStatus.UPDATING)
+    return {"table": draft.put(changed).to_json()}
+
+
+def _activate(draft: _Draft, body: Record) -> Record:
+    """Internal: every partition has applied the definition of `revision`."""
+    table = draft.table(body["name"])
+    if table.revision == body["revision"] and table.status in (TableStatus.CREATING, TableStatus.UPDATING):
+        table = draft.put(replace(table, status=TableStatus.ACTIVE))
+    return {"table": table.to_json()}
+
+
+def _forget(draft: _Draft, body: Record) -> Record:
+    """Internal: the partitions of a table being deleted are gone."""
+    table = draft.table(body["name"])
+    if table.status is TableStatus.DELETING and table.id == body["id"]:
+        draft.remove(table.name)
+    return {}
+
+
+ACTIVATE = "activate"
+FORGET = "forget"
+_HANDLERS: dict[str, Callable[[_Draft, Record], Record]] = {
+    ControlOperation.CREATE_TABLE: _create_table,
+    ControlOperation.UPDATE_TABLE: _update_table,
+    ControlOperation.DELETE_TABLE: _delete_table,
+    ControlOperation.ENSURE_REPLICA: _ensure_replica,
+    ControlOperation.SET_REPLICA: _set_replica,
+    ControlOperation.DROP_REPLICA: _drop_replica,
+    ACTIVATE: _activate,
+    FORGET: _forget,
+}

@@ -1,0 +1,234 @@
+"""Building a node from its parts, and the order in which they start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from geodyne.messages import METADATA_PARTITION, PeerMessage
+from geodyne.ports import Clock, PeerNetwork
+from node.catalog.keeper import CatalogKeeper, catalog_records
+from node.catalog.placement import REPLICAS, rings_by_zone
+from node.groups import Groups
+from node.maintenance import Maintenance
+from node.metrics import NodeMetrics
+from node.raft.liveness import Liveness
+from node.raft.settings import Settings as RaftSettings
+from node.service import NodeService
+from node.storage.directory import DataDirectory, open_directory
+from node.storage.sqlite import StateStore
+from node.storage.wal import Wal, WalSettings
+
+logger = logging.getLogger("geodyne.node")
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlace:
+    """Who a node is and who else is in its region. `members`: node id -> zone, itself included."""
+
+    cluster_id: str
+    region: str
+    node_id: str
+    members: Mapping[str, str]
+    data_dir: Path
+
+    def peers(self) -> tuple[str, ...]:
+        return tuple(node for node in sorted(self.members) if node != self.node_id)
+
+    def catalog_voters(self) -> tuple[str, ...]:
+        """One node a zone, in up to three zones: the first by name. The others follow as learners."""
+        first: dict[str, str] = {}
+        for node, zone in sorted(self.members.items()):
+            first.setdefault(zone, node)
+        return tuple(first[zone] for zone in sorted(first)[:REPLICAS])
+
+
+class Node:
+    """A node without its network: `service` handles the streams. Built by `open_node`."""
+
+    def __init__(
+        self,
+        place: NodePlace,
+        directory: DataDirectory,
+        service: NodeService,
+        maintenance: Maintenance,
+        log: Wal,
+        store: StateStore,
+    ) -> None:
+        self.place = place
+        self.incarnation = directory.incarnation
+        self.service = service
+        self._directory = directory
+        self._maintenance = maintenance
+        self._log = log
+        self._store = store
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, network: PeerNetwork) -> None:
+        """Take part. The network may still be closed: messages to peers are then dropped."""
+        self.service.network = network
+        self.service.transfers.network = network
+        voters = self.place.catalog_voters()
+        learners = tuple(node for node in sorted(self.place.members) if node not in voters)
+        self.service.groups.hold(METADATA_PARTITION, 1, voters, learners)
+        self.service.start()
+        self._task = asyncio.get_running_loop().create_task(self._maintenance.run())
+        self._task.add_done_callback(self._maintenance_ended)
+
+    def _maintenance_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            logger.error("maintenance failed", exc_info=task.exception())
+            self.service.fail("checkpointing failed; see the log")
+
+    async def stop(self) -> None:
+        """Stop deciding, then make the state durable, then let go of the files."""
+        self.service.stop()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._store.aclose()
+        self._log.close()
+        self._directory.close()
+
+    def status(self) -> dict[str, Any]:
+        """For `geodyne status`: the partitions that this node leads."""
+        partitions = self.service.catalog.catalog.partitions()
+        led = []
+        for group in self.service.groups:
+            table = partitions.get(group.partition)
+            if table is None or not group.serving:
+                continue
+            record = next(p for p in table.partitions if p.id == group.partition)
+            led.append(
+                {
+                    "table": table.name,
+                    "id": group.partition,
+                    "leader": self.place.node_id,
+                    "replicas": list(record.voters),
+                    "items": group.state.items,
+                    "bytes": group.state.bytes,
+                    "feed": {
+                        "head": group.state.feed_head,
+                        "floor": group.state.feed_floor,
+                        "cursors": dict(group.state.cursors),
+                    },
+                }
+            )
+        metadata = self.service.groups.get(METADATA_PARTITION)
+        return {
+            "partitions": led,
+            "catalog": {
+                "revision": self.service.catalog.revision,
+                "leader": metadata.raft.leader if metadata is not None else "",
+            },
+            "replicas": len(self.service.groups),
+        }
+
+    def health(self) -> dict[str, Any]:
+        """Healthy once the catalog has a leader: everything else follows from it."""
+        metadata = self.service.groups.get(METADATA_PARTITION)
+        leader = metadata.raft.leader if metadata is not None else ""
+        return {"healthy": bool(leader), "catalog_leader": leader}
+
+
+class NoPeers:
+    """The peer network of a region that is one node."""
+
+    def send(self, peer: str, message: PeerMessage) -> None:
+        raise AssertionError(f"a lone node sends to {peer}")
+
+    def connected(self, peer: str) -> bool:
+        return False
+
+
+def open_node(
+    place: NodePlace,
+    *,
+    clock: Clock,
+    random: Random,
+    registry: CollectorRegistry,
+    fatal: Callable[[str], None],
+    inline_sync: bool = False,
+) -> Node:
+    """Open the data directory and recover. Raises node.storage.port.StorageError for data that cannot be used."""
+    directory = open_directory(place.data_dir, place.cluster_id, place.node_id)
+    try:
+        return _open(place, directory, clock, random, registry, fatal, inline_sync)
+    except BaseException:
+        directory.close()
+        raise
+
+
+def _open(
+    place: NodePlace,
+    directory: DataDirectory,
+    clock: Clock,
+    random: Random,
+    registry: CollectorRegistry,
+    fatal: Callable[[str], None],
+    inline_sync: bool,
+) -> Node:
+    settings = RaftSettings()
+    metrics = NodeMetrics(registry)
+    log, recovered = Wal.open(
+        directory.log_path,
+        WalSettings(place.cluster_id, place.node_id, inline=inline_sync),
+        on_error=lambda error: fatal(f"the log cannot be written: {error}"),
+    )
+    store = StateStore.open(directory.state_path)
+    liveness = Liveness(
+        settings, place.peers(), directory.incarnation, started_ms=clock.lease_ms(), fresh=directory.fresh
+    )
+    groups = Groups(
+        node_id=place.node_id,
+        region=place.region,
+        clock=clock,
+        random=random,
+        log=log,
+        store=store,
+        liveness=liveness,
+        settings=settings,
+    )
+    groups.recover(recovered.groups, store.groups())
+    keeper = CatalogKeeper(
+        node_id=place.node_id,
+        region=place.region,
+        clock=clock,
+        placement=rings_by_zone(place.members),
+        submit=lambda control: service.control_internally(control),
+    )
+    keeper.attach(groups)
+    service = NodeService(
+        node_id=place.node_id,
+        clock=clock,
+        random=random,
+        log=log,
+        store=store,
+        liveness=liveness,
+        settings=settings,
+        groups=groups,
+        catalog=keeper,
+        network=NoPeers(),
+        peers=place.peers(),
+        metrics=metrics,
+        fatal=fatal,
+    )
+    groups.adopted = service.adopt
+    groups.dropped = service.moved
+    stored = groups.stored_state(METADATA_PARTITION)
+    if stored is not None:
+        keeper.restore(stored.catalog_revision, catalog_records(store))
+    return Node(place, directory, service, Maintenance(groups, log, store, metrics), log, store)
+
+
+def single_node_place(cluster_id: str, region: str, data_dir: Path, zones: Sequence[str] = ("a",)) -> NodePlace:
+    """`geodyne dev`: one node in one zone."""
+    node_id = f"{region}/node-{zones[0]}"
+    return NodePlace(cluster_id, region, node_id, {node_id: zones[0]}, data_dir)

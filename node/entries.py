@@ -1,0 +1,92 @@
+"""Log entries as the node handles them: the wire form beside the values that applying needs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from geodyne.messages import Entry, WriteId, Written
+from geodyne.wire import log_v1_pb2 as log
+from node.storage.port import Row
+from node.window import outcome_from_wire, outcome_to_wire
+
+
+class Effect(NamedTuple):
+    """The result of one write. `row` None: the key is gone and no tombstone is kept."""
+
+    key: bytes
+    row: Row | None
+    version: bytes
+    items_delta: int
+    bytes_delta: int
+    write_id: WriteId | None
+    outcome: Written | None
+
+
+class Decided(NamedTuple):
+    """An entry with its effects, as the leader made it or as a follower decoded it."""
+
+    index: int
+    term: int
+    payload: log.EntryPayload
+    effects: list[Effect]
+
+
+class EntryBuilder:
+    """The entry that the current turn is building for one group."""
+
+    __slots__ = ("effects", "index", "payload", "size")
+
+    def __init__(self, index: int, wall_us: int) -> None:
+        self.index = index
+        self.payload = log.EntryPayload(wall_us=wall_us)
+        self.effects: list[Effect] = []
+        self.size = 0
+
+    def add(self, effect: Effect, old_image: bytes | None) -> None:
+        key, row, version, items_delta, bytes_delta, write_id, outcome = effect
+        message = self.payload.effects.add(
+            key=key, version=version, items_delta=items_delta, bytes_delta=bytes_delta
+        )
+        if row is None:
+            message.tombstone = False
+        elif row.value is None:
+            message.tombstone = True
+        else:
+            message.image = row.value
+            message.size = row.size
+            self.size += len(row.value)
+        if old_image is not None:
+            message.old_image = old_image
+            self.size += len(old_image)
+        if write_id is not None and outcome is not None:
+            mark = message.write_id
+            mark.router, mark.sequence, mark.low = write_id
+            message.outcome.CopyFrom(outcome_to_wire(outcome))
+        self.size += len(key) + 64
+        self.effects.append(effect)
+
+    def decided(self, index: int, term: int) -> Decided:
+        return Decided(index, term, self.payload, self.effects)
+
+
+def decode(entry: Entry) -> Decided:
+    """What a follower, or a restart, reads back from the log."""
+    payload = log.EntryPayload.FromString(entry.payload)
+    return Decided(entry.index, entry.term, payload, [_effect(message) for message in payload.effects])
+
+
+def _effect(message: log.Effect) -> Effect:
+    row: Row | None = None
+    if message.HasField("image"):
+        row = Row(message.image, message.version, message.size)
+    elif message.tombstone:
+        row = Row(None, message.version, 0)
+    write_id: WriteId | None = None
+    outcome: Written | None = None
+    if message.HasField("write_id"):
+        mark = message.write_id
+        write_id = WriteId(mark.router, mark.sequence, mark.low)
+        outcome = outcome_from_wire(message.outcome)
+    return Effect(
+        message.key, row, message.version, message.items_delta, message.bytes_delta, write_id, outcome
+    )

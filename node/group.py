@@ -1,0 +1,480 @@
+"""One replica of one partition: the consensus core, the images in flight, and what the log has led to.
+
+The group decides and remembers; it neither waits, sends nor writes. `node.service` drives it: hands it calls, performs the
+effects of its consensus core, and asks it what to apply.
+
+Must hold:
+- Calls are evaluated only by a leader that has committed an entry of its own term; older entries are applied by then, so
+  the newest image of a key is in the overlay or in SQLite.
+- An answer that rests on an uncommitted image waits until that image commits. An answer that rests on committed state
+  only (reads, refusals) is given after the lease has been checked, later than the state was looked at.
+- When leadership ends, what was proposed and not committed is unknown to the asker; the overlay goes with it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import orjson
+
+from geodyne.messages import (
+    METADATA_PARTITION,
+    AdvanceCursor,
+    Answer,
+    Applied,
+    ApplyChanges,
+    Busy,
+    Found,
+    Get,
+    NotLeader,
+    Response,
+    Unknown,
+    Write,
+    WriteId,
+    Written,
+)
+from geodyne.model import version as versions
+from geodyne.wire import log_v1_pb2 as log
+from node.catalog.machine import Changes
+from node.engine.writes import evaluate
+from node.entries import Decided, Effect, EntryBuilder, decode
+from node.overlay import Overlay
+from node.raft.core import Raft
+from node.state import SEQUENCE_SHIFT, Definition, GroupState
+from node.storage.port import GroupUpdate, Row, StateStore
+from node.window import Standing, Window
+
+ENTRY_BYTES_MAX = 512 * 1024  # an entry is closed once it holds this much; one item may exceed it
+ENTRY_EFFECTS_MAX = 4096  # positions in an entry must fit SEQUENCE_SHIFT bits
+UNCOMMITTED_BYTES_MAX = 64 * 1024 * 1024
+PARKED_MAX = 10_000
+APPLY_EFFECTS_MAX = 256  # a turn's share of applying: about 2 ms of SQLite
+
+assert ENTRY_EFFECTS_MAX < 1 << SEQUENCE_SHIFT
+
+
+class Asker(NamedTuple):
+    """Where an answer goes."""
+
+    reply: Callable[[Response], None]
+    id: int
+
+    def answer(self, answer: Answer) -> None:
+        self.reply(Response(self.id, answer))
+
+
+class AppliedBatch(NamedTuple):
+    """What applying some entries asks of storage, and what follows once storage has it."""
+
+    update: GroupUpdate
+    applied_keys: list[tuple[bytes, int]]
+    catalog: list[tuple[int, Changes]]
+    fed: bool
+
+
+class Group:
+    """A replica. `on_work` is called whenever the consensus core may have effects to perform."""
+
+    def __init__(
+        self,
+        partition: int,
+        raft: Raft,
+        store: StateStore,
+        state: GroupState,
+        window: Window,
+        region: str,
+    ) -> None:
+        self.partition = partition
+        self.raft = raft
+        self.state = state
+        self.window = window
+        self.serving = False  # leader, and ready to evaluate
+        self.uncommitted_bytes = 0
+        self._region = region.encode("ascii")
+        self._store = store
+        self._overlay = Overlay()
+        self._builder: EntryBuilder | None = None
+        self._decided: deque[Decided] = deque()  # own proposals, not yet applied, in log order
+        self._in_flight: dict[tuple[int, int], tuple[int, Written]] = {}  # write id -> (index, answer), not applied
+        self._waiting: dict[int, list[tuple[Asker, Answer]]] = {}  # index -> answers that its commit releases
+        self._answered_to = raft.commit_index
+        self._last_us = 0  # newest version made or applied; the leader's own until applied
+        self._reads: list[tuple[Asker, Answer]] = []  # looked up this turn, not yet confirmed by the lease
+        self._unconfirmed: deque[tuple[int, list[tuple[Asker, Answer]]]] = deque()  # (since ms, reads)
+        self.parked: deque[Callable[[], None]] = deque()  # calls that came before the leader was ready
+        self._marker_proposed = -1
+        self.reported_revision = -1  # definition revision last told to the others
+        self.installing = False  # a snapshot is becoming the state: nothing else may change it
+
+    # --- leadership -------------------------------------------------------------------------------------
+
+    @property
+    def leading(self) -> bool:
+        return self.raft.is_leader
+
+    def not_leader(self) -> NotLeader:
+        return NotLeader(self.partition, self.raft.leader)
+
+    def role_changed(self) -> None:
+        """Called by the driver after any effect that changed the role or the readiness."""
+        if not self.raft.is_leader:
+            self._stop_serving()
+        elif self.raft.ready_to_serve and not self.serving:
+            while self.state.applied_index < self.raft.commit_index:
+                self._catch_up()
+            self._last_us = self.state.last_us
+            self._marker_proposed = self.state.definition.revision
+            self.serving = True
+            parked, self.parked = self.parked, deque()
+            for call in parked:
+                call()
+
+    def _catch_up(self) -> None:
+        batch = self.take_applied(APPLY_EFFECTS_MAX)
+        if batch is not None:
+            self.catch_up_sink(batch)
+
+    catch_up_sink: Callable[[AppliedBatch], None]  # set by the driver: performs a batch at once
+
+    def _stop_serving(self) -> None:
+        self.serving = False
+        self._builder = None
+        self._overlay.clear()
+        self._decided.clear()
+        self._in_flight.clear()
+        self.uncommitted_bytes = 0
+        waiting, self._waiting = self._waiting, {}
+        for index in sorted(waiting):
+            for asker, answer in waiting[index]:
+                lost: Answer = (
+                    Unknown(self.partition, self.raft.leader)
+                    if isinstance(answer, (Written, Applied))
+                    else self.not_leader()
+                )
+                asker.answer(lost)
+        reads = [*self._reads, *(read for _, batch in self._unconfirmed for read in batch)]
+        self._reads = []
+        self._unconfirmed.clear()
+        for asker, _ in reads:
+            asker.answer(self.not_leader())
+        parked, self.parked = self.parked, deque()
+        for call in parked:
+            call()
+
+    def admit(self, asker: Asker, again: Callable[[], None]) -> bool:
+        """Whether a call for the leader can run now. If not, it has been answered or parked (`again` runs it later)."""
+        if self.serving:
+            if self.uncommitted_bytes > UNCOMMITTED_BYTES_MAX:
+                asker.answer(Busy("too many uncommitted bytes in this partition"))
+                return False
+            return True
+        if self.raft.is_leader and len(self.parked) < PARKED_MAX:
+            self.parked.append(again)
+        else:
+            asker.answer(self.not_leader())
+        return False
+
+    # --- calls, on the serving leader -------------------------------------------------------------------
+
+    def write(self, call: Write, write_id: WriteId | None, asker: Asker, wall_us: int) -> None:
+        """Evaluate a write and add its effect to the entry of this turn."""
+        if write_id is not None and self._answered_before(write_id, asker):
+            return
+        key = call.key
+        pending = self._overlay.newest(key)
+        prior = pending.row if pending is not None else self._store.get(self.partition, key)
+        verdict = evaluate(call, prior)
+        if not verdict.changed:
+            self._answer_after(pending.index if pending is not None else 0, asker, verdict.answer)
+            return
+        outcome = verdict.answer
+        assert isinstance(outcome, Written)
+        version = versions.make(self._next_us(wall_us, prior), self._region)
+        if verdict.image is not None:
+            row: Row | None = Row(verdict.image, version, verdict.size)
+        else:
+            row = Row(None, version, 0) if self.state.definition.tombstones else None
+        index = self._add(key, row, version, prior, write_id, outcome, wall_us)
+        self._waiting.setdefault(index, []).append((asker, outcome))
+
+    def _answered_before(self, write_id: WriteId, asker: Asker) -> bool:
+        in_flight = self._in_flight.get((write_id.router, write_id.sequence))
+        if in_flight is not None:
+            self._answer_after(in_flight[0], asker, in_flight[1])
+            return True
+        known = self.window.lookup(write_id)
+        if known is Standing.NEW:
+            return False
+        if known is Standing.FINISHED:
+            asker.answer(Unknown(self.partition, self.raft.leader))
+        else:
+            assert isinstance(known, Written)
+            self._reads.append((asker, known))
+        return True
+
+    def apply_changes(self, call: ApplyChanges, asker: Asker, wall_us: int) -> None:
+        """Take over another region's changes where they are newer than what is here."""
+        newest_index = 0
+        applied = 0
+        for change in call.changes:
+            pending = self._overlay.newest(change.key)
+            prior = pending.row if pending is not None else self._store.get(self.partition, change.key)
+            if pending is not None:
+                newest_index = max(newest_index, pending.index)
+            if prior is not None and prior.version >= change.version:
+                continue
+            row = Row(change.image, change.version, change.size)
+            newest_index = self._add(change.key, row, change.version, prior, None, None, wall_us)
+            applied += 1
+        self._answer_after(newest_index, asker, Applied(applied))
+
+    def advance_cursor(self, call: AdvanceCursor, asker: Asker, wall_us: int) -> None:
+        builder = self._open(wall_us)
+        builder.payload.cursors.add(consumer=call.consumer, sequence=call.sequence)
+        builder.size += 64
+        self._waiting.setdefault(builder.index, []).append((asker, Applied(1)))
+
+    def change_catalog(self, revision: int, changes: Changes, wall_us: int) -> int:
+        """Metadata group only: log changed records; returns the index whose commit makes them so."""
+        builder = self._open(wall_us)
+        builder.payload.catalog_revision = revision
+        for key, record in changes:
+            change = builder.payload.catalog.add(key=key)
+            if record is not None:
+                change.value_json = orjson.dumps(record)
+                builder.size += len(change.value_json)
+        index = builder.index
+        self.seal()
+        return index
+
+    def define(self, definition: Definition, wall_us: int) -> None:
+        """Log a marker, once for each revision of the table's definition."""
+        if not self.serving or definition.revision <= max(self._marker_proposed, self.state.definition.revision):
+            return
+        self.seal()  # effects before the marker were made under the old definition
+        builder = self._open(wall_us)
+        builder.payload.definition.CopyFrom(definition.to_wire())
+        builder.size += 256
+        self._marker_proposed = definition.revision
+        self.seal()
+
+    def read(self, call: Get, asker: Asker) -> None:
+        """A strong point read: looked up now, answered after the lease check."""
+        self._reads.append((asker, self.look_up(call.key)))
+
+    def look_up(self, key: bytes) -> Found:
+        """The newest committed image on this replica."""
+        pending = self._overlay.committed(key, self.raft.commit_index) if len(self._overlay) else None
+        row = pending.row if pending is not None else self._store.get(self.partition, key)
+        if row is None or row.value is None:
+            return Found(None, 0)
+        return Found(row.value, row.size)
+
+    def answer_read(self, asker: Asker, answer: Answer) -> None:
+        """Hand over an answer that was read from committed state: it goes out after the lease check."""
+        self._reads.append((asker, answer))
+
+    # --- building entries --------------------------------------------------------------------------------
+
+    def _next_us(self, wall_us: int, prior: Row | None) -> int:
+        self._last_us = versions.next_time_us(wall_us, self._last_us, prior.version if prior is not None else None)
+        return self._last_us
+
+    def _open(self, wall_us: int) -> EntryBuilder:
+        builder = self._builder
+        if builder is not None and (builder.size >= ENTRY_BYTES_MAX or len(builder.effects) >= ENTRY_EFFECTS_MAX):
+            self.seal()
+            builder = None
+        if builder is None:
+            builder = self._builder = EntryBuilder(self.raft.last_index + 1, wall_us)
+        return builder
+
+    def _add(
+        self,
+        key: bytes,
+        row: Row | None,
+        version: bytes,
+        prior: Row | None,
+        write_id: WriteId | None,
+        outcome: Written | None,
+        wall_us: int,
+    ) -> int:
+        builder = self._open(wall_us)
+        live_before = prior is not None and prior.value is not None
+        live_after = row is not None and row.value is not None
+        bytes_delta = (row.size if row is not None else 0) - (prior.size if prior is not None else 0)
+        old_image = prior.value if prior is not None and self.state.definition.old_images else None
+        builder.add(
+            Effect(key, row, version, live_after - live_before, bytes_delta, write_id, outcome), old_image
+        )
+        self._overlay.put(key, builder.index, row)
+        if write_id is not None and outcome is not None:
+            self._in_flight[(write_id.router, write_id.sequence)] = (builder.index, outcome)
+        return builder.index
+
+    def seal(self) -> None:
+        """Propose what this turn has built."""
+        builder, self._builder = self._builder, None
+        if builder is None:
+            return
+        payload: bytes = builder.payload.SerializeToString()
+        index = self.raft.propose(payload)
+        assert index == builder.index
+        self.uncommitted_bytes += len(payload)
+        self._decided.append(builder.decided(index, self.raft.term))
+
+    # --- answers -----------------------------------------------------------------------------------------
+
+    def _answer_after(self, index: int, asker: Asker, answer: Answer) -> None:
+        if index > self.raft.commit_index:
+            self._waiting.setdefault(index, []).append((asker, answer))
+        else:
+            self._reads.append((asker, answer))
+
+    def wait_for(self, index: int, asker: Asker, answer: Answer) -> None:
+        self._answer_after(index, asker, answer)
+
+    def committed(self) -> None:
+        """Release the answers that the commit index has reached."""
+        commit = self.raft.commit_index
+        waiting = self._waiting
+        if waiting:
+            if commit - self._answered_to > len(waiting):
+                due = sorted(index for index in waiting if index <= commit)
+            else:
+                due = [index for index in range(self._answered_to + 1, commit + 1) if index in waiting]
+            for index in due:
+                for asker, answer in waiting.pop(index):
+                    asker.answer(answer)
+        self._answered_to = commit
+
+    def confirm_reads(self, now_ms: Callable[[], int]) -> bool:
+        """Answer what was looked up, if the lease (read now, after the look-up) covers it. True while some must wait
+        for a heartbeat round that began after they were looked up."""
+        reads = self._reads
+        if reads:
+            self._reads = []
+            now = now_ms()
+            if self.raft.is_leader and self.raft.lease_valid(now):
+                for asker, answer in reads:
+                    asker.answer(answer)
+            elif self.raft.is_leader:
+                self._unconfirmed.append((now, reads))
+            else:
+                for asker, _ in reads:
+                    asker.answer(self.not_leader())
+        while self._unconfirmed and self.raft.confirmed_since(self._unconfirmed[0][0]):
+            for asker, answer in self._unconfirmed.popleft()[1]:
+                asker.answer(answer)
+        return bool(self._unconfirmed)
+
+    # --- applying ----------------------------------------------------------------------------------------
+
+    @property
+    def behind(self) -> bool:
+        return self.state.applied_index < self.raft.commit_index and not self.installing
+
+    def reload(self, state: GroupState, window: Window) -> None:
+        """Go on from an installed snapshot."""
+        self.state = state
+        self.window = window
+        self._answered_to = max(self._answered_to, state.applied_index)
+        self._overlay.clear()
+        self._decided.clear()
+
+    def abandon(self, answer: Answer) -> None:
+        """The replica is being destroyed: everybody who waits is told `answer`."""
+        self.serving = False
+        self._builder = None
+        askers = [asker for waiting in self._waiting.values() for asker, _ in waiting]
+        askers += [asker for asker, _ in self._reads]
+        askers += [asker for _, reads in self._unconfirmed for asker, _ in reads]
+        self._waiting.clear()
+        self._reads.clear()
+        self._unconfirmed.clear()
+        self.parked.clear()
+        for asker in askers:
+            asker.answer(answer)
+
+    def take_applied(self, effects_max: int) -> AppliedBatch | None:
+        """Apply committed entries to the state, up to about `effects_max` effects, and say what storage must write.
+
+        The caller writes the batch in one transaction and then calls `applied`. Deterministic: reads no clock."""
+        commit = self.raft.commit_index
+        state = self.state
+        if state.applied_index >= commit or self.installing:
+            return None
+        rows: dict[bytes, Row | None] = {}
+        feed: list[tuple[int, bytes]] = []
+        keys: list[tuple[bytes, int]] = []
+        catalog: list[tuple[int, Changes]] = []
+        trim: int | None = None
+        count = 0
+        while state.applied_index < commit and count <= effects_max:
+            decided = self._next_decided(state.applied_index + 1)
+            count += 1 + len(decided.effects)
+            trim = self._apply_entry(decided, rows, feed, keys, catalog) or trim
+        update = GroupUpdate(self.partition, rows, feed, trim, state.to_bytes())
+        return AppliedBatch(update, keys, catalog, bool(feed) or trim is not None)
+
+    def _next_decided(self, index: int) -> Decided:
+        decided = self._decided
+        while decided and decided[0].index < index:
+            decided.popleft()
+        if decided and decided[0].index == index:
+            return decided.popleft()
+        return decode(self.raft.log.entry(index))
+
+    def _apply_entry(
+        self,
+        decided: Decided,
+        rows: dict[bytes, Row | None],
+        feed: list[tuple[int, bytes]],
+        keys: list[tuple[bytes, int]],
+        catalog: list[tuple[int, Changes]],
+    ) -> int | None:
+        state, index, payload = self.state, decided.index, decided.payload
+        feeding = state.definition.feed
+        for position, effect in enumerate(decided.effects):
+            key, row, version, items_delta, bytes_delta, write_id, outcome = effect
+            rows[key] = row
+            keys.append((key, index))
+            state.items += items_delta
+            state.bytes += bytes_delta
+            state.last_us = max(state.last_us, versions.time_us(version))
+            if feeding:
+                state.feed_head = index << SEQUENCE_SHIFT | position
+                feed.append((state.feed_head, payload.effects[position].SerializeToString()))
+            if write_id is not None and outcome is not None:
+                self.window.remember(write_id, outcome, payload.wall_us)
+                self._in_flight.pop((write_id.router, write_id.sequence), None)
+        state.applied_index = index
+        state.applied_term = decided.term
+        if payload.HasField("definition"):
+            state.define(Definition.from_wire(payload.definition))
+        for cursor in payload.cursors:
+            state.advance(cursor.consumer, cursor.sequence)
+        if self.partition == METADATA_PARTITION and payload.catalog_revision:
+            state.catalog_revision = payload.catalog_revision
+            catalog.append((payload.catalog_revision, _catalog_changes(payload, rows)))
+        if self.uncommitted_bytes:
+            self.uncommitted_bytes = max(0, self.uncommitted_bytes - payload.ByteSize())
+        return state.trim_to() if payload.cursors or payload.HasField("definition") else None
+
+    def applied(self, batch: AppliedBatch) -> None:
+        """Storage has the batch: reads find it there."""
+        for key, index in batch.applied_keys:
+            self._overlay.applied(key, index)
+
+
+def _catalog_changes(payload: log.EntryPayload, rows: dict[bytes, Row | None]) -> Changes:
+    """The catalog's records are rows of the metadata group, so that they travel in its snapshots."""
+    changes: Changes = []
+    version = payload.catalog_revision.to_bytes(8, "big")
+    for change in payload.catalog:
+        value: bytes | None = change.value_json if change.HasField("value_json") else None
+        rows[change.key.encode()] = Row(value, version, 0) if value is not None else None
+        changes.append((change.key, orjson.loads(value) if value is not None else None))
+    return changes

@@ -1,0 +1,75 @@
+"""Background duties of a node's storage: checkpoints, log compaction, garbage.
+
+The log may be cut only up to an index that a completed, fsynced checkpoint of the state covers and that the saved
+deduplication window has reached; a tail is kept beyond that, so that a replica that was away briefly needs no snapshot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from node.groups import Groups
+from node.metrics import NodeMetrics
+from node.storage.port import GroupLog, StateStore
+
+logger = logging.getLogger("geodyne.node.storage")
+
+INTERVAL_S = 1.0
+CHECKPOINT_LOG_BYTES = 16 * 1024 * 1024  # checkpoint once the log has grown by this much
+CHECKPOINT_INTERVAL_S = 30.0  # or after this long, if anything was applied
+TAIL_BYTES = 4 * 1024 * 1024  # kept per group for replicas that lag a little
+GARBAGE_ROWS = 256
+
+
+class Maintenance:
+    def __init__(self, groups: Groups, log: GroupLog, store: StateStore, metrics: NodeMetrics) -> None:
+        self._groups = groups
+        self._log = log
+        self._store = store
+        self._metrics = metrics
+        self._applied: dict[int, int] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        last_bytes, last_time = self._log.bytes_on_disk, loop.time()
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            grown = self._log.bytes_on_disk - last_bytes
+            if grown < CHECKPOINT_LOG_BYTES and loop.time() - last_time < CHECKPOINT_INTERVAL_S:
+                continue
+            last_time = loop.time()
+            if self._dirty():
+                await self.checkpoint()
+            last_bytes = self._log.bytes_on_disk
+            self._metrics.log_bytes.set(last_bytes)
+            self._metrics.partitions.set(len(self._groups))
+            await self._store.collect_garbage(GARBAGE_ROWS)
+
+    def _dirty(self) -> bool:
+        return any(self._applied.get(group.partition) != group.state.applied_index for group in self._groups)
+
+    async def checkpoint(self) -> None:
+        """Save windows, checkpoint the state, cut the log."""
+        windows: dict[int, int] = {}
+        for number, group in enumerate(self._groups):
+            index = group.state.applied_index
+            if self._applied.get(group.partition) != index:
+                self._store.save_window(group.partition, group.window.to_bytes(), index)
+                windows[group.partition] = index
+            if number % 64 == 63:
+                await asyncio.sleep(0)
+        covered = await self._store.checkpoint()
+        for partition, index in windows.items():
+            group = self._groups.get(partition)
+            if group is None or group.installing:
+                continue
+            self._applied[partition] = index
+            raft = group.raft
+            through = raft.compactable(min(index, covered.get(partition, 0)), TAIL_BYTES)
+            if through > raft.log.offset_index:
+                term = raft.log.term(through)
+                raft.compact(through)
+                self._log.compact(partition, through, term)
+        self._metrics.checkpoints.inc()

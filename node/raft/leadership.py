@@ -1,0 +1,367 @@
+"""What a replica has only while it leads: its followers' progress, its lease, its quorum, a transfer under way.
+
+Made when an election is won and dropped with the role, so nothing of one term can leak into the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from geodyne.messages import Append, Appended, Entry, RaftMessage, TimeoutNow
+from node.raft.liveness import NEVER_MS, Liveness
+from node.raft.log import RaftLog
+from node.raft.progress import Mode, Progress
+from node.raft.quorum import reached_by_majority
+from node.raft.settings import Settings
+
+FOREVER_MS = 1 << 62  # later than any time
+
+
+class Leadership:
+    """One term of one group's leader. `log` and `liveness` are the replica's and its node's own."""
+
+    __slots__ = (
+        "_check_at_ms",
+        "_fill_due",
+        "_followers",
+        "_lease_until_ms",
+        "_liveness",
+        "_log",
+        "_notice_at_ms",
+        "_progress",
+        "_settings",
+        "_transfer_until_ms",
+        "first_index",
+        "group",
+        "term",
+        "transfer_to",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: int,
+        term: int,
+        followers: Iterable[str],
+        learners: Iterable[str],
+        log: RaftLog,
+        liveness: Liveness,
+        now_ms: int,
+    ) -> None:
+        """`followers` are the other voters. The log's next entry will be this term's first."""
+        self._settings = settings
+        self._log = log
+        self._liveness = liveness
+        self._followers = tuple(followers)
+        self._progress = {
+            peer: Progress(log.last_index + 1, settings) for peer in dict.fromkeys((*self._followers, *learners))
+        }
+        self._fill_due = True
+        self._lease_until_ms = NEVER_MS
+        self._notice_at_ms: int | None = None
+        self._check_at_ms = now_ms + settings.election_ms_max if self._followers else None
+        self._transfer_until_ms = 0
+        self.group = group
+        self.term = term
+        self.first_index = log.last_index + 1
+        self.transfer_to = ""
+
+    # --- the log ------------------------------------------------------------------------------------------
+
+    def propose(self, payload: bytes) -> int:
+        """Add an entry of this term; its index. It travels with the next `fill`."""
+        index = self._log.last_index + 1
+        self._log.extend(Entry(index, self.term, payload))
+        self._fill_due = True
+        return index
+
+    def commit_index(self, committed: int, now_ms: int) -> int:
+        """The new commit index, `committed` or larger.
+
+        An entry counts where it is durable: on this node only after its own fsync. And only an entry of the own
+        term commits by counting; those before it commit with it (Raft, section 5.4.2).
+        """
+        matches = [progress.match for progress in self._voters()]
+        matches.append(self._log.persisted_index)
+        index = reached_by_majority(matches)
+        if index <= committed or index < self.first_index:
+            return committed
+        if self._notice_at_ms is None and self._progress:
+            self._notice_at_ms = now_ms + self._settings.commit_notice_ms
+        return index
+
+    def appended(self, peer: str, message: Appended, now_ms: int) -> bool:
+        """A follower's answer in this term. True when what it has durable grew."""
+        progress = self._progress.get(peer)
+        if progress is None or message.match > self._log.last_index:
+            return False
+        progress.reachable = True
+        pair = (message.incarnation, message.support_epoch)
+        if pair > progress.confirmed:
+            progress.confirmed = pair
+        if not message.success:
+            self._rejected(progress, message)
+            return False
+        moved = progress.accepted(message.match, now_ms, self._settings)
+        if progress.mode is Mode.SNAPSHOT and progress.match >= self._log.offset_index:
+            progress.probe(progress.match + 1)
+        if progress.next <= self._log.last_index:
+            self._fill_due = True
+        return moved
+
+    def _rejected(self, progress: Progress, message: Appended) -> None:
+        """Go back past everything that cannot match: a whole term at a time, on both sides."""
+        if progress.mode is Mode.SNAPSHOT:
+            return
+        retry = max(progress.match, self._log.conflict_before(message.match, message.conflict_term)) + 1
+        if retry < progress.next:  # else it answers an append that was given up already
+            progress.probe(retry)
+            self._fill_due = True
+
+    # --- sending ------------------------------------------------------------------------------------------
+
+    def fill(self, committed: int, now_ms: int, out: list[tuple[str, RaftMessage]], need_snapshot: list[str]) -> None:
+        """Send every follower what it lacks and has room for.
+
+        A group's only voter has won its election by itself, so its term is not known to be durable before its
+        first entry is; it tells learners nothing until then, or a crash could make it use the term twice.
+        """
+        if not self._fill_due or (not self._followers and self._log.persisted_index < self.first_index):
+            return
+        self._fill_due = False
+        last = self._log.last_index
+        shared: Append | None = None
+        for peer, progress in self._progress.items():
+            if not progress.reachable:
+                continue
+            if progress.mode is Mode.PROBE:
+                if progress.retry_at_ms is None:
+                    self._send(peer, progress, None, committed, now_ms, out, need_snapshot)
+                continue
+            while progress.mode is Mode.REPLICATE and progress.next <= last and progress.has_room(self._settings):
+                shared = self._send(peer, progress, shared, committed, now_ms, out, need_snapshot)
+            self._finish_transfer(peer, progress, out)
+
+    def _send(
+        self,
+        peer: str,
+        progress: Progress,
+        shared: Append | None,
+        committed: int,
+        now_ms: int,
+        out: list[tuple[str, RaftMessage]],
+        need_snapshot: list[str],
+        empty: bool = False,
+    ) -> Append | None:
+        """Send one append from `progress.next` on; `shared` is used again if it is just that. Returns what was sent."""
+        previous = progress.next - 1
+        if previous < self._log.offset_index:
+            progress.mode = Mode.SNAPSHOT
+            progress.retry_at_ms = None
+            need_snapshot.append(peer)
+            return shared
+        if shared is None or empty or shared.prev_index != previous:
+            last = self._log.last_index
+            entries = (
+                ()
+                if empty or previous == last
+                else self._log.entries(previous + 1, last, self._settings.append_bytes_max)
+            )
+            shared = Append(self.group, self.term, previous, self._log.term(previous), entries, committed)
+        size = sum([len(entry.payload) for entry in shared.entries])
+        progress.sent(previous + len(shared.entries), size, committed, now_ms)
+        out.append((peer, shared))
+        return shared
+
+    # --- events of the node -------------------------------------------------------------------------------
+
+    def peer_connected(self, peer: str, now_ms: int) -> None:
+        """A new stream: what was in flight on the old one is gone."""
+        progress = self._progress.get(peer)
+        if progress is None:
+            return
+        if progress.inflight or not progress.reachable:
+            progress.probe(progress.match + 1)
+        progress.retry_wait_ms = self._settings.retry_ms
+        self.peer_renewed(peer, now_ms)
+
+    def peer_renewed(self, peer: str, now_ms: int) -> None:
+        """The peer is heard of again or acknowledges under another pair: ask it to confirm this term under that."""
+        progress = self._progress.get(peer)
+        if progress is None:
+            return
+        if not progress.reachable:
+            progress.probe(progress.match + 1)
+            progress.reachable = True
+        if progress.mode is Mode.PROBE:
+            self._fill_due = True
+        elif progress.mode is Mode.REPLICATE and not progress.inflight and not self._confirmed(peer, progress):
+            progress.probe(progress.match + 1)
+            self._fill_due = True
+        self._doubt(now_ms + self._settings.election_ms_max)
+
+    def peer_restarted(self, peer: str, now_ms: int) -> None:
+        progress = self._progress.get(peer)
+        if progress is not None:
+            progress.probe(progress.match + 1)
+            self.peer_connected(peer, now_ms)
+
+    def peer_lost(self, peer: str, now_ms: int) -> None:
+        """Send it nothing until it is heard of; and look whether there still is a quorum."""
+        progress = self._progress.get(peer)
+        if progress is None:
+            return
+        progress.probe(progress.match + 1)
+        progress.reachable = False
+        self._doubt(now_ms + self._settings.election_ms_max - self._settings.election_ms_min)
+
+    def snapshot_sent(self, peer: str, index: int, now_ms: int) -> bool:
+        """The peer has installed a snapshot of the state at `index`. True when what it has durable grew."""
+        progress = self._progress.get(peer)
+        if progress is None or index > self._log.last_index:
+            return False
+        moved = index > progress.match
+        progress.match = max(progress.match, index)
+        progress.probe(progress.match + 1)
+        self._fill_due = True
+        return moved
+
+    def snapshot_failed(self, peer: str, now_ms: int) -> None:
+        """Ask for another after a wait; a peer that is lost gets it when it is heard of again."""
+        progress = self._progress.get(peer)
+        if progress is not None and progress.mode is Mode.SNAPSHOT:
+            progress.probe(progress.next)
+            progress.back_off(now_ms, self._settings)
+
+    def reassure(self, peer: str) -> None:
+        """The peer asked for votes: it does not know that this node leads."""
+        progress = self._progress.get(peer)
+        if progress is not None and progress.mode is not Mode.SNAPSHOT and len(progress.inflight) == 0:
+            progress.reachable = True
+            progress.probe(progress.match + 1)
+            self._fill_due = True
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    def deadline_ms(self) -> int | None:
+        """When `tick` is next due; None when every follower has everything and knows it, or cannot be reached."""
+        deadline = self._check_at_ms
+        if self._notice_at_ms is not None and (deadline is None or self._notice_at_ms < deadline):
+            deadline = self._notice_at_ms
+        if self.transfer_to and (deadline is None or self._transfer_until_ms < deadline):
+            deadline = self._transfer_until_ms
+        for progress in self._progress.values():
+            retry = progress.retry_at_ms
+            if retry is not None and progress.reachable and (deadline is None or retry < deadline):
+                deadline = retry
+        return deadline
+
+    def tick(
+        self, committed: int, now_ms: int, out: list[tuple[str, RaftMessage]], need_snapshot: list[str]
+    ) -> bool:
+        """Do what is due. False when this node must stop leading: no quorum, or a transfer that failed."""
+        if self.transfer_to and now_ms >= self._transfer_until_ms:
+            return False
+        if self._check_at_ms is not None and now_ms >= self._check_at_ms:
+            if now_ms - self._quorum_acked_ms() >= self._settings.election_ms_max:
+                return False
+            self._check_at_ms = None
+            self._doubt(now_ms + self._settings.election_ms_max - self._settings.election_ms_min)
+        if self._notice_at_ms is not None and now_ms >= self._notice_at_ms:
+            self._notice(committed, now_ms, out, need_snapshot)
+        for peer, progress in self._progress.items():
+            if progress.retry_at_ms is None or now_ms < progress.retry_at_ms or not progress.reachable:
+                continue
+            progress.probe(progress.match + 1)
+            if not self._liveness.alive(peer, now_ms):
+                progress.reachable = False  # a dead follower must not keep the group awake
+                continue
+            progress.back_off(now_ms, self._settings)
+            self._send(peer, progress, None, committed, now_ms, out, need_snapshot, empty=True)
+        return True
+
+    def _notice(
+        self, committed: int, now_ms: int, out: list[tuple[str, RaftMessage]], need_snapshot: list[str]
+    ) -> None:
+        """Tell the commit index to the followers that no append has told it."""
+        self._notice_at_ms = None
+        for peer, progress in self._progress.items():
+            behind = progress.commit_sent < committed and progress.next > self._log.last_index
+            if behind and progress.reachable and progress.mode is Mode.REPLICATE and progress.has_room(self._settings):
+                self._send(peer, progress, None, committed, now_ms, out, need_snapshot, empty=True)
+
+    # --- lease and quorum ---------------------------------------------------------------------------------
+
+    def lease_valid(self, now_ms: int) -> bool:
+        """True while no other node can be elected: a majority acknowledged, under the pair with which it confirmed
+        this term, a heartbeat sent less than a lease ago. What was true of a time stays true of it, so the end
+        that was last computed is used up before it is computed again."""
+        if self.transfer_to:
+            return False
+        if now_ms < self._lease_until_ms:
+            return True
+        self._lease_until_ms = self._quorum_acked_ms() + self._settings.lease_held_ms
+        return now_ms < self._lease_until_ms
+
+    def confirmed_since(self, start_ms: int) -> bool:
+        """True when a majority acknowledged a heartbeat sent at or after `start_ms` while it followed this term, so
+        that this node was the leader, and the only one, at some time after it."""
+        return not self.transfer_to and self._quorum_acked_ms() >= start_ms
+
+    def _quorum_acked_ms(self) -> int:
+        """The latest time such that a majority, this node included, acknowledged a heartbeat sent then or later."""
+        acked_ms = self._liveness.acked_ms
+        times = [acked_ms(peer, *self._progress[peer].confirmed) for peer in self._followers]
+        times.append(FOREVER_MS)
+        return reached_by_majority(times)
+
+    def _doubt(self, until_ms: int) -> None:
+        """Unless a quorum acknowledged lately, look again at `until_ms`, and stop leading if it still has not."""
+        if self._check_at_ms is None and self._liveness.now_ms - self._quorum_acked_ms() >= (
+            self._settings.election_ms_min
+        ):
+            self._check_at_ms = until_ms
+
+    def _confirmed(self, peer: str, progress: Progress) -> bool:
+        return progress.confirmed == self._liveness.acked_pair(peer)
+
+    def _voters(self) -> list[Progress]:
+        return [self._progress[peer] for peer in self._followers]
+
+    # --- transfer -----------------------------------------------------------------------------------------
+
+    def can_take_over(self, peer: str, now_ms: int) -> bool:
+        """True for a live voter that has everything."""
+        progress = self._progress.get(peer)
+        return (
+            progress is not None
+            and peer in self._followers
+            and progress.reachable
+            and progress.mode is Mode.REPLICATE
+            and progress.match == self._log.last_index
+            and self._liveness.alive(peer, now_ms)
+        )
+
+    def transfer(self, to: str, now_ms: int, out: list[tuple[str, RaftMessage]]) -> bool:
+        """Start handing over (thesis, section 3.10). From here on, to the end of this term, there is no lease and
+        no confirmation: whoever is asked may vote for `to` at once. False when `to` is not a voter within reach."""
+        progress = self._progress.get(to)
+        if self.transfer_to or to not in self._followers or progress is None or not progress.reachable:
+            return False
+        self.transfer_to = to
+        self._lease_until_ms = NEVER_MS
+        self._transfer_until_ms = now_ms + self._settings.transfer_ms
+        self._finish_transfer(to, progress, out)
+        return True
+
+    def _finish_transfer(self, peer: str, progress: Progress, out: list[tuple[str, RaftMessage]]) -> None:
+        if peer == self.transfer_to and progress.match == self._log.last_index:
+            out.append((peer, TimeoutNow(self.group, self.term)))
+
+    def check_invariants(self) -> None:
+        for peer, progress in self._progress.items():
+            assert progress.match < progress.next <= self._log.last_index + 1, peer
+            assert progress.match <= self._log.last_index, peer
+            assert progress.inflight_bytes == sum(size for _, size in progress.inflight), peer
+            assert len(progress.inflight) <= self._settings.inflight_appends_max + 1, peer
+            assert progress.mode is not Mode.SNAPSHOT or not progress.inflight, peer

@@ -1,0 +1,106 @@
+"""What a leader knows about one follower."""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+
+from node.raft.settings import Settings
+
+
+class Mode(IntEnum):
+    """How a follower is fed.
+
+    PROBE      its log's end is not known: one append at a time
+    REPLICATE  it follows: appends are sent without waiting, within the window
+    SNAPSHOT   it needs entries that are compacted: nothing is sent until a snapshot is installed or has failed
+    """
+
+    PROBE = 0
+    REPLICATE = 1
+    SNAPSHOT = 2
+
+
+class Progress:
+    """One follower's position.
+
+    match           last index known to be durable there and equal to the leader's log
+    next            the first index that the next append carries
+    commit_sent     the commit index that the follower learns once everything in flight has arrived
+    confirmed       (incarnation, support epoch) under which it last confirmed this leader's term; never goes back
+    reachable       False after the peer was lost: nothing is sent until it is heard of again
+    retry_at_ms     when to ask again if no answer comes; None when no answer is awaited
+    """
+
+    __slots__ = (
+        "commit_sent",
+        "confirmed",
+        "inflight",
+        "inflight_bytes",
+        "match",
+        "mode",
+        "next",
+        "reachable",
+        "retry_at_ms",
+        "retry_wait_ms",
+    )
+
+    def __init__(self, next_index: int, settings: Settings) -> None:
+        self.match = 0
+        self.next = next_index
+        self.mode = Mode.PROBE
+        self.inflight: deque[tuple[int, int]] = deque()  # (last index, bytes) of each unanswered append, oldest first
+        self.inflight_bytes = 0
+        self.commit_sent = 0
+        self.confirmed = (0, 0)
+        self.reachable = True
+        self.retry_at_ms: int | None = None
+        self.retry_wait_ms = settings.retry_ms
+
+    def has_room(self, settings: Settings) -> bool:
+        return len(self.inflight) < settings.inflight_appends_max and self.inflight_bytes < settings.inflight_bytes_max
+
+    def sent(self, last_index: int, size: int, commit_index: int, now_ms: int) -> None:
+        """An append that ends at `last_index` has left."""
+        self.inflight.append((last_index, size))
+        self.inflight_bytes += size
+        self.commit_sent = min(commit_index, last_index)
+        if self.mode is Mode.REPLICATE:
+            self.next = last_index + 1
+        if self.retry_at_ms is None:
+            self.retry_at_ms = now_ms + self.retry_wait_ms
+
+    def accepted(self, match: int, now_ms: int, settings: Settings) -> bool:
+        """A successful answer. True when it moved `match`.
+
+        Each append is answered once and in order, so an answer settles the appends before it and one that ends
+        exactly at `match`: an empty append behind it, sent for its commit index, has its own answer.
+        """
+        inflight = self.inflight
+        while inflight and inflight[0][0] < match:
+            self.inflight_bytes -= inflight.popleft()[1]
+        if inflight and inflight[0][0] == match:
+            self.inflight_bytes -= inflight.popleft()[1]
+        moved = match > self.match
+        if moved:
+            self.match = match
+            self.next = max(self.next, match + 1)
+        if self.mode is Mode.PROBE and not inflight:
+            self.mode = Mode.REPLICATE
+        self.retry_wait_ms = settings.retry_ms
+        self.retry_at_ms = now_ms + self.retry_wait_ms if inflight else None
+        return moved
+
+    def probe(self, next_index: int) -> None:
+        """Forget what is in flight and ask from `next_index` on (never below what is known to match)."""
+        self.mode = Mode.PROBE
+        self.next = max(next_index, self.match + 1)
+        self.inflight.clear()
+        self.inflight_bytes = 0
+        self.commit_sent = 0
+        self.retry_at_ms = None
+
+    def back_off(self, now_ms: int, settings: Settings) -> None:
+        """No answer came: wait twice as long before the next question."""
+        self.retry_wait_ms = min(2 * self.retry_wait_ms, settings.retry_ms_max)
+        self.retry_at_ms = now_ms + self.retry_wait_ms

@@ -1,0 +1,693 @@
+"""The node's loop turn: takes what has arrived, lets the groups decide, writes the log once, sends once, applies once.
+
+Order that must hold within a turn (node.raft.core.Effects says the same per group):
+1. messages of peers, then calls of clients, are handed to their groups;
+2. every touched group closes its entry; entries and hard states of all groups go into the log in one append;
+3. what may be sent before the log is durable goes out (a leader's appends); what rests on it (votes, acknowledgements)
+   goes out when the one fsync that covers it is done;
+4. answers whose entries are committed go out; reads go out after a look at the lease;
+5. committed entries are applied to SQLite, all groups in one transaction, in a later step of the loop, so that
+   answers leave first.
+
+A failure inside a turn leaves memory in doubt: the process stops and recovers from disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+from typing import NamedTuple
+
+from geodyne.messages import (
+    METADATA_PARTITION,
+    AdvanceCursor,
+    Answer,
+    ApplyChanges,
+    Busy,
+    Call,
+    Control,
+    Get,
+    Heartbeat,
+    HeartbeatAck,
+    Hello,
+    Leads,
+    Moved,
+    PeerMessage,
+    Range,
+    ReadFeed,
+    ReadRows,
+    Refused,
+    Request,
+    Response,
+    SnapshotAck,
+    SnapshotChunk,
+    Unknown,
+    Watch,
+    Watched,
+    Write,
+)
+from geodyne.ports import Clock, PeerNetwork
+from node.catalog.keeper import CatalogKeeper, catalog_records
+from node.engine.ranges import PageBuilder
+from node.feed import read_page, read_rows
+from node.group import AppliedBatch, Asker, Group
+from node.groups import Groups
+from node.metrics import NodeMetrics
+from node.raft.core import Raft
+from node.raft.effects import Effects
+from node.raft.liveness import Liveness
+from node.raft.settings import Settings as RaftSettings
+from node.storage.port import GroupLog, StateStore
+from node.transfer import SnapshotTransfers
+from node.waits import Wait, Waits
+
+logger = logging.getLogger("geodyne.node")
+
+CATALOG_TOPIC = -1
+TICK_S = 0.05  # only while some group has a deadline
+APPLY_TURN_EFFECTS_MAX = 256  # about 2 ms of SQLite: then other work gets its turn
+EARLY_MESSAGES_MAX = 1024  # consensus messages for partitions that the catalog has not told us of yet
+
+
+class _Durable(NamedTuple):
+    """What waits for an fsync: `index` 0 when only messages do."""
+
+    group: Group
+    index: int
+    term: int
+    after: Sequence[tuple[str, PeerMessage]]
+
+
+class _Scan:
+    """A Query or Scan page under construction; a chunk of rows per turn."""
+
+    __slots__ = ("asker", "builder", "call", "term")
+
+    def __init__(self, call: Range, asker: Asker, term: int) -> None:
+        self.call = call
+        self.asker = asker
+        self.builder = PageBuilder(call)
+        self.term = term
+
+
+class NodeService:
+    """Handler of client streams and of peer streams of one node."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        clock: Clock,
+        random: Random,
+        log: GroupLog,
+        store: StateStore,
+        liveness: Liveness,
+        settings: RaftSettings,
+        groups: Groups,
+        catalog: CatalogKeeper,
+        network: PeerNetwork,
+        peers: Sequence[str],
+        metrics: NodeMetrics,
+        fatal: Callable[[str], None],
+    ) -> None:
+        self.node_id = node_id
+        self.catalog = catalog
+        self.groups = groups
+        self.waits = Waits()
+        self.transfers = SnapshotTransfers(self, store, log, network)
+        self.liveness = liveness
+        self.metrics = metrics
+        self.network = network
+        self._clock = clock
+        self._random = random
+        self._log = log
+        self._store = store
+        self._settings = settings
+        self._peers = tuple(peers)
+        self._fatal = fatal
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._requests: list[tuple[Sequence[Request], Callable[[Response], None]]] = []
+        self._messages: list[tuple[str, Sequence[PeerMessage]]] = []
+        self._early: deque[tuple[str, PeerMessage]] = deque(maxlen=EARLY_MESSAGES_MAX)
+        self._scans: deque[_Scan] = deque()
+        self._touched: set[Group] = set()
+        self._readers: set[Group] = set()
+        self._unconfirmed: set[Group] = set()
+        self._behind: set[Group] = set()
+        self._awake: set[Group] = set()
+        self._peer_leads: dict[str, Leads] = {}
+        self._syncs = 0
+        self._scheduled = False
+        self._pumping = False
+        self._apply_scheduled = False
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._beat_timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._wall_us = 0
+        self._handlers: dict[type, Callable[..., None]] = {
+            Write: self._write,
+            Get: self._get,
+            Range: self._range,
+            ApplyChanges: self._apply_changes,
+            AdvanceCursor: self._advance_cursor,
+            ReadFeed: self._read_feed,
+            ReadRows: self._read_rows,
+            Watch: self._watch,
+            Control: self._control,
+        }
+
+    # --- start and stop ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to take part. Called on the loop that the node runs on."""
+        self._loop = asyncio.get_running_loop()
+        for group in self.groups:
+            self.adopt(group)
+        self.catalog.changed()
+        self._beat()
+        self._schedule()
+
+    def stop(self) -> None:
+        self._closed = True
+        for timer in (self._tick_timer, self._beat_timer):
+            if timer is not None:
+                timer.cancel()
+        self.transfers.close()
+
+    def adopt(self, group: Group) -> None:
+        """A group has been created or recovered: drive it."""
+        group.catch_up_sink = self._write_batch
+        self._touched.add(group)
+        self._note_behind(group)
+        early = [entry for entry in self._early if getattr(entry[1], "group", None) == group.partition]
+        for entry in early:
+            self._early.remove(entry)
+            self._messages.append((entry[0], (entry[1],)))
+        self._schedule()
+
+    def fail(self, reason: str) -> None:
+        """A duty of the node failed for good: stop and recover from disk."""
+        self._fatal(reason)
+
+    def now_ms(self) -> int:
+        return self._clock.lease_ms()
+
+    def reloaded(self, group: Group) -> None:
+        """A snapshot has replaced the group's state."""
+        if group.partition == METADATA_PARTITION:
+            self.catalog.restore(group.state.catalog_revision, catalog_records(self._store))
+            self.catalog.changed()
+            self.waits.news(CATALOG_TOPIC)
+        self.leads_changed()
+        self.waits.news(group.partition)
+
+    def touch(self, group: Group) -> None:
+        """Something outside a turn may have given this group work."""
+        self._touched.add(group)
+        self._schedule()
+
+    # --- what arrives ------------------------------------------------------------------------------------
+
+    def on_requests(self, requests: Sequence[Request], reply: Callable[[Response], None]) -> None:
+        self._requests.append((requests, reply))
+        self._schedule()
+
+    def on_peer_messages(self, peer: str, messages: Sequence[PeerMessage]) -> None:
+        self._messages.append((peer, messages))
+        self._schedule()
+
+    def on_peer_connected(self, peer: str, hello: Hello) -> None:
+        logger.info("peer connected", extra={"peer": peer})
+        now_ms = self._clock.lease_ms()
+        self.liveness.on_connected(peer, hello.incarnation, now_ms)
+        self._pass_on_liveness(now_ms)
+        self.network.send(peer, self.liveness.heartbeat(now_ms))
+        self.network.send(peer, self.catalog.leads())
+        self._tell_groups(peer, lambda raft: raft.peer_connected(peer))
+        self._schedule()
+
+    def on_peer_disconnected(self, peer: str, reason: str) -> None:
+        logger.info("peer disconnected", extra={"peer": peer, "reason": reason})
+        self._peer_leads.pop(peer, None)
+        self.liveness.on_disconnected(peer, self._clock.lease_ms())
+        self.transfers.peer_lost(peer)
+
+    # --- the turn ----------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._closed and self._loop is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        if self._closed:
+            return
+        try:
+            self._wall_us = self._clock.wall_us()
+            messages, self._messages = self._messages, []
+            if messages:
+                now_ms = self._clock.lease_ms()
+                for peer, batch in messages:
+                    for message in batch:
+                        self._on_peer_message(peer, message, now_ms)
+            requests, self._requests = self._requests, []
+            for calls, reply in requests:
+                for request in calls:
+                    self._dispatch(request, reply)
+            if self._scans:
+                self._step_scans()
+            self._pump()
+        except Exception:
+            logger.exception("the turn failed")
+            self._fatal("internal error in the node's turn; see the log")
+            raise
+
+    def _dispatch(self, request: Request, reply: Callable[[Response], None]) -> None:
+        call = request.call
+        try:
+            self._handlers[type(call)](call, request, Asker(reply, request.id))
+        except Exception:  # one bad request must not end the node; nothing was proposed for it
+            logger.exception("request failed", extra={"request_id": request.request_id})
+            reply(Response(request.id, Refused("InternalServerError", "Internal server error")))
+
+    def _pump(self) -> None:
+        """Perform the groups' effects until there are none."""
+        if self._pumping:
+            return
+        self._pumping = True
+        try:
+            while self._touched:
+                touched, self._touched = self._touched, set()
+                durable: list[_Durable] = []
+                for group in touched:
+                    group.seal()
+                    self._perform(group, group.raft.take_effects(), durable)
+                if durable:
+                    self._syncs += 1
+                    self._log.sync(partial(self._synced, durable))
+        finally:
+            self._pumping = False
+        readers, self._readers = self._readers, set()
+        waiting = False
+        for group in readers:
+            if group.confirm_reads(self._clock.lease_ms):
+                self._unconfirmed.add(group)
+                waiting = True
+        if waiting:
+            self._send_heartbeats(self._clock.lease_ms())
+        if self._touched or self._messages or self._requests or self._scans:
+            self._schedule()
+
+    def _perform(self, group: Group, effects: Effects, durable: list[_Durable]) -> None:
+        log, send = self._log, self.network.send
+        index = term = 0
+        if effects.hard_state is not None:
+            log.set_hard_state(group.partition, effects.hard_state.term, effects.hard_state.vote)
+        if effects.entries:
+            log.append(group.partition, effects.entries)
+            index, term = effects.entries[-1].index, effects.entries[-1].term
+        for peer, message in effects.before:
+            send(peer, message)
+        if effects.entries or effects.hard_state is not None or (effects.after and self._syncs):
+            durable.append(_Durable(group, index, term, effects.after))
+        else:
+            for peer, message in effects.after:
+                send(peer, message)
+        if effects.role_changed or (group.raft.is_leader and not group.serving):
+            serving = group.serving
+            group.role_changed()
+            if group.serving != serving or effects.role_changed:
+                self._role_changed(group)
+        group.committed()
+        self._note_behind(group)
+        for peer in effects.need_snapshot:
+            self.transfers.begin(group, peer)
+        if group.raft.next_deadline_ms is not None:
+            self._wake(group)
+
+    def _synced(self, durable: Sequence[_Durable]) -> None:
+        """The log is durable up to and including what `durable` names."""
+        self._syncs -= 1
+        for group, index, term, after in durable:
+            for peer, message in after:
+                self.network.send(peer, message)
+            if index and self.groups.get(group.partition) is group:
+                group.raft.persisted(index, term)
+                self._touched.add(group)
+        if not self._pumping and self._touched:
+            self._schedule()
+
+    def _role_changed(self, group: Group) -> None:
+        self.metrics.role_changes.inc()
+        logger.info(
+            "role changed",
+            extra={"partition": group.partition, "term": group.raft.term, "leader": group.raft.leader, "serving": group.serving},
+        )
+        self._touched.add(group)
+        self.leads_changed()
+        if group.serving:
+            self.catalog.define(group, self._wall_us)
+            if group.partition == METADATA_PARTITION:
+                self.catalog.lead(self._led())
+
+    # --- consensus ---------------------------------------------------------------------------------------
+
+    def _on_peer_message(self, peer: str, message: PeerMessage, now_ms: int) -> None:
+        kind = type(message)
+        if kind is Heartbeat:
+            assert isinstance(message, Heartbeat)
+            ack = self.liveness.on_heartbeat(peer, message, now_ms)
+            if ack is not None:
+                self.network.send(peer, ack)
+            self._pass_on_liveness(now_ms)
+            return
+        if kind is HeartbeatAck:
+            assert isinstance(message, HeartbeatAck)
+            self.liveness.on_heartbeat_ack(peer, message, now_ms)
+            self._pass_on_liveness(now_ms)
+            if self._unconfirmed:
+                self._readers |= self._unconfirmed
+                self._unconfirmed = set()
+            return
+        if kind is Leads:
+            assert isinstance(message, Leads)
+            self._peer_leads[peer] = message
+            self.catalog.plan(self._led())
+            return
+        group = self.groups.get(message.group)  # type: ignore[union-attr]
+        if group is None:
+            self._early.append((peer, message))
+        elif kind is SnapshotChunk:
+            assert isinstance(message, SnapshotChunk)
+            self.transfers.on_chunk(group, peer, message)
+        elif kind is SnapshotAck:
+            assert isinstance(message, SnapshotAck)
+            self.transfers.on_ack(group, peer, message)
+        else:
+            group.raft.step(peer, message, now_ms)  # type: ignore[arg-type]
+            self._touched.add(group)
+
+    def _pass_on_liveness(self, now_ms: int) -> None:
+        """Tell the groups which peers were lost, came back or restarted."""
+        liveness = self.liveness
+        for peer in liveness.lost(now_ms):
+            logger.warning("peer lost", extra={"peer": peer})
+            self._tell_groups(peer, lambda raft, peer=peer: raft.peer_lost(peer, now_ms))
+        for peer in liveness.restarted():
+            self._tell_groups(peer, lambda raft, peer=peer: raft.peer_restarted(peer, now_ms))
+        for peer in liveness.renewed():
+            self._tell_groups(peer, lambda raft, peer=peer: raft.peer_renewed(peer))
+
+    def _tell_groups(self, peer: str, tell: Callable[[Raft], None]) -> None:
+        for group in self.groups:
+            if peer in group.raft.peers:
+                tell(group.raft)
+                self._touched.add(group)
+
+    def _beat(self) -> None:
+        """Every heartbeat interval: tell the peers, notice the silent, expire long polls."""
+        if self._closed or self._loop is None:
+            return
+        now_ms = self._clock.lease_ms()
+        if self._peers:
+            self._send_heartbeats(now_ms)
+            self._pass_on_liveness(now_ms)
+            if self._touched:
+                self._schedule()
+        if len(self.waits):
+            self.waits.expire(now_ms)
+        self._beat_timer = self._loop.call_later(self._settings.heartbeat_ms / 1000, self._beat)
+
+    def _send_heartbeats(self, now_ms: int) -> None:
+        heartbeat = self.liveness.heartbeat(now_ms)
+        for peer in self._peers:
+            self.network.send(peer, heartbeat)
+
+    def _wake(self, group: Group) -> None:
+        self._awake.add(group)
+        if self._tick_timer is None and self._loop is not None:
+            self._tick_timer = self._loop.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._tick_timer = None
+        now_ms = self._clock.lease_ms()
+        awake, self._awake = self._awake, set()
+        for group in awake:
+            deadline = group.raft.next_deadline_ms
+            if deadline is None or self.groups.get(group.partition) is not group:
+                continue
+            if deadline <= now_ms:
+                group.raft.tick(now_ms)
+                self._touched.add(group)
+            self._awake.add(group)
+        if self._awake and self._loop is not None:
+            self._tick_timer = self._loop.call_later(TICK_S, self._tick)
+        if self._touched:
+            self._schedule()
+
+    # --- applying ----------------------------------------------------------------------------------------
+
+    def _note_behind(self, group: Group) -> None:
+        if group.behind:
+            self._behind.add(group)
+            if not self._apply_scheduled and self._loop is not None:
+                self._apply_scheduled = True
+                self._loop.call_soon(self._apply_turn)
+
+    def _apply_turn(self) -> None:
+        self._apply_scheduled = False
+        if self._closed:
+            return
+        try:
+            batches: list[tuple[Group, AppliedBatch]] = []
+            budget = APPLY_TURN_EFFECTS_MAX
+            while self._behind and budget > 0:
+                group = self._behind.pop()
+                batch = group.take_applied(budget)
+                if batch is not None:
+                    batches.append((group, batch))
+                    budget -= 1 + len(batch.applied_keys)
+                if group.behind:
+                    self._behind.add(group)
+                    if budget <= 0:
+                        break
+            self._write_batches(batches)
+            if self._behind:
+                self._apply_scheduled = True
+                assert self._loop is not None
+                self._loop.call_soon(self._apply_turn)
+        except Exception:
+            logger.exception("applying failed")
+            self._fatal("internal error while applying the log; see the log")
+            raise
+
+    def _write_batch(self, batch: AppliedBatch) -> None:
+        group = self.groups.get(batch.update.partition)
+        assert group is not None
+        self._write_batches([(group, batch)])
+
+    def _write_batches(self, batches: Sequence[tuple[Group, AppliedBatch]]) -> None:
+        if not batches:
+            return
+        self._store.apply([batch.update for _, batch in batches])
+        for group, batch in batches:
+            group.applied(batch)
+            if batch.fed:
+                self.waits.news(group.partition)
+            for revision, changes in batch.catalog:
+                self.catalog.apply(revision, changes)
+            if group.partition == METADATA_PARTITION and batch.catalog:
+                for call, asker in self.catalog.next_controls():
+                    self.on_requests((Request(asker.id, call, None, 5_000),), asker.reply)
+                self.catalog.changed()
+                self.catalog.plan(self._led())
+                self.waits.news(CATALOG_TOPIC)
+            if group.state.definition.revision != group.reported_revision:
+                group.reported_revision = group.state.definition.revision
+                self.leads_changed()
+
+    def flush(self, group: Group) -> None:
+        """Apply everything committed, so that a range read of SQLite sees it."""
+        while group.behind:
+            batch = group.take_applied(APPLY_TURN_EFFECTS_MAX)
+            if batch is not None:
+                self._write_batches([(group, batch)])
+
+    # --- who leads what ----------------------------------------------------------------------------------
+
+    def leads_changed(self) -> None:
+        leads = self.catalog.refresh_leads(self.groups)
+        for peer in self._peers:
+            self.network.send(peer, leads)
+        self.metrics.leader_partitions.set(len(leads.leads))
+        self.waits.news(CATALOG_TOPIC)
+        self.catalog.plan(self._led())
+
+    def _led(self) -> dict[int, int]:
+        """partition -> definition revision that its leader has applied, over the whole region as far as known."""
+        led: dict[int, int] = {}
+        for leads in (*self._peer_leads.values(), self.catalog.leads()):
+            for partition, _, revision in leads.leads:
+                led[partition] = max(led.get(partition, -1), revision)
+        return led
+
+    # --- calls -------------------------------------------------------------------------------------------
+
+    def _group_of(self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadFeed | ReadRows, asker: Asker) -> Group | None:
+        group = self.groups.get(call.partition)
+        if group is None or group.state.epoch != call.epoch:
+            asker.answer(Moved(call.partition, self.catalog.revision))
+            return None
+        return group
+
+    def _for_leader(
+        self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadRows, request: Request, asker: Asker
+    ) -> Group | None:
+        group = self._group_of(call, asker)
+        if group is None:
+            return None
+        if group.admit(asker, partial(self._dispatch, request, asker.reply)):
+            return group
+        return None
+
+    def _write(self, call: Write, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None:
+            group.write(call, request.write_id, asker, self._wall_us)
+            self._touched.add(group)
+            self._readers.add(group)
+
+    def _apply_changes(self, call: ApplyChanges, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None:
+            group.apply_changes(call, asker, self._wall_us)
+            self._touched.add(group)
+            self._readers.add(group)
+
+    def _advance_cursor(self, call: AdvanceCursor, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None:
+            group.advance_cursor(call, asker, self._wall_us)
+            self._touched.add(group)
+
+    def _get(self, call: Get, request: Request, asker: Asker) -> None:
+        if call.strong:
+            group = self._for_leader(call, request, asker)
+            if group is not None:
+                group.read(call, asker)
+                self._readers.add(group)
+            return
+        group = self._group_of(call, asker)
+        if group is not None:
+            asker.answer(group.look_up(call.key))
+
+    def _range(self, call: Range, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker) if call.strong else self._group_of(call, asker)
+        if group is not None:
+            self._scans.append(_Scan(call, asker, group.raft.term))
+
+    def _step_scans(self) -> None:
+        """One chunk for each page under construction."""
+        for _ in range(len(self._scans)):
+            scan = self._scans.popleft()
+            try:
+                if not self._step_scan(scan):
+                    self._scans.append(scan)
+            except Exception:  # a page reads only: nothing to undo
+                logger.exception("page failed")
+                scan.asker.answer(Refused("InternalServerError", "Internal server error"))
+
+    def _step_scan(self, scan: _Scan) -> bool:
+        call, builder = scan.call, scan.builder
+        group = self.groups.get(call.partition)
+        if group is None:
+            scan.asker.answer(Moved(call.partition, self.catalog.revision))
+            return True
+        self.flush(group)
+        low, high = call.low, call.high
+        if builder.last_key is not None:
+            if call.reverse:
+                high = min(high, builder.last_key)
+            else:
+                low = max(low, builder.last_key + b"\x00")
+        wanted = builder.rows_wanted()
+        rows = self._store.range(call.partition, low, high, call.reverse, wanted) if low < high else []
+        builder.add(rows)
+        if not builder.full and len(rows) == wanted:
+            return False
+        page = builder.page()
+        if not call.strong:
+            scan.asker.answer(page)
+        elif group.raft.term != scan.term:
+            scan.asker.answer(group.not_leader())
+        else:
+            group.answer_read(scan.asker, page)
+            self._readers.add(group)
+        return True
+
+    def _read_rows(self, call: ReadRows, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker) if call.strong else self._group_of(call, asker)
+        if group is None:
+            return
+        self.flush(group)
+        rows = read_rows(self._store, call)
+        if call.strong:
+            group.answer_read(asker, rows)
+            self._readers.add(group)
+        else:
+            asker.answer(rows)
+
+    def _read_feed(self, call: ReadFeed, request: Request, asker: Asker) -> None:
+        def attempt(late: bool) -> Answer | None:
+            group = self.groups.get(call.partition)
+            if group is None:
+                return Moved(call.partition, self.catalog.revision)
+            return read_page(self._store, group.state, call, late)
+
+        self.waits.add(call.partition, Wait(asker.reply, asker.id, attempt, self._clock.lease_ms() + call.wait_ms))
+
+    def _watch(self, call: Watch, request: Request, asker: Asker) -> None:
+        def attempt(late: bool) -> Answer | None:
+            leads = self.catalog.leads()
+            # A client may be ahead of this node, so only what is newer is news; `leads` begins anew at each start.
+            if not late and self.catalog.revision <= call.revision and leads.version == call.leads_version:
+                return None
+            full, records = self.catalog.since(call.revision)
+            led = tuple((partition, term) for partition, term, _ in leads.leads)
+            return Watched(self.catalog.revision, full, records, leads.version, led)
+
+        self.waits.add(CATALOG_TOPIC, Wait(asker.reply, asker.id, attempt, self._clock.lease_ms() + call.wait_ms))
+
+    def _control(self, call: Control, request: Request, asker: Asker) -> None:
+        group = self.groups.get(METADATA_PARTITION)
+        if group is None:
+            asker.answer(Busy("this node does not hold the catalog"))
+            return
+        if group.admit(asker, partial(self._dispatch, request, asker.reply)):
+            self.catalog.control(group, call, asker, self._wall_us)
+            self._touched.add(group)
+            self._readers.add(group)
+
+    def control_internally(self, call: Control) -> None:
+        """A control operation of the node's own planning; the answer is of no interest: it is planned anew."""
+        self.on_requests((Request(0, call, None, 5_000),), _ignore)
+
+    def moved(self, group: Group) -> None:
+        """The group is being destroyed: whoever waits for it looks elsewhere."""
+        group.abandon(Moved(group.partition, self.catalog.revision))
+        self._touched.discard(group)
+        self._behind.discard(group)
+        self._awake.discard(group)
+        self._readers.discard(group)
+        self._unconfirmed.discard(group)
+        self.waits.news(group.partition)
+
+
+def _ignore(response: Response) -> None:
+    if isinstance(response.answer, (Refused, Unknown, Busy)):
+        logger.debug("planned control operation not done", extra={"answer": str(response.answer)})

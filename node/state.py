@@ -1,0 +1,136 @@
+"""The replicated state of one partition beside its rows: what applying the log has led to."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from geodyne.catalog import ReplicaStatus, TableRecord
+from geodyne.wire import log_v1_pb2 as log
+
+SEQUENCE_SHIFT = 16  # a change record's sequence is its entry's index, shifted, plus its position in the entry
+
+
+class Definition(NamedTuple):
+    """What a partition logs and keeps for its table; changes only by a marker in the log."""
+
+    revision: int = 0
+    feed: bool = False
+    old_images: bool = False
+    tombstones: bool = False
+    consumers: tuple[str, ...] = ()
+
+    def to_wire(self) -> log.Definition:
+        return log.Definition(
+            revision=self.revision,
+            feed=self.feed,
+            old_images=self.old_images,
+            tombstones=self.tombstones,
+            consumers=self.consumers,
+        )
+
+    @staticmethod
+    def from_wire(message: log.Definition) -> Definition:
+        return Definition(
+            message.revision, message.feed, message.old_images, message.tombstones, tuple(message.consumers)
+        )
+
+
+def definition_of(table: TableRecord, region: str) -> Definition:
+    """What the partitions of a table must do, as the catalog has it."""
+    consumers = tuple(
+        sorted(
+            f"replica/{name}"
+            for name, status in table.replicas.items()
+            if name != region and status != ReplicaStatus.DELETING
+        )
+    )
+    return Definition(
+        revision=table.revision,
+        feed=bool(consumers),
+        old_images=False,
+        tombstones=table.is_global,
+        consumers=consumers,
+    )
+
+
+class GroupState:
+    """Mutable only through applying entries. Equal on all replicas at equal `applied_index`."""
+
+    __slots__ = (
+        "applied_index",
+        "applied_term",
+        "bytes",
+        "catalog_revision",
+        "cursors",
+        "definition",
+        "epoch",
+        "feed_floor",
+        "feed_head",
+        "items",
+        "last_us",
+    )
+
+    def __init__(self, epoch: int = 1) -> None:
+        self.applied_index = 0
+        self.applied_term = 0
+        self.last_us = 0
+        self.definition = Definition()
+        self.cursors: dict[str, int] = {}
+        self.items = 0
+        self.bytes = 0
+        self.feed_head = 0
+        self.feed_floor = 0
+        self.catalog_revision = 0
+        self.epoch = epoch
+
+    def define(self, definition: Definition) -> None:
+        """Apply a marker. A consumer that is new starts here; one that is gone no longer holds the feed."""
+        self.definition = definition
+        self.cursors = {name: self.cursors.get(name, self.feed_head) for name in definition.consumers}
+
+    def advance(self, consumer: str, sequence: int) -> None:
+        if consumer in self.cursors:
+            self.cursors[consumer] = max(self.cursors[consumer], min(sequence, self.feed_head))
+
+    def trim_to(self) -> int | None:
+        """Records up to here have been passed by every consumer; None when nothing new may go."""
+        passed = min(self.cursors.values(), default=self.feed_head)
+        if passed <= self.feed_floor:
+            return None
+        self.feed_floor = passed
+        return passed
+
+    def to_bytes(self) -> bytes:
+        message = log.GroupState(
+            applied_index=self.applied_index,
+            applied_term=self.applied_term,
+            last_us=self.last_us,
+            items=self.items,
+            bytes=self.bytes,
+            feed_head=self.feed_head,
+            feed_floor=self.feed_floor,
+            catalog_revision=self.catalog_revision,
+            epoch=self.epoch,
+        )
+        if self.definition.revision:
+            message.definition.CopyFrom(self.definition.to_wire())
+        for consumer, sequence in self.cursors.items():
+            message.cursors.add(consumer=consumer, sequence=sequence)
+        data: bytes = message.SerializeToString()
+        return data
+
+    @staticmethod
+    def from_bytes(data: bytes) -> GroupState:
+        message = log.GroupState.FromString(data)
+        state = GroupState(message.epoch)
+        state.applied_index = message.applied_index
+        state.applied_term = message.applied_term
+        state.last_us = message.last_us
+        state.definition = Definition.from_wire(message.definition)
+        state.cursors = {cursor.consumer: cursor.sequence for cursor in message.cursors}
+        state.items = message.items
+        state.bytes = message.bytes
+        state.feed_head = message.feed_head
+        state.feed_floor = message.feed_floor
+        state.catalog_revision = message.catalog_revision
+        return state

@@ -1,0 +1,137 @@
+"""A process's data directory: whose it is, in which format, and that one process at a time has it.
+
+FORMAT     {"format": 1, "cluster_id": "...", "process_id": "..."}, written once
+LOCK       held with flock while the process lives; the kernel lets go of it at any death
+log/       node.storage.wal
+state.db   node.storage.sqlite
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from node.storage.disk import DIRECTORY_MODE, FILE_MODE, PosixDisk
+from node.storage.port import DirectoryInUse, Disk, WrongCluster, WrongFormat
+
+FORMAT = 1
+FORMAT_FILE = "FORMAT"
+LOCK_FILE = "LOCK"
+LOG_DIRECTORY = "log"
+STATE_FILE = "state.db"
+INCARNATION_BITS = 63
+
+
+class DataDirectory:
+    """An open, locked data directory. `fresh`: it was made by this start, so nothing can be recovered from it.
+
+    `incarnation` is random and new at each start: peers tell by it that everything volatile here was lost.
+    """
+
+    def __init__(self, path: Path, fresh: bool, lock: int) -> None:
+        self.path = path
+        self.fresh = fresh
+        self.incarnation = secrets.randbits(INCARNATION_BITS) | 1
+        self.log_path = path / LOG_DIRECTORY
+        self.state_path = path / STATE_FILE
+        self._lock: int | None = lock
+
+    def close(self) -> None:
+        """Let another process have it; every file inside must be closed by now."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def open_directory(
+    path: str | os.PathLike[str], cluster_id: str, process_id: str, format: int = FORMAT, disk: Disk | None = None
+) -> DataDirectory:
+    """Lock the directory, or make it. Raises DirectoryInUse, WrongCluster, WrongFormat or OSError."""
+    disk = disk or PosixDisk()
+    directory = Path(path).absolute()
+    directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    lock = _lock(directory)
+    try:
+        fresh = not (directory / FORMAT_FILE).exists()
+        if fresh:
+            _refuse_unmarked_data(directory)
+            _write_format(disk, directory, {"format": format, "cluster_id": cluster_id, "process_id": process_id})
+            disk.sync_directory(directory.parent)
+        else:
+            _check(directory, _read_format(disk, directory), cluster_id, process_id, format)
+        # A crash may have hit between an earlier start's rename and its sync of the directory.
+        disk.sync_directory(directory)
+    except BaseException:
+        os.close(lock)
+        raise
+    return DataDirectory(directory, fresh, lock)
+
+
+def _lock(directory: Path) -> int:
+    lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(lock, 32).decode("ascii", "replace").strip()
+        os.close(lock)
+        who = f"process {holder}" if holder else "another process"
+        raise DirectoryInUse(
+            f"{directory} is in use by {who}. Stop it first, or choose another directory with --data-dir."
+        ) from None
+    os.ftruncate(lock, 0)
+    os.write(lock, b"%d\n" % os.getpid())
+    return lock
+
+
+def _refuse_unmarked_data(directory: Path) -> None:
+    for name in (LOG_DIRECTORY, STATE_FILE):
+        if (directory / name).exists():
+            raise WrongFormat(
+                f"{directory} holds {name} but no {FORMAT_FILE} file, so its owner and format are unknown. "
+                f"Restore {FORMAT_FILE} from a backup, or choose an empty directory with --data-dir."
+            )
+
+
+def _write_format(disk: Disk, directory: Path, marker: dict[str, Any]) -> None:
+    temporary = directory / (FORMAT_FILE + ".new")
+    if temporary.exists():
+        disk.remove(temporary)
+    file = disk.create(temporary)
+    try:
+        file.write(json.dumps(marker, sort_keys=True).encode() + b"\n")
+        file.sync()
+    finally:
+        file.close()
+    disk.rename(temporary, directory / FORMAT_FILE)
+
+
+def _read_format(disk: Disk, directory: Path) -> dict[str, Any]:
+    path = directory / FORMAT_FILE
+    try:
+        marker = json.loads(disk.read(path))
+    except ValueError:
+        marker = None
+    if not isinstance(marker, dict) or not isinstance(marker.get("format"), int):
+        raise WrongFormat(
+            f"{path} is not readable as a Geodyne format file. Choose another directory with --data-dir, "
+            "or restore this one from a backup."
+        )
+    return marker
+
+
+def _check(directory: Path, marker: dict[str, Any], cluster_id: str, process_id: str, format: int) -> None:
+    if marker["format"] != format:
+        raise WrongFormat(
+            f"{directory} has data format {marker['format']}; this version reads format {format}. "
+            "Use the Geodyne version that wrote it, or choose another directory with --data-dir."
+        )
+    owner = (marker.get("cluster_id"), marker.get("process_id"))
+    if owner != (cluster_id, process_id):
+        raise WrongCluster(
+            f"{directory} belongs to {owner[1]} of cluster {owner[0]}, not to {process_id} of cluster {cluster_id}. "
+            "Choose another directory with --data-dir."
+        )

@@ -1,0 +1,226 @@
+"""Snapshots between nodes: a replica that is further behind than the log reaches gets the whole state.
+
+One chunk is in flight at a time for each transfer, acknowledged by the receiver: a slow receiver slows its own transfer only.
+The receiver imports into a space of its own; the old state stays in use until the new one is complete and durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from geodyne.messages import SnapshotAck, SnapshotChunk
+from geodyne.ports import PeerNetwork
+from node.state import GroupState
+from node.storage.port import GroupLog, StateImport, StateStore, StorageError
+from node.window import Window
+
+if TYPE_CHECKING:
+    from node.group import Group
+    from node.service import NodeService
+
+logger = logging.getLogger("geodyne.node.snapshot")
+
+CHUNK_BYTES = 256 * 1024
+ACK_TIMEOUT_S = 10.0
+SENDING_MAX = 4  # transfers at once from one node; a group's next attempt comes with its next probe
+
+
+class _Outgoing:
+    __slots__ = ("acked", "ack", "task")
+
+    def __init__(self) -> None:
+        self.ack: SnapshotAck | None = None
+        self.acked = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+
+class _Incoming:
+    __slots__ = ("chunk", "expected", "importing", "sender")
+
+    def __init__(self, sender: str, chunk: SnapshotChunk, importing: StateImport) -> None:
+        self.sender = sender
+        self.chunk = chunk  # the first one: identifies the snapshot
+        self.importing = importing
+        self.expected = 0
+
+
+class SnapshotTransfers:
+    """All transfers of one node, both directions."""
+
+    def __init__(self, service: NodeService, store: StateStore, log: GroupLog, network: PeerNetwork) -> None:
+        self._service = service
+        self._store = store
+        self._log = log
+        self.network = network
+        self._outgoing: dict[tuple[int, str], _Outgoing] = {}
+        self._incoming: dict[int, _Incoming] = {}
+        self._installing: set[asyncio.Task[None]] = set()
+
+    def close(self) -> None:
+        for outgoing in self._outgoing.values():
+            if outgoing.task is not None:
+                outgoing.task.cancel()
+        for task in self._installing:
+            task.cancel()
+
+    # --- sending -----------------------------------------------------------------------------------------
+
+    def begin(self, group: Group, peer: str) -> None:
+        """Send this group's state to a peer, unless that is under way."""
+        key = (group.partition, peer)
+        if key in self._outgoing:
+            return
+        if len(self._outgoing) >= SENDING_MAX:
+            group.raft.snapshot_failed(peer)
+            return
+        outgoing = self._outgoing[key] = _Outgoing()
+        outgoing.task = asyncio.get_running_loop().create_task(self._send(group, peer, outgoing))
+
+    def peer_lost(self, peer: str) -> None:
+        for (_, receiver), outgoing in self._outgoing.items():
+            if receiver == peer:
+                outgoing.acked.set()  # with no acknowledgement: the sender gives up
+
+    def on_ack(self, group: Group, peer: str, ack: SnapshotAck) -> None:
+        outgoing = self._outgoing.get((group.partition, peer))
+        if outgoing is not None:
+            outgoing.ack = ack
+            outgoing.acked.set()
+
+    async def _send(self, group: Group, peer: str, outgoing: _Outgoing) -> None:
+        raft, term, partition = group.raft, group.raft.term, group.partition
+        index = 0
+        try:
+            async with self._store.export(partition, CHUNK_BYTES) as export:
+                index, index_term = export.applied_index, export.applied_term
+                logger.info("sending snapshot", extra={"partition": partition, "peer": peer, "index": index})
+                number = 0
+                async for data in export:
+                    await self._send_chunk(
+                        peer, outgoing, SnapshotChunk(partition, term, index, index_term, number, data, False)
+                    )
+                    number += 1
+            await self._send_chunk(
+                peer, outgoing, SnapshotChunk(partition, term, index, index_term, number, b"", True)
+            )
+            if raft.is_leader and raft.term == term:
+                raft.snapshot_sent(peer, index, index_term)
+            self._service.metrics.snapshots.labels("sent", "ok").inc()
+        except (_Refused, TimeoutError, StorageError) as reason:
+            logger.info("snapshot not taken", extra={"partition": partition, "peer": peer, "reason": str(reason)})
+            self._service.metrics.snapshots.labels("sent", "failed").inc()
+            raft.snapshot_failed(peer)
+        finally:
+            del self._outgoing[(partition, peer)]
+            self._service.touch(group)
+
+    async def _send_chunk(self, peer: str, outgoing: _Outgoing, chunk: SnapshotChunk) -> None:
+        outgoing.acked.clear()
+        outgoing.ack = None
+        self.network.send(peer, chunk)
+        while True:
+            await asyncio.wait_for(outgoing.acked.wait(), ACK_TIMEOUT_S)
+            ack = outgoing.ack
+            if ack is None or ack.refused:
+                raise _Refused("refused or disconnected")
+            if ack.snapshot_index == chunk.snapshot_index and (ack.installed or ack.number > chunk.number):
+                return
+            outgoing.acked.clear()
+
+    # --- receiving ---------------------------------------------------------------------------------------
+
+    def on_chunk(self, group: Group, peer: str, chunk: SnapshotChunk) -> None:
+        """Take the next part. Anything unexpected is refused: the sender starts again."""
+        if chunk.term < group.raft.term or chunk.snapshot_index <= group.raft.commit_index:
+            self._abort(group.partition)
+            self._answer(peer, group, chunk, refused=True)
+            return
+        group.raft.snapshot_arriving(peer, chunk.term, self._service.now_ms())
+        self._service.touch(group)
+        incoming = self._incoming.get(group.partition)
+        if chunk.number == 0 and not chunk.done:
+            self._abort(group.partition)
+            incoming = _Incoming(peer, chunk, self._store.begin_import(group.partition))
+            self._incoming[group.partition] = incoming
+        if incoming is None or incoming.sender != peer or incoming.expected != chunk.number:
+            self._answer(peer, group, chunk, refused=True)
+            return
+        try:
+            if chunk.done:
+                del self._incoming[group.partition]
+                task = asyncio.get_running_loop().create_task(self._install(group, peer, chunk, incoming.importing))
+                self._installing.add(task)
+                task.add_done_callback(self._installing.discard)
+                return
+            incoming.importing.add(chunk.data)
+        except StorageError as error:
+            logger.warning("snapshot damaged", extra={"partition": group.partition, "reason": str(error)})
+            self._abort(group.partition)
+            self._answer(peer, group, chunk, refused=True)
+            return
+        incoming.expected += 1
+        self._answer(peer, group, chunk, number=incoming.expected)
+
+    async def _install(self, group: Group, peer: str, chunk: SnapshotChunk, importing: StateImport) -> None:
+        """Make the snapshot the group's state: durable first, then the log is cut, then consensus goes on from it."""
+        if chunk.snapshot_index <= group.state.applied_index:
+            importing.abort()
+            self._answer(peer, group, chunk, refused=True)
+            return
+        group.installing = True  # nothing is applied until the new state is in place
+        try:
+            stored = importing.commit()
+            await self._store.checkpoint()
+            self._log.reset(group.partition, chunk.snapshot_index, chunk.snapshot_term)
+            durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._log.sync(lambda: durable.done() or durable.set_result(None))
+            await durable
+            group.raft.install_snapshot(chunk.snapshot_index, chunk.snapshot_term)
+            group.reload(GroupState.from_bytes(stored.state), Window.from_bytes(stored.window or b""))
+            logger.info("snapshot installed", extra={"partition": group.partition, "index": chunk.snapshot_index})
+            self._service.metrics.snapshots.labels("received", "ok").inc()
+            self._service.reloaded(group)
+        except StorageError as error:
+            logger.warning("snapshot not installed", extra={"partition": group.partition, "reason": str(error)})
+            self._answer(peer, group, chunk, refused=True)
+            return
+        finally:
+            group.installing = False
+            self._service.touch(group)
+        self._answer(peer, group, chunk, installed=True)
+
+    def _abort(self, partition: int) -> None:
+        incoming = self._incoming.pop(partition, None)
+        if incoming is not None:
+            incoming.importing.abort()
+
+    def _answer(
+        self,
+        peer: str,
+        group: Group,
+        chunk: SnapshotChunk,
+        *,
+        number: int = 0,
+        installed: bool = False,
+        refused: bool = False,
+    ) -> None:
+        incarnation, support_epoch = self._service.liveness.support(peer)
+        self.network.send(
+            peer,
+            SnapshotAck(
+                group.partition,
+                chunk.term,
+                chunk.snapshot_index,
+                number,
+                installed,
+                refused,
+                incarnation,
+                support_epoch,
+            ),
+        )
+
+
+class _Refused(Exception):
+    """The receiver does not want the snapshot, or is gone."""

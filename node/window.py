@@ -1,0 +1,104 @@
+"""The deduplication window: what a resent write is answered.
+
+Part of the replicated state: filled while entries are applied, from the entries alone, so that every replica holds the same
+window at the same index. Bounded in three ways, all decided by the log: a router's `low` mark drops what it no
+longer waits for, a router unheard of for ROUTER_IDLE_US is forgotten, and a router keeps at most OUTCOMES_MAX outcomes.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from geodyne.messages import WriteId, Written
+from geodyne.wire import log_v1_pb2 as log
+
+ROUTER_IDLE_US = 600 * 1_000_000
+OUTCOMES_MAX = 16_384
+
+
+class Standing(Enum):
+    """How a write id relates to the window."""
+
+    NEW = 1
+    FINISHED = 2  # below the router's low mark: answered long ago, must not run again
+
+
+class _RouterWindow:
+    __slots__ = ("last_us", "low", "outcomes")
+
+    def __init__(self, low: int, last_us: int) -> None:
+        self.low = low
+        self.last_us = last_us
+        self.outcomes: dict[int, Written] = {}
+
+
+class Window:
+    """The outcomes of one partition's recent writes."""
+
+    __slots__ = ("_routers",)
+
+    def __init__(self) -> None:
+        self._routers: dict[int, _RouterWindow] = {}
+
+    def lookup(self, write_id: WriteId) -> Written | Standing:
+        """The remembered answer, or how the write stands."""
+        router = self._routers.get(write_id.router)
+        if router is None:
+            return Standing.NEW
+        if write_id.sequence < router.low:
+            return Standing.FINISHED
+        return router.outcomes.get(write_id.sequence, Standing.NEW)
+
+    def remember(self, write_id: WriteId, outcome: Written, wall_us: int) -> None:
+        """Note an applied write. `wall_us` is the entry's own time: what expires, expires by the log."""
+        number, sequence, low = write_id
+        router = self._routers.get(number)
+        if router is None:
+            router = self._routers[number] = _RouterWindow(low, wall_us)
+            self._forget_idle(wall_us)
+        router.last_us = max(router.last_us, wall_us)
+        outcomes = router.outcomes
+        outcomes[sequence] = outcome
+        if low > router.low:
+            router.low = low
+        while outcomes:
+            oldest = next(iter(outcomes))
+            if oldest >= router.low and len(outcomes) <= OUTCOMES_MAX:
+                break
+            del outcomes[oldest]
+            # What the bound pushed out can no longer be told from new: refuse it from now on.
+            router.low = max(router.low, oldest + 1)
+
+    def _forget_idle(self, wall_us: int) -> None:
+        idle = [n for n, router in self._routers.items() if wall_us - router.last_us > ROUTER_IDLE_US]
+        for number in idle:
+            del self._routers[number]
+
+    def to_bytes(self) -> bytes:
+        message = log.Window()
+        for number, router in self._routers.items():
+            kept = message.routers.add(router=number, low=router.low, last_us=router.last_us)
+            for sequence, outcome in router.outcomes.items():
+                kept.outcomes.add(sequence=sequence, outcome=outcome_to_wire(outcome))
+        return message.SerializeToString(deterministic=True)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Window:
+        window = Window()
+        for stored in log.Window.FromString(data).routers:
+            router = window._routers[stored.router] = _RouterWindow(stored.low, stored.last_us)
+            for remembered in stored.outcomes:
+                router.outcomes[remembered.sequence] = outcome_from_wire(remembered.outcome)
+        return window
+
+
+def outcome_to_wire(outcome: Written) -> log.Outcome:
+    message = log.Outcome(size_before=outcome.size_before, size_after=outcome.size_after)
+    if outcome.attributes is not None:
+        message.attributes = outcome.attributes
+    return message
+
+
+def outcome_from_wire(message: log.Outcome) -> Written:
+    attributes = message.attributes if message.HasField("attributes") else None
+    return Written(message.size_before, message.size_after, attributes)

@@ -1,0 +1,169 @@
+"""Values of `replication.values` to protobuf bytes and back, one batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import orjson
+from google.protobuf.message import DecodeError
+
+from geodyne.messages import Change, Hello
+from geodyne.rpc.codec import CodecError
+from geodyne.wire import replication_v1_pb2 as wire
+from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, change_bytes
+
+SourceMessage = Ship | Command
+DestinationMessage = Receipt | Result
+
+SHIP_OVERHEAD_BYTES = 200  # ids, names, a reason
+CHANGE_OVERHEAD_BYTES = 16
+
+
+def encode_source(messages: Hello | Sequence[SourceMessage]) -> bytes:
+    """One SourceBatch."""
+    batch = wire.SourceBatch()
+    if isinstance(messages, Hello):
+        _put_hello(batch.hello, messages)
+        return batch.SerializeToString()
+    for message in messages:
+        if isinstance(message, Ship):
+            _put_ship(batch.ships.add(), message)
+        else:
+            batch.commands.add(
+                id=message.id,
+                operation=f"OPERATION_{message.operation.name}",
+                table=message.table,
+                table_id=message.table_id,
+                definition_json=orjson.dumps(message.definition),
+                members=_members(message.members),
+                region=message.region,
+            )
+    return batch.SerializeToString()
+
+
+def decode_source(data: bytes) -> Hello | list[SourceMessage]:
+    """The hello of a SourceBatch, else its commands and ships. Raises CodecError."""
+    batch = wire.SourceBatch()
+    _parse(batch, data)
+    if batch.HasField("hello"):
+        return _hello(batch.hello)
+    messages: list[SourceMessage] = []
+    messages.extend(_command(command) for command in batch.commands)
+    messages.extend(_ship(ship) for ship in batch.ships)
+    return messages
+
+
+def encode_destination(messages: Hello | Sequence[DestinationMessage]) -> bytes:
+    """One DestinationBatch."""
+    batch = wire.DestinationBatch()
+    if isinstance(messages, Hello):
+        _put_hello(batch.hello, messages)
+        return batch.SerializeToString()
+    for message in messages:
+        if isinstance(message, Receipt):
+            batch.receipts.add(
+                id=message.id,
+                outcome=f"OUTCOME_{message.outcome.name}",
+                applied=message.applied,
+                retry_after_ms=message.retry_after_ms,
+                reason=message.reason,
+            )
+        else:
+            batch.results.add(
+                id=message.id,
+                present=message.present,
+                status=message.status,
+                members=_members(message.members),
+                error_code=message.error_code,
+                error_message=message.error_message,
+            )
+    return batch.SerializeToString()
+
+
+def decode_destination(data: bytes) -> Hello | list[DestinationMessage]:
+    """The hello of a DestinationBatch, else its receipts and results. Raises CodecError."""
+    batch = wire.DestinationBatch()
+    _parse(batch, data)
+    if batch.HasField("hello"):
+        return _hello(batch.hello)
+    messages: list[DestinationMessage] = [_receipt(receipt) for receipt in batch.receipts]
+    messages.extend(
+        Result(r.id, r.present, r.status, {m.region: m.status for m in r.members}, r.error_code, r.error_message)
+        for r in batch.results
+    )
+    return messages
+
+
+def source_message_bytes(message: SourceMessage) -> int:
+    """About what a message takes on the wire."""
+    if isinstance(message, Ship):
+        return message.size + SHIP_OVERHEAD_BYTES + CHANGE_OVERHEAD_BYTES * len(message.changes)
+    return SHIP_OVERHEAD_BYTES
+
+
+def destination_message_bytes(message: DestinationMessage) -> int:
+    """About what a message takes on the wire."""
+    return SHIP_OVERHEAD_BYTES
+
+
+def _parse(batch: wire.SourceBatch | wire.DestinationBatch, data: bytes) -> None:
+    try:
+        batch.ParseFromString(data)
+    except DecodeError as error:
+        raise CodecError(f"not a batch of the replication protocol: {error}") from None
+
+
+def _put_hello(target: wire.Hello, hello: Hello) -> None:
+    target.cluster_id = hello.cluster_id
+    target.region = hello.region
+    target.process_id = hello.process_id
+    target.incarnation = hello.incarnation
+    target.format = hello.format
+
+
+def _hello(hello: wire.Hello) -> Hello:
+    return Hello(hello.cluster_id, hello.region, hello.process_id, hello.incarnation, hello.format)
+
+
+def _put_ship(target: wire.Ship, ship: Ship) -> None:
+    target.id = ship.id
+    target.table = ship.table
+    target.table_id = ship.table_id
+    add = target.changes.add
+    for key, version, image, size in ship.changes:
+        if image is None:
+            add(key=key, version=version, size=size)
+        else:
+            add(key=key, version=version, image=image, size=size)
+
+
+def _ship(ship: wire.Ship) -> Ship:
+    changes = []
+    weight = 0
+    for c in ship.changes:
+        change = Change(c.key, c.version, c.image if c.HasField("image") else None, c.size)
+        weight += change_bytes(change)
+        changes.append(change)
+    return Ship(ship.id, ship.table, ship.table_id, tuple(changes), weight)
+
+
+def _receipt(receipt: wire.Receipt) -> Receipt:
+    try:
+        outcome = Outcome(receipt.outcome)
+    except ValueError:
+        raise CodecError(f"unknown outcome {receipt.outcome}") from None
+    return Receipt(receipt.id, outcome, receipt.applied, receipt.retry_after_ms, receipt.reason)
+
+
+def _command(command: wire.Command) -> Command:
+    try:
+        operation = Operation(int(command.operation))
+        definition = orjson.loads(command.definition_json or b"{}")
+    except ValueError as error:
+        raise CodecError(f"malformed command: {error}") from None
+    members = {member.region: member.status for member in command.members}
+    return Command(command.id, operation, command.table, command.table_id, definition, members, command.region)
+
+
+def _members(members: Mapping[str, str]) -> list[wire.Member]:
+    return [wire.Member(region=region, status=status) for region, status in members.items()]

@@ -1,0 +1,214 @@
+"""What has to be done so that a table's replicas become what its record says: a pure planner.
+
+Each region works from its own record. `replicas` maps every member to a status, as this region sees it:
+
+    CREATING  this region has not finished filling that replica
+    ACTIVE    nothing to do
+    DELETING  that replica is to go
+
+The plan is made anew from the record and from what the peers said, after every change of either; every action is
+idempotent; all of it may be forgotten by a restart. So there is no state to recover: whatever a crash interrupted
+is planned again.
+
+Adding B at A (A's record says B: CREATING):
+  1. B makes the table (ENSURE); every other member learns of B, sees B as CREATING itself and ships its own rows.
+  2. Once A's partitions have all logged the marker (table ACTIVE) and B's table is ACTIVE, A scans all rows to B.
+  3. B is told that it is ACTIVE. 4. A's own record says B: ACTIVE - last, so that ACTIVE here implies all before.
+
+Removing B at A (B: DELETING): every other member forgets B; then B deletes its table; then A's record drops B. The
+members forget first, so that none of them can make B's table again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+from geodyne.catalog import ReplicaStatus, TableRecord, TableStatus
+
+
+class Peer(NamedTuple):
+    """What a peer said last of its table. `status` is empty when it is not there; `error` when it refused."""
+
+    present: bool
+    status: str = ""
+    members: Mapping[str, str] = {}
+    error: str = ""
+
+
+class ScanState(Enum):
+    RUNNING = "running"
+    DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Ensure:
+    """Tell `at` to have the table with (at least) these members, in the status that `at` should see."""
+
+    at: str
+    members: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StartScan:
+    """Ship rows to `to`: all of them, or only those that this region wrote."""
+
+    to: str
+    everything: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MarkActive:
+    """In the own catalog: `region` has all that it needs."""
+
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Tell `at` to take `region` off its list of members."""
+
+    at: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Tell `at` to delete its replica."""
+
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """In the own catalog: take `region` off the list of members."""
+
+    region: str
+
+
+Action = Ensure | StartScan | MarkActive | Forget | Delete | Drop
+
+
+def in_transition(table: TableRecord, own: str) -> bool:
+    """Whether the record asks for anything at all."""
+    return table.status is not TableStatus.DELETING and any(
+        status != ReplicaStatus.ACTIVE for region, status in table.replicas.items() if region != own
+    )
+
+
+def plan(
+    own: str,
+    table: TableRecord,
+    said: Mapping[str, Peer],
+    scans: Mapping[str, ScanState],
+    helps: Mapping[str, str],
+) -> list[Action]:
+    """The actions that can be taken now, in no particular order.
+
+    `said` holds what each peer answered since its stream came up; `scans` the state of scans by destination.
+    `helps` names, for a new member, the region that creates it, when that is known to be another one: then this region
+    ships only the rows that it wrote. (When that knowledge is lost, shipping all rows is merely more.)
+    """
+    if not in_transition(table, own):
+        return []
+    actions: list[Action] = []
+    for region, status in table.replicas.items():
+        if region == own:
+            continue
+        if status == ReplicaStatus.CREATING:
+            actions += _create(own, table, region, said, scans.get(region), helping=region in helps)
+        elif status == ReplicaStatus.DELETING:
+            actions += _remove(own, table, region, said)
+    return list(dict.fromkeys(actions))
+
+
+def _create(
+    own: str, table: TableRecord, new: str, said: Mapping[str, Peer], scan: ScanState | None, *, helping: bool
+) -> list[Action]:
+    actions: list[Action] = []
+    members = [region for region, status in table.replicas.items() if status != ReplicaStatus.DELETING]
+    peer = said.get(new)
+    ready = peer is not None and peer.present and not peer.error and set(members) <= set(peer.members)
+    created = ready and peer is not None and peer.status in (TableStatus.ACTIVE, TableStatus.UPDATING)
+    if not created:
+        actions.append(Ensure(new, _members(members, new)))
+    unaware = [
+        region
+        for region in members
+        if region not in (own, new)
+        and table.replicas[region] == ReplicaStatus.ACTIVE
+        and not (region in said and new in said[region].members)
+    ]
+    actions += [Ensure(region, _members(members, new)) for region in unaware]
+    if not created or peer is None:
+        return actions
+    if scan is None:
+        if table.status is TableStatus.ACTIVE:  # else some partition may not have logged the marker yet
+            actions.append(StartScan(new, everything=not helping))
+    elif scan is ScanState.DONE:
+        if not helping and peer.members.get(new) != ReplicaStatus.ACTIVE:
+            actions.append(Ensure(new, _members(members, "")))
+        elif not unaware:
+            actions.append(MarkActive(new))
+    return actions
+
+
+def _remove(own: str, table: TableRecord, gone: str, said: Mapping[str, Peer]) -> list[Action]:
+    others = [
+        region
+        for region, status in table.replicas.items()
+        if region not in (own, gone) and status != ReplicaStatus.DELETING
+    ]
+    unaware = [region for region in others if region not in said or gone in said[region].members]
+    if unaware:
+        return [Forget(region, gone) for region in unaware]
+    peer = said.get(gone)
+    if peer is None or peer.present or peer.error:
+        return [Delete(gone)]
+    return [Drop(gone)]
+
+
+def _members(members: list[str], creating: str) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (region, ReplicaStatus.CREATING.value if region == creating else ReplicaStatus.ACTIVE.value)
+        for region in members
+    )
+
+
+def merged_members(own: str, current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """The members of region `own`'s record after another region asked for `wanted`.
+
+    Members are only added, never taken off or set back. A member that is new to a table with rows is CREATING until
+    this region has shipped its own; to a table that is only being made, all others are ACTIVE: it has nothing to
+    ship. The region's own status follows the one who fills it, to ACTIVE and never back.
+    """
+    merged = dict(current)
+    for region, status in wanted.items():
+        if region == own:
+            if merged.get(own) != ReplicaStatus.ACTIVE:
+                merged[own] = str(status)
+        elif region not in merged:
+            merged[region] = ReplicaStatus.CREATING.value if current else ReplicaStatus.ACTIVE.value
+    return merged
+
+
+def definition_of(table: TableRecord) -> dict[str, Any]:
+    """What of a table is the same in every region, as ENSURE_REPLICA takes it.
+
+    Tags and deletion protection are each region's own (AWS developer guide, "Global tables: settings that are
+    synchronised").
+    """
+    return {
+        "name": table.name,
+        "hash_key": table.hash_key,
+        "hash_type": table.hash_type,
+        "range_key": table.range_key,
+        "range_type": table.range_type,
+        "billing_mode": table.billing_mode,
+        "read_units": table.read_units,
+        "write_units": table.write_units,
+        "table_class": table.table_class,
+        "stream_view": table.stream_view,
+    }

@@ -1,0 +1,174 @@
+"""The source's end of the stream to one destination region: one connection, dialled from here and kept up.
+
+A batch that was shipped is answered by its receipt or, when the stream breaks, not at all: the listeners hear of the
+break and ship again from what was acknowledged. Links to different regions share nothing, so a slow region delays no
+other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any, Protocol
+
+from geodyne.messages import Change, Hello
+from geodyne.rpc.stream import BatchStream, Contract, Destination, StreamDialer
+from replication.codec import (
+    DestinationMessage,
+    SourceMessage,
+    decode_destination,
+    encode_source,
+    source_message_bytes,
+)
+from replication.values import EXCHANGE, Command, Operation, Receipt, Result, Ship
+
+log = logging.getLogger(__name__)
+
+BYTES_IN_FLIGHT_MAX = 16 * 1024 * 1024  # above bandwidth times delay: 50 MB/s at 180 ms need 9 MB
+COMMANDS_IN_FLIGHT_MAX = 64
+COMMAND_TIMEOUT_S = 20.0
+
+SOURCE_CONTRACT: Contract[SourceMessage, DestinationMessage] = Contract(
+    encode_source, decode_destination, source_message_bytes
+)
+
+
+class LinkDownError(ConnectionError):
+    """The command was not answered: the stream is down or broke. It may have been executed."""
+
+
+class LinkListener(Protocol):
+    """Who ships through a link."""
+
+    def on_connected(self) -> None: ...
+
+    def on_disconnected(self) -> None:
+        """Batches without a receipt will get none."""
+
+    def on_room(self) -> None:
+        """`has_room` is true again."""
+
+
+class DestinationLink:
+    """The stream to the replicator of one region. `process_id` names the replicator that must answer there."""
+
+    def __init__(self, region: str, address: str, process_id: str, hello: Hello, random: Random) -> None:
+        self.region = region
+        self.reason = "not connected yet"  # of the last break, for people
+        self.bytes_in_flight = 0
+        self._stream: BatchStream[SourceMessage, DestinationMessage] | None = None
+        self._dialer = StreamDialer(Destination(address, EXCHANGE, process_id), SOURCE_CONTRACT, hello, self, random)
+        self._listeners: dict[int, LinkListener] = {}
+        self._next_id = 1
+        self._ships: dict[int, tuple[int, Callable[[Receipt], None]]] = {}
+        self._commands: dict[int, asyncio.Future[Result]] = {}
+        self._command_slots = asyncio.Semaphore(COMMANDS_IN_FLIGHT_MAX)
+
+    def start(self) -> None:
+        self._dialer.start()
+
+    async def close(self) -> None:
+        await self._dialer.close()
+
+    @property
+    def connected(self) -> bool:
+        return self._stream is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be read in order to be shipped through here."""
+        return self.bytes_in_flight < BYTES_IN_FLIGHT_MAX
+
+    def subscribe(self, listener: LinkListener) -> None:
+        """Tell of connects and breaks from now on; tells at once when it is connected."""
+        self._listeners[id(listener)] = listener
+        if self.connected:
+            listener.on_connected()
+
+    def unsubscribe(self, listener: LinkListener) -> None:
+        self._listeners.pop(id(listener), None)
+
+    def ship(
+        self, table: str, table_id: str, changes: tuple[Change, ...], size: int, done: Callable[[Receipt], None]
+    ) -> None:
+        """Queue a batch, only while connected. `done` gets its receipt, unless the stream breaks first."""
+        assert self._stream is not None
+        ship = Ship(self._take_id(), table, table_id, changes, size)
+        self._ships[ship.id] = (size, done)
+        self.bytes_in_flight += size
+        self._send(ship)
+
+    async def command(
+        self,
+        operation: Operation,
+        table: str,
+        table_id: str,
+        *,
+        definition: Mapping[str, Any] | None = None,
+        members: Mapping[str, str] | None = None,
+        region: str = "",
+    ) -> Result:
+        """Have a step of a replica's life taken there. Raises LinkDownError."""
+        async with self._command_slots:
+            if not self.connected:
+                raise LinkDownError(f"{self.region}: {self.reason}")
+            command = Command(self._take_id(), operation, table, table_id, definition or {}, members or {}, region)
+            future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+            self._commands[command.id] = future
+            self._send(command)
+            try:
+                async with asyncio.timeout(COMMAND_TIMEOUT_S):
+                    return await future
+            except TimeoutError:
+                raise LinkDownError(f"{self.region}: no answer in {COMMAND_TIMEOUT_S:.0f} s") from None
+            finally:
+                self._commands.pop(command.id, None)
+
+    def _take_id(self) -> int:
+        number = self._next_id
+        self._next_id += 1
+        return number
+
+    def _send(self, message: SourceMessage) -> None:
+        # Within the bounds above the queue always has room; a message that is lost must break the stream, because
+        # somebody waits for its answer.
+        if self._stream is not None and not self._stream.send(message):
+            self._stream.reset("the queue is full")
+
+    # --- events of the dialler
+
+    def on_stream_up(self, stream: BatchStream[SourceMessage, DestinationMessage]) -> None:
+        self._stream = stream
+        log.info("replication link up", extra={"destination": self.region})
+        for listener in tuple(self._listeners.values()):
+            listener.on_connected()
+
+    def on_stream_down(self, reason: str) -> None:
+        self._stream = None
+        self.reason = reason
+        self._ships.clear()
+        self.bytes_in_flight = 0
+        for future in self._commands.values():
+            if not future.done():
+                future.set_exception(LinkDownError(f"{self.region}: {reason}"))
+        self._commands.clear()
+        for listener in tuple(self._listeners.values()):
+            listener.on_disconnected()
+
+    def on_stream_batch(self, batch: Sequence[DestinationMessage]) -> None:
+        had_room = self.has_room
+        for message in batch:
+            if isinstance(message, Receipt):
+                size, done = self._ships.pop(message.id, (0, None))
+                self.bytes_in_flight -= size
+                if done is not None:
+                    done(message)
+            else:
+                future = self._commands.pop(message.id, None)
+                if future is not None and not future.done():
+                    future.set_result(message)
+        if not had_room and self.has_room:
+            for listener in tuple(self._listeners.values()):
+                listener.on_room()

@@ -1,0 +1,202 @@
+"""Performs what `replication.lifecycle` plans, for every global table of this region, until there is nothing to do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+
+from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord
+from geodyne.errors import ApiError
+from geodyne.ports import Clock
+from replication.backfill import EveryRegion, ScanMovedError, ScanStats, scan_table
+from replication.lifecycle import (
+    Action,
+    Delete,
+    Drop,
+    Ensure,
+    Forget,
+    MarkActive,
+    Peer,
+    ScanState,
+    StartScan,
+    definition_of,
+    in_transition,
+    plan,
+)
+from replication.link import DestinationLink, LinkDownError
+from replication.ports import Region
+from replication.steps import control
+from replication.values import Operation, Result
+
+log = logging.getLogger(__name__)
+
+POLL_MS = 250  # between two looks at the same unfinished step
+RETRY_MS_MAX = 8_000
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """Of one action: when it may be tried again."""
+
+    failures: int = 0
+    not_before_ms: int = 0
+
+
+class _TableWork:
+    """What is known of one table in transition; forgotten when it is over."""
+
+    __slots__ = ("attempts", "errors", "said", "scans", "tasks")
+
+    def __init__(self) -> None:
+        self.said: dict[str, Peer] = {}
+        self.scans: dict[str, ScanState] = {}
+        self.tasks: dict[Action, asyncio.Task[None]] = {}  # bounded by what one plan can hold
+        self.attempts: dict[Action, _Attempts] = {}
+        self.errors: dict[str, str] = {}  # by region, for people
+
+
+class Reconciler:
+    """Brings replicas into being and to their end. Call `step` often: it is cheap when nothing is in transition."""
+
+    def __init__(
+        self,
+        own: str,
+        region: Region,
+        links: Mapping[str, DestinationLink],
+        scan_stats: Mapping[str, ScanStats],
+        clock: Clock,
+    ) -> None:
+        self._own = own
+        self._region = region
+        self._links = links
+        self._scan_stats = scan_stats
+        self._clock = clock
+        self._work: dict[str, _TableWork] = {}  # by table id
+        self._helps: dict[tuple[str, str], str] = {}  # (table id, new member) -> the region that creates it
+
+    def on_helping(self, table_id: str, member: str, creator: str) -> None:
+        """Another region creates `member`, and this one was told to learn of it."""
+        self._helps[table_id, member] = creator
+
+    def on_link_down(self, region: str) -> None:
+        """What that peer said may be out of date when its stream is up again."""
+        for work in self._work.values():
+            work.said.pop(region, None)
+
+    def step(self) -> None:
+        """Start whatever can be done now."""
+        tables = [table for table in self._region.catalog.tables.values() if in_transition(table, self._own)]
+        for table_id in self._work.keys() - {table.id for table in tables}:
+            for task in self._work.pop(table_id).tasks.values():
+                task.cancel()
+        creating = {(t.id, r) for t in tables for r, status in t.replicas.items() if status == ReplicaStatus.CREATING}
+        for key in self._helps.keys() - creating:
+            # Kept while its table has not yet reached this copy of the catalog in that state.
+            if key[0] not in self._work and self._known_active(key):
+                del self._helps[key]
+        for table in tables:
+            self._step_table(table, self._work.setdefault(table.id, _TableWork()))
+
+    async def close(self) -> None:
+        tasks = [task for work in self._work.values() for task in work.tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def status(self) -> list[dict[str, object]]:
+        """What is under way, for people."""
+        names = {table.id: table.name for table in self._region.catalog.tables.values()}
+        return [
+            {
+                "table": names.get(table_id, table_id),
+                "steps": [str(action) for action in work.tasks],
+                "scans": {region: state.value for region, state in work.scans.items()},
+                "errors": dict(work.errors),
+            }
+            for table_id, work in self._work.items()
+        ]
+
+    def _known_active(self, key: tuple[str, str]) -> bool:
+        table = next((t for t in self._region.catalog.tables.values() if t.id == key[0]), None)
+        return table is None or table.replicas.get(key[1]) == ReplicaStatus.ACTIVE
+
+    def _step_table(self, table: TableRecord, work: _TableWork) -> None:
+        now_ms = self._clock.lease_ms()
+        helps = {member: creator for (table_id, member), creator in self._helps.items() if table_id == table.id}
+        actions = plan(self._own, table, work.said, work.scans, helps)
+        for stale in work.attempts.keys() - set(actions):
+            del work.attempts[stale]
+        for action in actions:
+            attempts = work.attempts.setdefault(action, _Attempts())
+            if action not in work.tasks and now_ms >= attempts.not_before_ms:
+                task = asyncio.get_running_loop().create_task(self._perform(table, work, action, attempts))
+                work.tasks[action] = task
+
+    async def _perform(self, table: TableRecord, work: _TableWork, action: Action, attempts: _Attempts) -> None:
+        where = (
+            action.to if isinstance(action, StartScan) else getattr(action, "at", "") or getattr(action, "region", "")
+        )
+        try:
+            await self._act(table, work, action)
+        except (LinkDownError, ApiError, ScanMovedError) as error:
+            reason = (error.message or error.kind.code) if isinstance(error, ApiError) else str(error)
+            if work.errors.get(where) != reason:
+                log.warning("replica step failed", extra={"table": table.name, "region": where, "reason": reason})
+            work.errors[where] = reason
+            attempts.failures += 1
+        else:
+            work.errors.pop(where, None)
+            attempts.failures = 0
+        finally:
+            work.tasks.pop(action, None)
+            delay_ms = min(POLL_MS << min(attempts.failures, 8), RETRY_MS_MAX)
+            attempts.not_before_ms = self._clock.lease_ms() + delay_ms
+
+    async def _act(self, table: TableRecord, work: _TableWork, action: Action) -> None:
+        match action:
+            case Ensure(at, members):
+                result = await self._link(at).command(
+                    Operation.ENSURE, table.name, table.id, definition=definition_of(table), members=dict(members)
+                )
+                self._note(work, at, result)
+            case Forget(at, region):
+                self._note(
+                    work, at, await self._link(at).command(Operation.FORGET, table.name, table.id, region=region)
+                )
+            case Delete(at):
+                self._note(work, at, await self._link(at).command(Operation.DELETE, table.name, table.id))
+            case StartScan(to, everything):
+                await self._scan(table, work, to, everything=everything)
+            case MarkActive(region):
+                log.info("replica active", extra={"table": table.name, "region": region})
+                body = {"name": table.name, "region": region, "status": ReplicaStatus.ACTIVE.value}
+                await control(self._region, ControlOperation.SET_REPLICA.value, body)
+            case Drop(region):
+                log.info("replica removed", extra={"table": table.name, "region": region})
+                body = {"name": table.name, "region": region, "table_id": table.id}
+                await control(self._region, ControlOperation.DROP_REPLICA.value, body)
+
+    async def _scan(self, table: TableRecord, work: _TableWork, to: str, *, everything: bool) -> None:
+        work.scans[to] = ScanState.RUNNING
+        origins: Container[str] = EveryRegion() if everything else frozenset((self._own,))
+        log.info("backfill started", extra={"table": table.name, "region": to, "everything": everything})
+        try:
+            await scan_table(table, origins, region=self._region, link=self._link(to), stats=self._scan_stats[to])
+            work.scans[to] = ScanState.DONE
+            log.info("backfill finished", extra={"table": table.name, "region": to})
+        finally:
+            if work.scans.get(to) is ScanState.RUNNING:
+                del work.scans[to]
+
+    def _link(self, region: str) -> DestinationLink:
+        link = self._links.get(region)
+        if link is None:
+            raise LinkDownError(f"{region} is not a region of this cluster")
+        return link
+
+    def _note(self, work: _TableWork, region: str, result: Result) -> None:
+        work.said[region] = Peer(result.present, result.status, result.members, result.error_code)
+        if result.error_code:
+            raise ApiError("ServiceUnavailable", f"{region}: {result.error_code}: {result.error_message}")

@@ -1,0 +1,116 @@
+"""Steps of a replica's life that another region asks this one to take, as operations of this region's catalog.
+
+All are idempotent. An answer that a peer builds on ("it is not there") comes from the leader of the metadata group,
+never from the copy, which may lag; an answer that a table *is* there may come from the copy.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord, TableStatus
+from geodyne.errors import ApiError
+from geodyne.messages import Control, ControlDone, Refused
+from replication.lifecycle import merged_members
+from replication.ports import Region
+from replication.values import Command, Operation, Result
+
+log = logging.getLogger(__name__)
+
+CONTROL_TIMEOUT_MS = 10_000
+
+
+async def control(region: Region, operation: str, body: dict[str, Any]) -> TableRecord | None:
+    """Run a control operation here; the table afterwards, None when it does not exist. Raises ApiError."""
+    answer = await region.call(Control(operation, body), timeout_ms=CONTROL_TIMEOUT_MS)
+    if isinstance(answer, Refused):
+        if answer.code == "ResourceNotFoundException":
+            return None
+        raise ApiError(answer.code, answer.message)
+    if not isinstance(answer, ControlDone):
+        raise ApiError("ServiceUnavailable", f"the metadata group answered {type(answer).__name__}")
+    return TableRecord.from_json(answer.body["table"])
+
+
+class ReplicaSteps:
+    """The commands of other regions' replicators.
+
+    `on_helping(table id, new member, creating region)` is told of each member that this region learns of.
+    """
+
+    def __init__(self, own: str, region: Region, on_helping: Callable[[str, str, str], None]) -> None:
+        self._own = own
+        self._region = region
+        self._on_helping = on_helping
+
+    async def on_command(self, source: str, command: Command) -> Result:
+        """Take one step for the region `source`. An error becomes part of the result."""
+        try:
+            if command.operation is Operation.ENSURE:
+                table = await self._ensure(source, command)
+            elif command.operation is Operation.DELETE:
+                table = await self._delete(command)
+            else:
+                table = await self._forget(command)
+        except ApiError as error:
+            log.warning(
+                "replica step refused",
+                extra={
+                    "source": source,
+                    "step": command.operation.name,
+                    "table": command.table,
+                    "code": error.kind.code,
+                },
+            )
+            return Result(command.id, False, error_code=error.kind.code, error_message=error.message or "")
+        if table is None or table.id != command.table_id:
+            return Result(command.id, False)
+        return Result(command.id, True, table.status.value, table.replicas)
+
+    async def _ensure(self, source: str, command: Command) -> TableRecord | None:
+        table = self._region.catalog.tables.get(command.table)
+        current = table.replicas if table is not None and table.id == command.table_id else {}
+        wanted = merged_members(self._own, current, command.members)
+        if table is not None and table.id == command.table_id:
+            if table.status is TableStatus.DELETING or wanted == dict(current):
+                return table
+            for region in wanted.keys() - current.keys():
+                self._on_helping(table.id, region, source)
+            if wanted.keys() == current.keys():  # only the own status differs, which no partition needs to know
+                return await self._control(
+                    ControlOperation.SET_REPLICA,
+                    {"name": command.table, "region": self._own, "status": ReplicaStatus.ACTIVE.value},
+                )
+        return await self._control(
+            ControlOperation.ENSURE_REPLICA,
+            {"definition": dict(command.definition), "members": wanted, "table_id": command.table_id},
+        )
+
+    async def _delete(self, command: Command) -> TableRecord | None:
+        table = await self._look(command)
+        if table is None or table.id != command.table_id or table.status is TableStatus.DELETING:
+            return table
+        return await self._control(
+            ControlOperation.DELETE_TABLE,
+            {"name": command.table, "as_replica": True, "table_id": command.table_id},
+        )
+
+    async def _forget(self, command: Command) -> TableRecord | None:
+        table = await self._look(command)
+        if table is None or table.id != command.table_id or table.status is TableStatus.DELETING:
+            return None  # it is going, or gone: nothing lists that member any more
+        if command.region not in table.replicas:
+            return table
+        return await self._control(
+            ControlOperation.DROP_REPLICA,
+            {"name": command.table, "region": command.region, "table_id": command.table_id},
+        )
+
+    async def _look(self, command: Command) -> TableRecord | None:
+        """The table as the metadata leader has it. Dropping a member that no table has changes nothing."""
+        return await self._control(ControlOperation.DROP_REPLICA, {"name": command.table, "region": ""})
+
+    async def _control(self, operation: ControlOperation, body: dict[str, Any]) -> TableRecord | None:
+        return await control(self._region, operation.value, body)

@@ -1,0 +1,87 @@
+"""What two replicators say to each other, as values; `replication.codec` puts them on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from geodyne.messages import Change
+
+EXCHANGE = "/geodyne.replication.v1.Replication/Exchange"
+FORMAT = 1  # of the stream; the two ends must agree
+
+# Versions further ahead of the destination's clock than this are held. Far above what NTP leaves between two machines,
+# far below what would let one broken clock shadow honest writes for long.
+CLOCK_SKEW_MS_MAX = 10_000
+
+
+class Outcome(IntEnum):
+    """What became of a shipped batch; numbers are those of the wire."""
+
+    APPLIED = 1
+    HELD = 2
+    NO_TABLE = 3
+    FAILED = 4
+
+
+class Operation(IntEnum):
+    """Steps of a replica's life that are taken in the destination's region; numbers are those of the wire."""
+
+    ENSURE = 1
+    DELETE = 2
+    FORGET = 3
+
+
+class Ship(NamedTuple):
+    """Changes of one partition of the source. `size` is their bytes in flight, not sent."""
+
+    id: int
+    table: str
+    table_id: str
+    changes: tuple[Change, ...]
+    size: int = 0
+
+
+class Receipt(NamedTuple):
+    id: int
+    outcome: Outcome
+    applied: int = 0
+    retry_after_ms: int = 0
+    reason: str = ""
+
+
+class Command(NamedTuple):
+    id: int
+    operation: Operation
+    table: str
+    table_id: str
+    definition: Mapping[str, Any] = {}
+    members: Mapping[str, str] = {}
+    region: str = ""
+
+
+class Result(NamedTuple):
+    """What the destination's catalog says of the table after the command. `status` is empty when not `present`."""
+
+    id: int
+    present: bool
+    status: str = ""
+    members: Mapping[str, str] = {}
+    error_code: str = ""
+    error_message: str = ""
+
+
+def change_bytes(change: Change) -> int:
+    """What a change weighs in queues and on the wire, in bytes (framing left out)."""
+    return len(change.key) + len(change.version) + (len(change.image) if change.image is not None else 0)
+
+
+def version_us(version: bytes) -> int:
+    """Hybrid time of a version, in microseconds since the epoch (geodyne.messages.Change)."""
+    return int.from_bytes(version[:8])
+
+
+def version_region(version: bytes) -> str:
+    """The region in which a version was made."""
+    return version[8:].decode()

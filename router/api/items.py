@@ -1,0 +1,168 @@
+"""The operations on one item: GetItem, PutItem, UpdateItem, DeleteItem.
+
+Each reads as the list of its gates, in the service's order: shape, parameters, values, expressions, table, key.
+An unprojected read returns the stored bytes without decoding them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from geodyne.errors import validation
+from geodyne.expressions import project
+from geodyne.messages import Answer, Call, Found, Get, ReturnValues, Write, WriteKind, Written
+from geodyne.model.keys import encode_key
+from geodyne.model.values import canonical_item, check_item_size, dumps, loads
+from router.api.answers import capacity_member, item_answer
+from router.api.capacity import read_units, write_units
+from router.api.checks import NOTHING_CHECKED, check_request
+from router.api.context import Context
+from router.api.dispatch import call_partition, unexpected
+from router.api.parameters import Body, check_parameters, parameters
+from router.api.shapes import validator
+from router.api.tablerecords import not_found
+
+_GET = parameters("GetItem", expressions=["ProjectionExpression"], legacy=["AttributesToGet"])
+_PUT = parameters("PutItem", expressions=["ConditionExpression"], legacy=["Expected", "ConditionalOperator"])
+_DELETE = parameters("DeleteItem", expressions=["ConditionExpression"], legacy=["Expected", "ConditionalOperator"])
+_UPDATE = parameters(
+    "UpdateItem",
+    expressions=["UpdateExpression", "ConditionExpression"],
+    legacy=["AttributeUpdates", "Expected", "ConditionalOperator"],
+)
+
+_check_get = validator("GetItem")
+_check_put = validator("PutItem")
+_check_delete = validator("DeleteItem")
+_check_update = validator("UpdateItem")
+
+_ITEM = b'"Item":'
+_ATTRIBUTES = b'"Attributes":'
+_RETURNS = {name: ReturnValues[name] for name in ReturnValues.__members__}
+
+
+async def get_item(body: Body, context: Context) -> bytes:
+    """GetItem. Raises ApiError."""
+    _check_get(body)
+    check_parameters(body, _GET)
+    key_item, _ = canonical_item(body["Key"])
+    table_name = body["TableName"]
+    table = context.tables.find(context.region_client.catalog.tables, table_name)
+    projection = body.get("ProjectionExpression")
+    checked = NOTHING_CHECKED if projection is None else check_request(body, table, projection=projection)
+    if table is None or not table.serves:
+        raise not_found()
+    key = encode_key(table.schema, key_item, for_item=False)
+    strong = body.get("ConsistentRead") is True
+
+    def call_of(partition: int, epoch: int) -> Call:
+        return Get(partition, epoch, key, strong)
+
+    found = await call_partition(context, table, key, call_of, context.settings.read_timeout_ms)
+    if type(found) is not Found:
+        raise unexpected(found)
+    item = found.item
+    if item is not None and checked.projection is not None:
+        item = dumps(project(checked.projection, loads(item), checked.names))
+    capacity = capacity_member(table_name, read_units(found.size, strong), body.get("ReturnConsumedCapacity"))
+    return item_answer(_ITEM, item, capacity)
+
+
+async def put_item(body: Body, context: Context) -> bytes:
+    """PutItem. Raises ApiError."""
+    _check_put(body)
+    check_parameters(body, _PUT)
+    item, size = canonical_item(body["Item"])
+    check_item_size(size)
+    returns = _old_or_nothing(body)
+    condition = body.get("ConditionExpression")
+    table = context.tables.find(context.region_client.catalog.tables, body["TableName"])
+    checked = NOTHING_CHECKED if condition is None else check_request(body, table, condition=condition)
+    if table is None or not table.serves:
+        raise not_found()
+    key = encode_key(table.schema, item, for_item=True)
+    image = dumps(item)
+    on_failure = body.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+
+    def call_of(partition: int, epoch: int) -> Call:
+        return Write(
+            partition, epoch, WriteKind.PUT, key, image, size, condition, None,
+            checked.names, checked.values, returns, on_failure,
+        )  # fmt: skip
+
+    written = await call_partition(context, table, key, call_of, context.settings.write_timeout_ms)
+    return _written_answer(body, written)
+
+
+async def delete_item(body: Body, context: Context) -> bytes:
+    """DeleteItem. Raises ApiError."""
+    _check_delete(body)
+    check_parameters(body, _DELETE)
+    key_item, _ = canonical_item(body["Key"])
+    returns = _old_or_nothing(body)
+    condition = body.get("ConditionExpression")
+    table = context.tables.find(context.region_client.catalog.tables, body["TableName"])
+    checked = NOTHING_CHECKED if condition is None else check_request(body, table, condition=condition)
+    if table is None or not table.serves:
+        raise not_found()
+    key = encode_key(table.schema, key_item, for_item=False)
+    on_failure = body.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+
+    def call_of(partition: int, epoch: int) -> Call:
+        return Write(
+            partition, epoch, WriteKind.DELETE, key, b"", 0, condition, None,
+            checked.names, checked.values, returns, on_failure,
+        )  # fmt: skip
+
+    written = await call_partition(context, table, key, call_of, context.settings.write_timeout_ms)
+    return _written_answer(body, written)
+
+
+async def update_item(body: Body, context: Context) -> bytes:
+    """UpdateItem. Without an UpdateExpression it creates the item with its key alone. Raises ApiError."""
+    _check_update(body)
+    check_parameters(body, _UPDATE)
+    key_item, size = canonical_item(body["Key"])
+    update, condition = body.get("UpdateExpression"), body.get("ConditionExpression")
+    table = context.tables.find(context.region_client.catalog.tables, body["TableName"])
+    checked = (
+        NOTHING_CHECKED
+        if update is None and condition is None
+        else check_request(body, table, update=update, condition=condition)
+    )
+    if table is None or not table.serves:
+        raise not_found()
+    key = encode_key(table.schema, key_item, for_item=False)
+    image = dumps(key_item)
+    returns = _RETURNS[body.get("ReturnValues") or "NONE"]
+    on_failure = body.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+
+    def call_of(partition: int, epoch: int) -> Call:
+        return Write(
+            partition, epoch, WriteKind.UPDATE, key, image, size, condition, update,
+            checked.names, checked.values, returns, on_failure,
+        )  # fmt: skip
+
+    written = await call_partition(context, table, key, call_of, context.settings.write_timeout_ms)
+    return _written_answer(body, written)
+
+
+def _old_or_nothing(body: Body) -> ReturnValues:
+    name = body.get("ReturnValues")
+    if name is None or name == "NONE":
+        return ReturnValues.NONE
+    if name != "ALL_OLD":
+        raise validation("ReturnValues can only be ALL_OLD or NONE")
+    return ReturnValues.ALL_OLD
+
+
+def _written_answer(body: dict[str, Any], written: Answer) -> bytes:
+    """The units follow the larger of the images before and after: for a delete that is the deleted item."""
+    if type(written) is not Written:
+        raise unexpected(written)
+    detail = body.get("ReturnConsumedCapacity")
+    if detail is None and written.attributes is None:
+        return b"{}"
+    units = write_units(max(written.size_before, written.size_after))
+    attributes = written.attributes if written.attributes != b"{}" else None
+    return item_answer(_ATTRIBUTES, attributes, capacity_member(body["TableName"], units, detail))

@@ -1,0 +1,60 @@
+"""The operations that there are, by name. What is not here answers UnknownOperationException."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NamedTuple
+
+from router.api import batches, describe, items, queries, tables, tableupdates
+from router.api.context import Context
+
+Handler = Callable[[dict[str, Any], Context], Coroutine[Any, Any, bytes]]
+TableNames = Callable[[dict[str, Any]], list[str]]
+
+
+class Operation(NamedTuple):
+    """`handler` takes the parsed body and gives the answer's JSON bytes, or raises ApiError.
+
+    `table_names` tells which tables (names or ARNs) a body is about, without raising for a body that is not one.
+    """
+
+    name: str
+    handler: Handler
+    is_write: bool
+    table_names: TableNames
+
+
+def _one_table(body: dict[str, Any]) -> list[str]:
+    name = body.get("TableName")
+    return [name] if isinstance(name, str) else []
+
+
+def _request_items(body: dict[str, Any]) -> list[str]:
+    request = body.get("RequestItems")
+    return list(request) if isinstance(request, dict) else []
+
+
+def _no_table(body: dict[str, Any]) -> list[str]:
+    return []
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        Operation("GetItem", items.get_item, False, _one_table),
+        Operation("PutItem", items.put_item, True, _one_table),
+        Operation("UpdateItem", items.update_item, True, _one_table),
+        Operation("DeleteItem", items.delete_item, True, _one_table),
+        Operation("Query", queries.query, False, _one_table),
+        Operation("Scan", queries.scan, False, _one_table),
+        Operation("BatchGetItem", batches.batch_get_item, False, _request_items),
+        Operation("BatchWriteItem", batches.batch_write_item, True, _request_items),
+        Operation("CreateTable", tables.create_table, True, _one_table),
+        Operation("UpdateTable", tableupdates.update_table, True, _one_table),
+        Operation("DeleteTable", tables.delete_table, True, _one_table),
+        Operation("DescribeTable", describe.describe_table, False, _one_table),
+        Operation("ListTables", describe.list_tables, False, _no_table),
+        Operation("DescribeLimits", describe.describe_limits, False, _no_table),
+        Operation("DescribeEndpoints", describe.describe_endpoints, False, _no_table),
+    )
+}

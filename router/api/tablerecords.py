@@ -1,0 +1,107 @@
+"""Tables as requests name and use them: a name or an ARN on one side, the catalog's record on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from geodyne.catalog import PartitionRecord, TableRecord, TableStatus
+from geodyne.errors import ApiError, validation
+from geodyne.limits import TABLES_MAX
+from geodyne.model.keys import KeySchema, hash_of
+
+ARN_PARTITION = "aws"
+ARN_PARTS = 6
+CACHED_TABLES_MAX = 2 * TABLES_MAX
+
+# Items of a table in these states can be read and written.
+_SERVING = frozenset({TableStatus.ACTIVE, TableStatus.UPDATING})
+
+
+class Table:
+    """A table's record with what every request derives from it."""
+
+    __slots__ = ("key_names", "record", "schema")
+
+    def __init__(self, record: TableRecord) -> None:
+        self.record = record
+        self.schema = KeySchema(record.hash_key, record.hash_type, record.range_key, record.range_type)
+        self.key_names = self.schema.names
+
+    @property
+    def serves(self) -> bool:
+        return self.record.status in _SERVING
+
+    def partition(self, key: bytes) -> PartitionRecord:
+        """The partition that owns a key, by the hash in its first 8 bytes."""
+        return self.record.partition_of(hash_of(key))
+
+
+class TableCache:
+    """`Table` by record. A new record of a table (another object) replaces what was derived from the old one."""
+
+    __slots__ = ("_account_id", "_region", "_tables")
+
+    def __init__(self, region: str, account_id: str) -> None:
+        self._region = region
+        self._account_id = account_id
+        self._tables: dict[str, Table] = {}
+
+    def find(self, records: Mapping[str, TableRecord], name_or_arn: str) -> Table | None:
+        """The table, in whatever state, or None. Raises ApiError for an ARN that names no table of this region."""
+        record = records.get(name_or_arn)
+        if record is None:
+            if ":" not in name_or_arn:
+                return None
+            record = records.get(self.name_of(name_or_arn))
+            if record is None:
+                return None
+        table = self._tables.get(record.name)
+        if table is None or table.record is not record:
+            if len(self._tables) >= CACHED_TABLES_MAX:
+                self._tables.clear()
+            table = self._tables[record.name] = Table(record)
+        return table
+
+    def serving(self, records: Mapping[str, TableRecord], name_or_arn: str) -> Table:
+        """The table whose items a request wants. Raises ResourceNotFoundException unless it serves them."""
+        table = self.find(records, name_or_arn)
+        if table is None or not table.serves:
+            raise not_found()
+        return table
+
+    def name_of(self, name_or_arn: str) -> str:
+        """The name of a table given by name or ARN.
+
+        An ARN of another account names no table here. Raises ValidationException for an ARN of another service,
+        region or kind of resource.
+        """
+        if not name_or_arn.startswith("arn:"):
+            return name_or_arn
+        parts = name_or_arn.split(":", ARN_PARTS - 1)
+        if len(parts) != ARN_PARTS or parts[2] != "dynamodb":
+            raise _invalid_arn("Invalid table ARN:", name_or_arn)
+        _, partition, _, region, account, resource = parts
+        if partition != ARN_PARTITION:
+            raise _invalid_arn("Invalid AWS partition in", name_or_arn)
+        if region != self._region:
+            raise _invalid_arn("Invalid AWS region in", name_or_arn)
+        kind, _, name = resource.partition("/")
+        if kind != "table" or not name or "/" in name:
+            raise _invalid_arn("Invalid resource type in", name_or_arn)
+        if account != self._account_id:
+            raise not_found()
+        return name
+
+
+def table_arn(region: str, account_id: str, name: str) -> str:
+    return f"arn:{ARN_PARTITION}:dynamodb:{region}:{account_id}:table/{name}"
+
+
+def not_found(name: str | None = None) -> ApiError:
+    """The data plane does not repeat the table's name; the control plane does."""
+    what = "Requested resource not found"
+    return ApiError("ResourceNotFoundException", what if name is None else f"{what}: Table: {name} not found")
+
+
+def _invalid_arn(problem: str, arn: str) -> ApiError:
+    return validation(f"1 validation error detected: {problem} '{arn}'")

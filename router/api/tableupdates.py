@@ -1,0 +1,226 @@
+"""UpdateTable: one kind of change at a time, and never a change that changes nothing.
+
+The body of the control operation holds only what changes (geodyne.catalog.ControlOperation.UPDATE_TABLE).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord
+from geodyne.errors import validation
+from router.api.context import Context
+from router.api.describe import describe
+from router.api.parameters import Body, not_supported
+from router.api.shapes import validator
+from router.api.tablerecords import not_found
+from router.api.tables import INVALID, check_encryption, check_not_busy, control, throughput_units
+
+_check_update = validator("UpdateTable")
+
+_CHANGES = (
+    "ProvisionedThroughput",
+    "BillingMode",
+    "StreamSpecification",
+    "GlobalSecondaryIndexUpdates",
+    "SSESpecification",
+    "ReplicaUpdates",
+    "MultiRegionConsistency",
+    "DeletionProtectionEnabled",
+    "OnDemandThroughput",
+    "WarmThroughput",
+    "TableClass",
+    "VectorIndexUpdates",
+    "GlobalTableWitnessUpdates",
+    "GlobalTableSettingsReplicationMode",
+    "DisassociationProtectionEnabled",
+)
+_REFUSED = (
+    "GlobalSecondaryIndexUpdates",
+    "MultiRegionConsistency",
+    "OnDemandThroughput",
+    "WarmThroughput",
+    "VectorIndexUpdates",
+    "GlobalTableWitnessUpdates",
+    "GlobalTableSettingsReplicationMode",
+    "DisassociationProtectionEnabled",
+)
+# Each of these must be the only change of a request; the first one present names the error.
+_ALONE = {
+    "ReplicaUpdates": "Replica modification must be the only operation in the request",
+    "TableClass": "TableClass modification must be the only operation in the request",
+    "DeletionProtectionEnabled": "DeletionProtection modification must be the only operation in the request",
+    "SSESpecification": "Server-Side Encryption modification must be the only operation in the request",
+}
+_NOTHING = (
+    "At least one of ProvisionedThroughput, BillingMode, UpdateStreamEnabled, GlobalSecondaryIndexUpdates, "
+    "SSESpecification, ReplicaUpdates, MultiAccountReplicaReady, ReplicaTransitRoleArn, MultiRegionConsistency, "
+    "DeletionProtectionEnabled, OnDemandThroughput, WarmThroughput or TableClass is required"
+)
+
+
+async def update_table(body: Body, context: Context) -> bytes:
+    """UpdateTable. Raises ApiError."""
+    _check_update(body)
+    _check_one_kind(body)
+    name = context.tables.name_of(body["TableName"])
+    record = context.region_client.catalog.tables.get(name)
+    if record is None:
+        raise not_found(name)
+    check_not_busy(record)
+    change = _change(body, record, context)
+    if change:
+        record = await control(context, ControlOperation.UPDATE_TABLE, {"name": name, **change})
+    return orjson.dumps({"TableDescription": describe(record, context)})
+
+
+def _check_one_kind(body: Body) -> None:
+    present = [name for name in _CHANGES if body.get(name) is not None]
+    if not present:
+        raise validation(_NOTHING)
+    for name, sentence in _ALONE.items():
+        if name in present and len(present) > 1:
+            raise validation(INVALID + sentence)
+    throughput = "ProvisionedThroughput" in present or "BillingMode" in present
+    if throughput and "StreamSpecification" in present:
+        raise validation(f"{INVALID}You cannot modify stream status while updating table IOPS")
+    for name in present:
+        if name in _REFUSED:
+            raise not_supported(name)
+    check_encryption(body)
+
+
+def _change(body: Body, record: TableRecord, context: Context) -> dict[str, Any]:
+    change: dict[str, Any] = {}
+    if body.get("ProvisionedThroughput") is not None or body.get("BillingMode") is not None:
+        change |= _billing_change(body, record)
+    if body.get("StreamSpecification") is not None:
+        change |= _stream_change(body["StreamSpecification"], record)
+    if body.get("ReplicaUpdates") is not None:
+        change |= _replica_change(body["ReplicaUpdates"], record, context)
+    if body.get("DeletionProtectionEnabled") is not None:
+        change["deletion_protection"] = body["DeletionProtectionEnabled"]
+    if body.get("TableClass") is not None:
+        change["table_class"] = body["TableClass"]
+    return change
+
+
+# --- throughput -----------------------------------------------------------------------------------------
+
+
+def _billing_change(body: Body, record: TableRecord) -> dict[str, Any]:
+    mode = body.get("BillingMode") or record.billing_mode
+    throughput = body.get("ProvisionedThroughput")
+    if mode == "PAY_PER_REQUEST":
+        if throughput is not None:
+            raise validation(
+                f"{INVALID}Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when BillingMode is "
+                "PAY_PER_REQUEST"
+            )
+        if record.billing_mode == mode:
+            return {}
+        return {"billing_mode": mode, "read_units": 0, "write_units": 0}
+    if throughput is None:
+        if record.billing_mode == mode:
+            return {}
+        raise validation(f"{INVALID}ProvisionedThroughput must be specified when BillingMode is PROVISIONED")
+    read_units, write_units = throughput_units(throughput)
+    if record.billing_mode == mode and (read_units, write_units) == (record.read_units, record.write_units):
+        raise validation(
+            "The provisioned throughput for the table will not change. The requested value equals the current value. "
+            f"Current ReadCapacityUnits provisioned for the table: {read_units}. "
+            f"Requested ReadCapacityUnits: {read_units}. "
+            f"Current WriteCapacityUnits provisioned for the table: {write_units}. "
+            f"Requested WriteCapacityUnits: {write_units}. "
+            "Refer to the Amazon DynamoDB Developer Guide for current limits and how to request higher limits."
+        )
+    return {"billing_mode": mode, "read_units": read_units, "write_units": write_units}
+
+
+# --- the stream -----------------------------------------------------------------------------------------
+
+
+def _stream_change(stream: dict[str, Any], record: TableRecord) -> dict[str, Any]:
+    view = stream.get("StreamViewType")
+    if stream["StreamEnabled"]:
+        if view is None:
+            raise validation(f"{INVALID}If stream is being enabled then UpdateViewType is required")
+        if record.stream_view is not None:
+            raise validation(f"Table already has an enabled stream: TableName: {record.name}")
+        return {"stream": view}
+    if view is not None:
+        raise validation(f"{INVALID}If stream is being disabled, then UpdateViewType must not be specified")
+    if record.stream_view is None:
+        raise validation(f"Table has no stream to disable: TableName: {record.name}")
+    if record.is_global:
+        raise validation(f"{INVALID}Disabling Stream is not allowed for a Global Table replica.")
+    return {"stream": None}
+
+
+# --- replicas -------------------------------------------------------------------------------------------
+
+
+def _replica_change(updates: list[dict[str, Any]], record: TableRecord, context: Context) -> dict[str, Any]:
+    """Regions to add or to remove. Several may be named at once, but of one kind, and each once."""
+    add: list[str] = []
+    remove: list[str] = []
+    for update in updates:
+        actions = [name for name, action in update.items() if action is not None]
+        if len(actions) != 1:
+            raise validation("There are no actions specified in the Replica Update Action of the request.")
+        action = update[actions[0]]
+        _check_options(action)
+        if actions[0] == "Create":
+            add.append(action["RegionName"])
+        elif actions[0] == "Delete":
+            remove.append(action["RegionName"])
+        else:
+            raise not_supported(f"ReplicaUpdates.{actions[0]}")
+    if add and remove:
+        raise validation("Update table operation with more than one type of replica actions not allowed.")
+    _check_regions(add or remove, context)
+    _check_members(add, remove, record)
+    return {"replicas_add": add} if add else {"replicas_remove": remove}
+
+
+def _check_options(action: dict[str, Any]) -> None:
+    for name, value in action.items():
+        if name != "RegionName" and value is not None:
+            raise not_supported(f"ReplicaUpdates.{name}")
+
+
+def _check_regions(regions: list[str], context: Context) -> None:
+    if len(set(regions)) != len(regions):
+        raise validation("Cannot target multiple regions with the same action")
+    for region in regions:
+        if region not in context.settings.regions:
+            raise validation(
+                f"Region {region} is not supported. The latest version of global tables are only supported in the "
+                f"following regions: [{', '.join(sorted(context.settings.regions))}]"
+            )
+        if region == context.region:
+            raise validation(
+                "Cannot add, delete, or update the local region through ReplicaUpdates. Use CreateTable, DeleteTable, "
+                "or UpdateTable as required."
+            )
+
+
+def _check_members(add: list[str], remove: list[str], record: TableRecord) -> None:
+    if any(region in record.replicas for region in add):
+        raise validation(
+            f"Failed to create a the new replica of table with name: ‘{record.name}’ because one or more replicas "
+            "already existed as tables."
+        )
+    strangers = [region for region in remove if region not in record.replicas]
+    if strangers:
+        raise validation(
+            "Update global table operation failed because one or more replicas were not part of the global table. "
+            f"Please retry the request without these replicas: [{', '.join(strangers)}]."
+        )
+    if any(record.replicas[region] == ReplicaStatus.CREATING for region in remove):
+        raise validation(
+            "Create/Update/Delete of replica is not allowed while the replica is being added to table with name: "
+            f"‘{record.name}’ in region: ‘{remove[0]}’."
+        )

@@ -1,0 +1,153 @@
+"""The gates of a DynamoDB request, in the order in which DynamoDB applies them.
+
+What happens behind the last gate is an argument: a regional router executes the operation, the global endpoint
+forwards the request. Both see a parsed body and a verified principal.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import orjson
+
+from geodyne.errors import ApiError
+from router.auth.sigv4 import Principal, SignatureVerifier
+from router.http.requestmetrics import SUCCESS, OperationMetrics, RequestMetrics
+from router.http.values import AMZ_JSON, HttpRequest, HttpResponse, error_response
+
+log = logging.getLogger("geodyne.request")
+
+_PLAIN_JSON = b"application/json"
+_UNKNOWN_OPERATION = HttpResponse(404, b"<UnknownOperationException/>\n", b"application/xml")
+_ANYBODY = Principal("", "anonymous", "")  # signatures are not checked
+
+
+class Operation(Protocol):
+    """What the gates need to know of an operation. `router.api.registry` has them."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Call(NamedTuple):
+    """A request that passed the gates. `content_type` is the one to answer in."""
+
+    operation: Any
+    body: dict[str, Any]
+    principal: Principal
+    content_type: bytes
+    http: HttpRequest
+
+
+Execute = Callable[[Call], Awaitable[HttpResponse]]
+
+
+class _Target(NamedTuple):
+    operation: Operation
+    metrics: OperationMetrics
+
+
+class DynamoDb:
+    """The front end: `handle` is the handler of an HttpServer.
+
+    `services` maps a target prefix ("DynamoDB_20120810") to its operations by name. `verifier` None turns
+    the signature check off. `wall_s` and `monotonic_s` are clocks in seconds.
+    """
+
+    def __init__(
+        self,
+        services: Mapping[str, Mapping[str, Operation]],
+        execute: Execute,
+        *,
+        verifier: SignatureVerifier | None,
+        wall_s: Callable[[], float],
+        monotonic_s: Callable[[], float],
+    ) -> None:
+        self._execute = execute
+        self._verifier = verifier
+        self._wall_s = wall_s
+        self._monotonic_s = monotonic_s
+        self.metrics = RequestMetrics(name for operations in services.values() for name in operations)
+        self._targets = {
+            f"{prefix}.{name}".encode(): _Target(operation, self.metrics.operations[name])
+            for prefix, operations in services.items()
+            for name, operation in operations.items()
+        }
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        """Answer any request; never raises. Unexpected errors are logged and answered without details."""
+        began_s = self._monotonic_s()
+        target = self._targets.get(request.headers.get(b"x-amz-target", b""))
+        metrics = target.metrics if target is not None else self.metrics.unknown
+        content_type = AMZ_JSON
+        self.metrics.in_flight += 1
+        try:
+            echo = _content_type(request)
+            if echo is None:
+                metrics.observe("UnknownOperationException", self._monotonic_s() - began_s)
+                return _UNKNOWN_OPERATION
+            content_type = echo
+            body = _parse(request.body)
+            if target is None:
+                raise ApiError("UnknownOperationException", None)
+            verifier = self._verifier
+            principal = _ANYBODY if verifier is None else verifier.verify(request, self._wall_s())
+            response = await self._execute(Call(target.operation, body, principal, content_type, request))
+            code = SUCCESS if response.status == 200 else str(response.status)
+        except ApiError as error:
+            response = error_response(error, content_type)
+            code = error.kind.code
+        except Exception:
+            log.exception("request failed", extra={"request_id": request.request_id, "operation": metrics.name})
+            response = error_response(ApiError("InternalServerError", "Internal server error"), content_type)
+            code = "InternalServerError"
+        finally:
+            self.metrics.in_flight -= 1
+        metrics.observe(code, self._monotonic_s() - began_s)
+        return response
+
+
+def execute_locally(context: Callable[[str, Principal], Any]) -> Execute:
+    """Behind the gates of a regional router: the operation's own handler.
+
+    `context(request_id, principal)` makes what `handler(body, context)` takes; the handler returns the
+    answer's JSON.
+    """
+
+    async def execute(call: Call) -> HttpResponse:
+        answer: bytes = await call.operation.handler(call.body, context(call.http.request_id, call.principal))
+        return HttpResponse(200, answer, call.content_type)
+
+    return execute
+
+
+def health_answer(region: str) -> Callable[[HttpRequest], HttpResponse]:
+    """What DynamoDB answers to GET /."""
+    response = HttpResponse(200, f"healthy: dynamodb.{region}.amazonaws.com ".encode(), b"text/plain")
+    return lambda request: response
+
+
+def _content_type(request: HttpRequest) -> bytes | None:
+    """The content type to answer in, or None when this is not a request of the protocol."""
+    if request.method != b"POST":
+        return None
+    content_type = request.headers.get(b"content-type", b"")
+    if content_type == AMZ_JSON:
+        return AMZ_JSON
+    essence = content_type.partition(b";")[0].strip().lower()
+    if essence == AMZ_JSON:
+        return AMZ_JSON
+    return _PLAIN_JSON if essence == _PLAIN_JSON else None
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    """A JSON object, or SerializationException without a message, which is all that DynamoDB says here."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise ApiError("SerializationException", None) from None
+    if type(parsed) is not dict:
+        raise ApiError("SerializationException", None)
+    return parsed
