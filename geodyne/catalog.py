@@ -8,6 +8,7 @@ changed records; every node, router and replicator of the region holds a copy th
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -97,15 +98,37 @@ class TableRecord:
         return self.partitions[bisect_right(self.partitions, hash64, key=_low) - 1]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """JSON-compatible. Hash bounds as hexadecimal text: 2^64 is more than most JSON readers take for a number."""
+        data = asdict(self)
+        for partition in data["partitions"]:
+            partition["low"], partition["high"] = f"{partition['low']:x}", f"{partition['high']:x}"
+        return data
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> TableRecord:
         partitions = tuple(
-            PartitionRecord(p["id"], p["epoch"], p["low"], p["high"], tuple(p["voters"])) for p in data["partitions"]
+            PartitionRecord(p["id"], p["epoch"], int(p["low"], 16), int(p["high"], 16), tuple(p["voters"]))
+            for p in data["partitions"]
         )
         rest = {name: value for name, value in data.items() if name in _TABLE_FIELDS}
         return TableRecord(**{**rest, "status": TableStatus(data["status"]), "partitions": partitions})
+
+
+def merged_members(own: str, current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """The members of region `own`'s record after another region asked for `wanted`.
+
+    Members are only added, never taken off or set back. A member that is new to a table with rows is CREATING until
+    this region has shipped its own; to a table that is only being made, all others are ACTIVE: it has nothing to
+    ship. The region's own status follows the one who fills it, to ACTIVE and never back.
+    """
+    merged = dict(current)
+    for region, status in wanted.items():
+        if region == own:
+            if merged.get(own) != ReplicaStatus.ACTIVE:
+                merged[own] = str(status)
+        elif region not in merged:
+            merged[region] = ReplicaStatus.CREATING.value if current else ReplicaStatus.ACTIVE.value
+    return merged
 
 
 def _low(partition: PartitionRecord) -> int:

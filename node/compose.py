@@ -93,7 +93,7 @@ class Node:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._store.aclose()
+        await self._store.close()
         self._log.close()
         self._directory.close()
 

@@ -25,7 +25,7 @@ class Effect(NamedTuple):
 class Decided(NamedTuple):
     """An entry with its effects, as the leader made it or as a follower decoded it."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
     term: int
     payload: log.EntryPayload
     effects: list[Effect]
@@ -44,9 +44,7 @@ class EntryBuilder:
 
     def add(self, effect: Effect, old_image: bytes | None) -> None:
         key, row, version, items_delta, bytes_delta, write_id, outcome = effect
-        message = self.payload.effects.add(
-            key=key, version=version, items_delta=items_delta, bytes_delta=bytes_delta
-        )
+        message = self.payload.effects.add(key=key, version=version, items_delta=items_delta, bytes_delta=bytes_delta)
         if row is None:
             message.tombstone = False
         elif row.value is None:
@@ -87,6 +85,4 @@ def _effect(message: log.Effect) -> Effect:
         mark = message.write_id
         write_id = WriteId(mark.router, mark.sequence, mark.low)
         outcome = outcome_from_wire(message.outcome)
-    return Effect(
-        message.key, row, message.version, message.items_delta, message.bytes_delta, write_id, outcome
-    )
+    return Effect(message.key, row, message.version, message.items_delta, message.bytes_delta, write_id, outcome)

@@ -6,7 +6,7 @@ from geodyne.messages import Change, FeedPage, FeedRecord, ReadFeed, ReadRows, R
 from geodyne.model import version as versions
 from geodyne.wire import log_v1_pb2 as log
 from node.state import GroupState
-from node.storage.port import StateStore
+from node.storage.sqlite import StateStore
 
 FROM_COMMITTED_CURSOR = -1
 RECORDS_MAX = 1024  # a page of the feed; decoded on the loop's thread

@@ -41,9 +41,10 @@ from node.catalog.machine import Changes
 from node.engine.writes import evaluate
 from node.entries import Decided, Effect, EntryBuilder, decode
 from node.overlay import Overlay
-from node.raft.core import Raft
+from node.raft.core import Raft, Role
 from node.state import SEQUENCE_SHIFT, Definition, GroupState
-from node.storage.port import GroupUpdate, Row, StateStore
+from node.storage.port import GroupUpdate, Row
+from node.storage.sqlite import StateStore
 from node.window import Standing, Window
 
 ENTRY_BYTES_MAX = 512 * 1024  # an entry is closed once it holds this much; one item may exceed it
@@ -103,25 +104,28 @@ class Group:
         self._last_us = 0  # newest version made or applied; the leader's own until applied
         self._reads: list[tuple[Asker, Answer]] = []  # looked up this turn, not yet confirmed by the lease
         self._unconfirmed: deque[tuple[int, list[tuple[Asker, Answer]]]] = deque()  # (since ms, reads)
+        self.peers = frozenset((*raft.voters, *raft.learners)) - {raft.node_id}
         self.parked: deque[Callable[[], None]] = deque()  # calls that came before the leader was ready
         self._marker_proposed = -1
         self.reported_revision = -1  # definition revision last told to the others
-        self.installing = False  # a snapshot is becoming the state: nothing else may change it
+        self.handing_over = False
+        self.frozen = False  # a snapshot is being taken or installed: nothing is applied
 
     # --- leadership -------------------------------------------------------------------------------------
 
     @property
     def leading(self) -> bool:
-        return self.raft.is_leader
+        return self.raft.role is Role.LEADER
 
     def not_leader(self) -> NotLeader:
         return NotLeader(self.partition, self.raft.leader)
 
     def role_changed(self) -> None:
         """Called by the driver after any effect that changed the role or the readiness."""
-        if not self.raft.is_leader:
+        if not self.leading:
+            self.handing_over = False
             self._stop_serving()
-        elif self.raft.ready_to_serve and not self.serving:
+        elif self.raft.ready_to_serve and not self.serving and not self.handing_over:
             while self.state.applied_index < self.raft.commit_index:
                 self._catch_up()
             self._last_us = self.state.last_us
@@ -130,6 +134,15 @@ class Group:
             parked, self.parked = self.parked, deque()
             for call in parked:
                 call()
+
+    def hand_over(self, to: str, now_ms: int) -> bool:
+        """Give leadership to another voter; nothing is evaluated here from now on."""
+        self.seal()
+        if not self.raft.transfer(to, now_ms):
+            return False
+        self.handing_over = True
+        self.serving = False
+        return True
 
     def _catch_up(self) -> None:
         batch = self.take_applied(APPLY_EFFECTS_MAX)
@@ -170,7 +183,7 @@ class Group:
                 asker.answer(Busy("too many uncommitted bytes in this partition"))
                 return False
             return True
-        if self.raft.is_leader and len(self.parked) < PARKED_MAX:
+        if self.leading and len(self.parked) < PARKED_MAX:
             self.parked.append(again)
         else:
             asker.answer(self.not_leader())
@@ -238,13 +251,14 @@ class Group:
 
     def change_catalog(self, revision: int, changes: Changes, wall_us: int) -> int:
         """Metadata group only: log changed records; returns the index whose commit makes them so."""
+        values = [(key, None if record is None else orjson.dumps(record)) for key, record in changes]
         builder = self._open(wall_us)
         builder.payload.catalog_revision = revision
-        for key, record in changes:
+        for key, value in values:
             change = builder.payload.catalog.add(key=key)
-            if record is not None:
-                change.value_json = orjson.dumps(record)
-                builder.size += len(change.value_json)
+            if value is not None:
+                change.value_json = value
+                builder.size += len(value)
         index = builder.index
         self.seal()
         return index
@@ -288,7 +302,7 @@ class Group:
             self.seal()
             builder = None
         if builder is None:
-            builder = self._builder = EntryBuilder(self.raft.last_index + 1, wall_us)
+            builder = self._builder = EntryBuilder(self.raft.log.last_index + 1, wall_us)
         return builder
 
     def _add(
@@ -306,9 +320,7 @@ class Group:
         live_after = row is not None and row.value is not None
         bytes_delta = (row.size if row is not None else 0) - (prior.size if prior is not None else 0)
         old_image = prior.value if prior is not None and self.state.definition.old_images else None
-        builder.add(
-            Effect(key, row, version, live_after - live_before, bytes_delta, write_id, outcome), old_image
-        )
+        builder.add(Effect(key, row, version, live_after - live_before, bytes_delta, write_id, outcome), old_image)
         self._overlay.put(key, builder.index, row)
         if write_id is not None and outcome is not None:
             self._in_flight[(write_id.router, write_id.sequence)] = (builder.index, outcome)
@@ -357,10 +369,10 @@ class Group:
         if reads:
             self._reads = []
             now = now_ms()
-            if self.raft.is_leader and self.raft.lease_valid(now):
+            if self.leading and self.raft.lease_valid(now):
                 for asker, answer in reads:
                     asker.answer(answer)
-            elif self.raft.is_leader:
+            elif self.leading:
                 self._unconfirmed.append((now, reads))
             else:
                 for asker, _ in reads:
@@ -374,7 +386,7 @@ class Group:
 
     @property
     def behind(self) -> bool:
-        return self.state.applied_index < self.raft.commit_index and not self.installing
+        return self.state.applied_index < self.raft.commit_index and not self.frozen
 
     def reload(self, state: GroupState, window: Window) -> None:
         """Go on from an installed snapshot."""
@@ -404,7 +416,7 @@ class Group:
         The caller writes the batch in one transaction and then calls `applied`. Deterministic: reads no clock."""
         commit = self.raft.commit_index
         state = self.state
-        if state.applied_index >= commit or self.installing:
+        if state.applied_index >= commit or self.frozen:
             return None
         rows: dict[bytes, Row | None] = {}
         feed: list[tuple[int, bytes]] = []
@@ -425,7 +437,7 @@ class Group:
             decided.popleft()
         if decided and decided[0].index == index:
             return decided.popleft()
-        return decode(self.raft.log.entry(index))
+        return decode(self.raft.log.entries(index, index, 0)[0])
 
     def _apply_entry(
         self,

@@ -10,12 +10,14 @@ from geodyne.messages import METADATA_PARTITION
 from geodyne.ports import Clock
 from node.entries import decode
 from node.group import Group
-from node.raft.core import HardState, Raft
+from node.raft.core import Raft
+from node.raft.effects import HardState
 from node.raft.liveness import Liveness
 from node.raft.log import RaftLog
 from node.raft.settings import Settings as RaftSettings
 from node.state import GroupState
-from node.storage.port import GroupLog, RecoveredGroup, StateStore, StoredGroup
+from node.storage.port import GroupLog, RecoveredGroup, StoredGroup
+from node.storage.sqlite import StateStore
 from node.window import Window
 
 logger = logging.getLogger("geodyne.node")
@@ -89,14 +91,17 @@ class Groups:
         log = self._logs.pop(partition, None)
         if stored is None:
             if log is not None and log.offset_index > 0:
-                raise StateLost(f"partition {partition}: the log begins at {log.offset_index + 1}, the state is missing")
+                raise StateLost(
+                    f"partition {partition}: the log begins at {log.offset_index + 1}, the state is missing"
+                )
             state = GroupState(epoch)
             self._store.create(partition, state.to_bytes())
             return state, Window(), log or RecoveredGroup((0, ""), 0, 0, [])
         state = GroupState.from_bytes(stored.state)
         if log is None or log.offset_index + len(log.entries) < state.applied_index:
             # A snapshot was installed and the log not yet reset when the process ended: the snapshot is durable.
-            hard_state = log.hard_state if log is not None else (0, "")
+            term, vote = log.hard_state if log is not None else (0, "")
+            hard_state = (term, vote) if term >= state.applied_term else (state.applied_term, "")
             log = RecoveredGroup(hard_state, state.applied_index, state.applied_term, [])
             self._log.reset(partition, state.applied_index, state.applied_term)
         if log.offset_index > state.applied_index:
@@ -106,7 +111,12 @@ class Groups:
         return state, _window(stored, state, log), log
 
     def _consensus(
-        self, partition: int, voters: Sequence[str], learners: Sequence[str], recovered: RecoveredGroup, state: GroupState
+        self,
+        partition: int,
+        voters: Sequence[str],
+        learners: Sequence[str],
+        recovered: RecoveredGroup,
+        state: GroupState,
     ) -> Raft:
         log = RaftLog(recovered.offset_index, recovered.offset_term, recovered.entries)
         rank = voters.index(self._node_id) if self._node_id in voters else len(voters)
@@ -118,7 +128,7 @@ class Groups:
             priority_rank=rank,
             hard_state=HardState(*recovered.hard_state),
             log=log,
-            commit_index=state.applied_index,
+            applied_index=state.applied_index,
             liveness=self._liveness,
             settings=self._settings,
             random=Random(self._random.getrandbits(64)),

@@ -11,7 +11,8 @@ import logging
 
 from node.groups import Groups
 from node.metrics import NodeMetrics
-from node.storage.port import GroupLog, StateStore
+from node.storage.sqlite import StateStore
+from node.storage.wal import Wal
 
 logger = logging.getLogger("geodyne.node.storage")
 
@@ -23,7 +24,7 @@ GARBAGE_ROWS = 256
 
 
 class Maintenance:
-    def __init__(self, groups: Groups, log: GroupLog, store: StateStore, metrics: NodeMetrics) -> None:
+    def __init__(self, groups: Groups, log: Wal, store: StateStore, metrics: NodeMetrics) -> None:
         self._groups = groups
         self._log = log
         self._store = store
@@ -61,15 +62,17 @@ class Maintenance:
             if number % 64 == 63:
                 await asyncio.sleep(0)
         covered = await self._store.checkpoint()
-        for partition, index in windows.items():
-            group = self._groups.get(partition)
-            if group is None or group.installing:
+        for partition, applied in covered.items():
+            held = self._groups.get(partition)
+            if held is None or held.frozen:
                 continue
-            self._applied[partition] = index
-            raft = group.raft
-            through = raft.compactable(min(index, covered.get(partition, 0)), TAIL_BYTES)
-            if through > raft.log.offset_index:
-                term = raft.log.term(through)
-                raft.compact(through)
+            self._applied[partition] = windows.get(partition, 0)
+            log = held.raft.log
+            through = min(
+                applied, self._store.window_covered(partition), log.tail_start(TAIL_BYTES), log.persisted_index
+            )
+            if through > log.offset_index:
+                term = log.term(through)
+                held.raft.compact(through)
                 self._log.compact(partition, through, term)
         self._metrics.checkpoints.inc()

@@ -12,7 +12,7 @@ from node.storage.port import Row
 
 
 class Pending(NamedTuple):
-    index: int  # of the log entry that carries the image
+    index: int  # type: ignore[assignment]  # of the log entry that carries the image
     row: Row | None  # None: the key is gone without a trace (no tombstone kept)
 
 

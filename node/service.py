@@ -61,7 +61,8 @@ from node.raft.core import Raft
 from node.raft.effects import Effects
 from node.raft.liveness import Liveness
 from node.raft.settings import Settings as RaftSettings
-from node.storage.port import GroupLog, StateStore
+from node.storage.port import GroupLog
+from node.storage.sqlite import StateStore
 from node.transfer import SnapshotTransfers
 from node.waits import Wait, Waits
 
@@ -77,7 +78,7 @@ class _Durable(NamedTuple):
     """What waits for an fsync: `index` 0 when only messages do."""
 
     group: Group
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index
     term: int
     after: Sequence[tuple[str, PeerMessage]]
 
@@ -227,7 +228,7 @@ class NodeService:
         self._pass_on_liveness(now_ms)
         self.network.send(peer, self.liveness.heartbeat(now_ms))
         self.network.send(peer, self.catalog.leads())
-        self._tell_groups(peer, lambda raft: raft.peer_connected(peer))
+        self._tell_groups(Raft.peer_connected, peer, now_ms)
         self._schedule()
 
     def on_peer_disconnected(self, peer: str, reason: str) -> None:
@@ -318,7 +319,7 @@ class NodeService:
         else:
             for peer, message in effects.after:
                 send(peer, message)
-        if effects.role_changed or (group.raft.is_leader and not group.serving):
+        if effects.role_changed or (group.leading and not group.serving):
             serving = group.serving
             group.role_changed()
             if group.serving != serving or effects.role_changed:
@@ -346,7 +347,12 @@ class NodeService:
         self.metrics.role_changes.inc()
         logger.info(
             "role changed",
-            extra={"partition": group.partition, "term": group.raft.term, "leader": group.raft.leader, "serving": group.serving},
+            extra={
+                "partition": group.partition,
+                "term": group.raft.term,
+                "leader": group.raft.leader,
+                "serving": group.serving,
+            },
         )
         self._touched.add(group)
         self.leads_changed()
@@ -397,16 +403,16 @@ class NodeService:
         liveness = self.liveness
         for peer in liveness.lost(now_ms):
             logger.warning("peer lost", extra={"peer": peer})
-            self._tell_groups(peer, lambda raft, peer=peer: raft.peer_lost(peer, now_ms))
+            self._tell_groups(Raft.peer_lost, peer, now_ms)
         for peer in liveness.restarted():
-            self._tell_groups(peer, lambda raft, peer=peer: raft.peer_restarted(peer, now_ms))
+            self._tell_groups(Raft.peer_restarted, peer, now_ms)
         for peer in liveness.renewed():
-            self._tell_groups(peer, lambda raft, peer=peer: raft.peer_renewed(peer))
+            self._tell_groups(Raft.peer_renewed, peer, now_ms)
 
-    def _tell_groups(self, peer: str, tell: Callable[[Raft], None]) -> None:
+    def _tell_groups(self, tell: Callable[[Raft, str, int], None], peer: str, now_ms: int) -> None:
         for group in self.groups:
-            if peer in group.raft.peers:
-                tell(group.raft)
+            if peer in group.peers:
+                tell(group.raft, peer, now_ms)
                 self._touched.add(group)
 
     def _beat(self) -> None:
@@ -538,7 +544,9 @@ class NodeService:
 
     # --- calls -------------------------------------------------------------------------------------------
 
-    def _group_of(self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadFeed | ReadRows, asker: Asker) -> Group | None:
+    def _group_of(
+        self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadFeed | ReadRows, asker: Asker
+    ) -> Group | None:
         group = self.groups.get(call.partition)
         if group is None or group.state.epoch != call.epoch:
             asker.answer(Moved(call.partition, self.catalog.revision))

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from geodyne.messages import SnapshotAck, SnapshotChunk
 from geodyne.ports import PeerNetwork
 from node.state import GroupState
-from node.storage.port import GroupLog, StateImport, StateStore, StorageError
+from node.storage.port import GroupLog, StorageError
+from node.storage.sqlite import StateStore
+from node.storage.sqlite_snapshots import Export, Import
 from node.window import Window
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ class _Outgoing:
 class _Incoming:
     __slots__ = ("chunk", "expected", "importing", "sender")
 
-    def __init__(self, sender: str, chunk: SnapshotChunk, importing: StateImport) -> None:
+    def __init__(self, sender: str, chunk: SnapshotChunk, importing: Import) -> None:
         self.sender = sender
         self.chunk = chunk  # the first one: identifies the snapshot
         self.importing = importing
@@ -73,7 +75,7 @@ class SnapshotTransfers:
         if key in self._outgoing:
             return
         if len(self._outgoing) >= SENDING_MAX:
-            group.raft.snapshot_failed(peer)
+            group.raft.snapshot_failed(peer, self._service.now_ms())
             return
         outgoing = self._outgoing[key] = _Outgoing()
         outgoing.task = asyncio.get_running_loop().create_task(self._send(group, peer, outgoing))
@@ -91,29 +93,39 @@ class SnapshotTransfers:
 
     async def _send(self, group: Group, peer: str, outgoing: _Outgoing) -> None:
         raft, term, partition = group.raft, group.raft.term, group.partition
-        index = 0
+        export: Export | None = None
         try:
-            async with self._store.export(partition, CHUNK_BYTES) as export:
-                index, index_term = export.applied_index, export.applied_term
-                logger.info("sending snapshot", extra={"partition": partition, "peer": peer, "index": index})
-                number = 0
-                async for data in export:
-                    await self._send_chunk(
-                        peer, outgoing, SnapshotChunk(partition, term, index, index_term, number, data, False)
-                    )
-                    number += 1
-            await self._send_chunk(
-                peer, outgoing, SnapshotChunk(partition, term, index, index_term, number, b"", True)
-            )
-            if raft.is_leader and raft.term == term:
-                raft.snapshot_sent(peer, index, index_term)
+            export = await self._export(group)
+            index, index_term = export.applied_index, export.applied_term
+            logger.info("sending snapshot", extra={"partition": partition, "peer": peer, "index": index})
+            number = 0
+            async for data in export:
+                await self._send_chunk(
+                    peer, outgoing, SnapshotChunk(partition, term, index, index_term, number, data, False)
+                )
+                number += 1
+            await self._send_chunk(peer, outgoing, SnapshotChunk(partition, term, index, index_term, number, b"", True))
+            if raft.term == term:
+                raft.snapshot_sent(peer, index, index_term, self._service.now_ms())
             self._service.metrics.snapshots.labels("sent", "ok").inc()
         except (_Refused, TimeoutError, StorageError) as reason:
             logger.info("snapshot not taken", extra={"partition": partition, "peer": peer, "reason": str(reason)})
             self._service.metrics.snapshots.labels("sent", "failed").inc()
-            raft.snapshot_failed(peer)
+            raft.snapshot_failed(peer, self._service.now_ms())
         finally:
+            if export is not None:
+                await export.close()
             del self._outgoing[(partition, peer)]
+            self._service.touch(group)
+
+    async def _export(self, group: Group) -> Export:
+        """Begin to read the state, with a window that is as new as the rows: the receiver has no log to catch up from."""
+        group.frozen = True
+        try:
+            self._store.save_window(group.partition, group.window.to_bytes(), group.state.applied_index)
+            return await self._store.export(group.partition, CHUNK_BYTES)
+        finally:
+            group.frozen = False
             self._service.touch(group)
 
     async def _send_chunk(self, peer: str, outgoing: _Outgoing, chunk: SnapshotChunk) -> None:
@@ -133,12 +145,12 @@ class SnapshotTransfers:
 
     def on_chunk(self, group: Group, peer: str, chunk: SnapshotChunk) -> None:
         """Take the next part. Anything unexpected is refused: the sender starts again."""
-        if chunk.term < group.raft.term or chunk.snapshot_index <= group.raft.commit_index:
+        wanted = group.raft.snapshot_offered(peer, chunk.term, chunk.snapshot_index, self._service.now_ms())
+        self._service.touch(group)
+        if not wanted:
             self._abort(group.partition)
             self._answer(peer, group, chunk, refused=True)
             return
-        group.raft.snapshot_arriving(peer, chunk.term, self._service.now_ms())
-        self._service.touch(group)
         incoming = self._incoming.get(group.partition)
         if chunk.number == 0 and not chunk.done:
             self._abort(group.partition)
@@ -163,31 +175,32 @@ class SnapshotTransfers:
         incoming.expected += 1
         self._answer(peer, group, chunk, number=incoming.expected)
 
-    async def _install(self, group: Group, peer: str, chunk: SnapshotChunk, importing: StateImport) -> None:
+    async def _install(self, group: Group, peer: str, chunk: SnapshotChunk, importing: Import) -> None:
         """Make the snapshot the group's state: durable first, then the log is cut, then consensus goes on from it."""
         if chunk.snapshot_index <= group.state.applied_index:
             importing.abort()
             self._answer(peer, group, chunk, refused=True)
             return
-        group.installing = True  # nothing is applied until the new state is in place
+        group.frozen = True
         try:
-            stored = importing.commit()
-            await self._store.checkpoint()
-            self._log.reset(group.partition, chunk.snapshot_index, chunk.snapshot_term)
-            durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._log.sync(lambda: durable.done() or durable.set_result(None))
-            await durable
-            group.raft.install_snapshot(chunk.snapshot_index, chunk.snapshot_term)
-            group.reload(GroupState.from_bytes(stored.state), Window.from_bytes(stored.window or b""))
-            logger.info("snapshot installed", extra={"partition": group.partition, "index": chunk.snapshot_index})
+            await importing.commit()
+            raft, index, term = group.raft, chunk.snapshot_index, chunk.snapshot_term
+            if index > raft.commit_index:  # else the log has it all meanwhile, and what is beyond it must stay
+                if raft.log.holds(index, term) and index <= raft.log.persisted_index:
+                    self._log.compact(group.partition, index, term)
+                else:
+                    self._log.reset(group.partition, index, term)
+                raft.install_snapshot(index, term)
+            group.reload(GroupState.from_bytes(importing.state), Window.from_bytes(importing.window))
             self._service.metrics.snapshots.labels("received", "ok").inc()
+            logger.info("snapshot installed", extra={"partition": group.partition, "index": index})
             self._service.reloaded(group)
         except StorageError as error:
             logger.warning("snapshot not installed", extra={"partition": group.partition, "reason": str(error)})
             self._answer(peer, group, chunk, refused=True)
             return
         finally:
-            group.installing = False
+            group.frozen = False
             self._service.touch(group)
         self._answer(peer, group, chunk, installed=True)
 
@@ -206,20 +219,25 @@ class SnapshotTransfers:
         installed: bool = False,
         refused: bool = False,
     ) -> None:
-        incarnation, support_epoch = self._service.liveness.support(peer)
-        self.network.send(
-            peer,
-            SnapshotAck(
-                group.partition,
-                chunk.term,
-                chunk.snapshot_index,
-                number,
-                installed,
-                refused,
-                incarnation,
-                support_epoch,
-            ),
-        )
+        def send() -> None:
+            incarnation, support_epoch = self._service.liveness.support(peer)
+            self.network.send(
+                peer,
+                SnapshotAck(
+                    group.partition,
+                    chunk.term,
+                    chunk.snapshot_index,
+                    number,
+                    installed,
+                    refused,
+                    incarnation,
+                    support_epoch,
+                ),
+            )
+
+        # The acknowledgement confirms the leader's term, so a new term must be durable first: it is among the
+        # effects that the rest of this turn performs.
+        asyncio.get_running_loop().call_soon(self._log.sync, send)
 
 
 class _Refused(Exception):

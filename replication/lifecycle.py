@@ -177,23 +177,6 @@ def _members(members: list[str], creating: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-def merged_members(own: str, current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """The members of region `own`'s record after another region asked for `wanted`.
-
-    Members are only added, never taken off or set back. A member that is new to a table with rows is CREATING until
-    this region has shipped its own; to a table that is only being made, all others are ACTIVE: it has nothing to
-    ship. The region's own status follows the one who fills it, to ACTIVE and never back.
-    """
-    merged = dict(current)
-    for region, status in wanted.items():
-        if region == own:
-            if merged.get(own) != ReplicaStatus.ACTIVE:
-                merged[own] = str(status)
-        elif region not in merged:
-            merged[region] = ReplicaStatus.CREATING.value if current else ReplicaStatus.ACTIVE.value
-    return merged
-
-
 def definition_of(table: TableRecord) -> dict[str, Any]:
     """What of a table is the same in every region, as ENSURE_REPLICA takes it.
 

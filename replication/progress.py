@@ -179,7 +179,7 @@ class Progress:
             return
         batch = self._batch(after, page)
         self.position = batch.next
-        self._more = bool(page.records) and page.next < page.head
+        self._more = page.next < page.head
         self._pending_since_us = 0
         if batch.changes or batch.next > after:
             self._batches.append(_Waiting(batch))

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 250  # between two looks at the same unfinished step
 RETRY_MS_MAX = 8_000
+HELP_UNSEEN_MS_MAX = 30_000
 
 
 @dataclass(slots=True)
@@ -42,6 +43,15 @@ class _Attempts:
 
     failures: int = 0
     not_before_ms: int = 0
+
+
+@dataclass(slots=True)
+class _Help:
+    """Another region creates a member that this one helps to fill."""
+
+    creator: str
+    until_ms: int  # to be forgotten then, if this copy of the catalog never showed the member as CREATING
+    seen: bool = False
 
 
 class _TableWork:
@@ -74,11 +84,11 @@ class Reconciler:
         self._scan_stats = scan_stats
         self._clock = clock
         self._work: dict[str, _TableWork] = {}  # by table id
-        self._helps: dict[tuple[str, str], str] = {}  # (table id, new member) -> the region that creates it
+        self._helps: dict[tuple[str, str], _Help] = {}  # by table id and new member
 
     def on_helping(self, table_id: str, member: str, creator: str) -> None:
         """Another region creates `member`, and this one was told to learn of it."""
-        self._helps[table_id, member] = creator
+        self._helps[table_id, member] = _Help(creator, self._clock.lease_ms() + HELP_UNSEEN_MS_MAX)
 
     def on_link_down(self, region: str) -> None:
         """What that peer said may be out of date when its stream is up again."""
@@ -91,11 +101,7 @@ class Reconciler:
         for table_id in self._work.keys() - {table.id for table in tables}:
             for task in self._work.pop(table_id).tasks.values():
                 task.cancel()
-        creating = {(t.id, r) for t in tables for r, status in t.replicas.items() if status == ReplicaStatus.CREATING}
-        for key in self._helps.keys() - creating:
-            # Kept while its table has not yet reached this copy of the catalog in that state.
-            if key[0] not in self._work and self._known_active(key):
-                del self._helps[key]
+        self._prune_helps(tables)
         for table in tables:
             self._step_table(table, self._work.setdefault(table.id, _TableWork()))
 
@@ -118,13 +124,20 @@ class Reconciler:
             for table_id, work in self._work.items()
         ]
 
-    def _known_active(self, key: tuple[str, str]) -> bool:
-        table = next((t for t in self._region.catalog.tables.values() if t.id == key[0]), None)
-        return table is None or table.replicas.get(key[1]) == ReplicaStatus.ACTIVE
+    def _prune_helps(self, tables: list[TableRecord]) -> None:
+        """A help ends when its member is no longer CREATING: the next time, this region may be the one that creates."""
+        now_ms = self._clock.lease_ms()
+        creating = {(t.id, r) for t in tables for r, status in t.replicas.items() if status == ReplicaStatus.CREATING}
+        for key, help_ in list(self._helps.items()):
+            if key in creating:
+                help_.seen = True
+            elif help_.seen or now_ms > help_.until_ms:
+                del self._helps[key]
 
     def _step_table(self, table: TableRecord, work: _TableWork) -> None:
         now_ms = self._clock.lease_ms()
-        helps = {member: creator for (table_id, member), creator in self._helps.items() if table_id == table.id}
+        self._drop_stale(table, work)
+        helps = {member: h.creator for (table_id, member), h in self._helps.items() if table_id == table.id}
         actions = plan(self._own, table, work.said, work.scans, helps)
         for stale in work.attempts.keys() - set(actions):
             del work.attempts[stale]
@@ -133,6 +146,19 @@ class Reconciler:
             if action not in work.tasks and now_ms >= attempts.not_before_ms:
                 task = asyncio.get_running_loop().create_task(self._perform(table, work, action, attempts))
                 work.tasks[action] = task
+
+    def _drop_stale(self, table: TableRecord, work: _TableWork) -> None:
+        """Forget scans of members that are no longer being created: should one come back, it is to be filled anew."""
+        creating = {region for region, status in table.replicas.items() if status == ReplicaStatus.CREATING}
+        for region in work.scans.keys() - creating:
+            task = work.tasks.get(StartScan(region, everything=True)) or work.tasks.get(
+                StartScan(region, everything=False)
+            )
+            if task is not None:
+                task.cancel()
+            del work.scans[region]
+        for region in work.errors.keys() - table.replicas.keys():
+            del work.errors[region]
 
     async def _perform(self, table: TableRecord, work: _TableWork, action: Action, attempts: _Attempts) -> None:
         where = (
@@ -171,7 +197,12 @@ class Reconciler:
                 await self._scan(table, work, to, everything=everything)
             case MarkActive(region):
                 log.info("replica active", extra={"table": table.name, "region": region})
-                body = {"name": table.name, "region": region, "status": ReplicaStatus.ACTIVE.value}
+                body = {
+                    "name": table.name,
+                    "region": region,
+                    "status": ReplicaStatus.ACTIVE.value,
+                    "expected": ReplicaStatus.CREATING.value,  # not if it was asked to go meanwhile
+                }
                 await control(self._region, ControlOperation.SET_REPLICA.value, body)
             case Drop(region):
                 log.info("replica removed", extra={"table": table.name, "region": region})
@@ -188,7 +219,7 @@ class Reconciler:
             log.info("backfill finished", extra={"table": table.name, "region": to})
         finally:
             if work.scans.get(to) is ScanState.RUNNING:
-                del work.scans[to]
+                del work.scans[to]  # it failed; the next plan starts another
 
     def _link(self, region: str) -> DestinationLink:
         link = self._links.get(region)

@@ -10,10 +10,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord, TableStatus, merged_members
 from geodyne.errors import ApiError
 from geodyne.messages import Control, ControlDone, Refused
-from replication.lifecycle import merged_members
 from replication.ports import Region
 from replication.values import Command, Operation, Result
 

@@ -54,7 +54,11 @@ class ClusterDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             return self._identity(topology)
+        except CommandError:
+            self.close()
+            raise
         except OSError as error:
+            self.close()
             raise CommandError(f"data directory {self.path} cannot be used: {error.strerror}") from None
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from geodyne.cli.errors import EXIT_OK, CommandError
 from geodyne.cli.launch import child_environment
 from geodyne.cli.supervisor import READY_SECONDS_MAX
 
+SUPERVISOR = (sys.executable, "-P", "-m", "geodyne.cli")
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 30.0  # beyond READY_SECONDS_MAX: the supervisor itself reports that the time is over
 
@@ -29,7 +30,7 @@ def start_detached(arguments: argparse.Namespace) -> int:
         with open(log_file, "ab") as log:
             offset = log.tell()
             supervisor = subprocess.Popen(
-                [sys.executable, "-P", "-m", "geodyne.cli", *_arguments(arguments)],
+                [*SUPERVISOR, *_arguments(arguments)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -19,14 +19,14 @@ def end_orphans(run: Mapping[str, Any]) -> int:
 
     A pid may belong to someone else by now, so a process counts only while its command line names the launch file.
     """
-    alive = [pid for pid, launch_file in _processes(run) if _runs(pid, launch_file)]
+    alive = [pid for pid, launch_file in _processes(run) if runs(pid, launch_file)]
     ended = len(alive)
     deadline = time.monotonic() + ORPHAN_SECONDS_MAX
     for pid in alive:
         _signal(pid, signal.SIGTERM)
     while alive and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-        alive = [pid for pid, launch_file in _processes(run) if pid in alive and _runs(pid, launch_file)]
+        alive = [pid for pid, launch_file in _processes(run) if pid in alive and runs(pid, launch_file)]
     for pid in alive:
         _signal(pid, signal.SIGKILL)
     return ended
@@ -37,7 +37,8 @@ def _processes(run: Mapping[str, Any]) -> list[tuple[int, str]]:
     return [(e["pid"], e["launch_file"]) for e in entries if isinstance(e.get("pid"), int) and e.get("launch_file")]
 
 
-def _runs(pid: int, launch_file: str) -> bool:
+def runs(pid: int, launch_file: str) -> bool:
+    """Whether that process is alive (not a zombie) and was started with that launch file."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:

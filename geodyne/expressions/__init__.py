@@ -1,6 +1,6 @@
 """The expression language: conditions, filters, updates, projections and key conditions.
 
-The router calls `check_expressions` once per request; router and node then evaluate the trees, which are cached by text.
+The router calls `check_expressions` once per request; router and node then evaluate the trees, cached by text.
 """
 
 from geodyne.expressions.check import Checked, check_expressions, check_key_use

@@ -15,20 +15,17 @@ from geodyne.expressions.evaluate import order_values
 from geodyne.expressions.keycondition import key_terms
 from geodyne.expressions.parse import parse_condition, parse_key_condition, parse_projection, parse_update
 from geodyne.expressions.tree import (
-    And,
     Arithmetic,
     Between,
     Call,
     Comparison,
     Condition,
-    ConditionNode,
     ExpressionError,
     Membership,
-    Not,
     Operand,
-    Or,
     Path,
     PathElement,
+    Predicate,
     Projection,
     ResolvedPath,
     Update,
@@ -124,7 +121,7 @@ def check_key_use(checked: Checked, schema: KeySchema) -> None:
                     f"Cannot update attribute {name}. This attribute is part of the key"
                 )
     if checked.filter is not None and checked.key_condition is not None:
-        for path in _paths(checked.filter.root):
+        for path in _paths(checked.filter):
             name = resolved(path, checked.names)[0]
             if name in schema.names:
                 raise validation(
@@ -239,23 +236,13 @@ _TYPE_NAMES = ("B", "NULL", "SS", "BOOL", "L", "BS", "N", "NS", "S", "M")
 
 
 def _check_condition(tree: Condition, names: _Names, values: _Values) -> None:
-    for node in _predicates(tree.root):
+    for node in tree.predicates:
         _check_distinct(node, names)
-    for node in _predicates(tree.root):
+    for node in tree.predicates:
         _check_types(node, values)
 
 
-def _predicates(node: ConditionNode) -> Iterable[Comparison | Between | Membership | Call]:
-    if isinstance(node, And | Or):
-        for part in node.parts:
-            yield from _predicates(part)
-    elif isinstance(node, Not):
-        yield from _predicates(node.part)
-    else:
-        yield node
-
-
-def _operands(node: Comparison | Between | Membership | Call) -> tuple[Operand, ...]:
+def _operands(node: Predicate) -> tuple[Operand, ...]:
     if isinstance(node, Comparison):
         return (node.left, node.right)
     if isinstance(node, Between):
@@ -265,8 +252,8 @@ def _operands(node: Comparison | Between | Membership | Call) -> tuple[Operand, 
     return node.arguments
 
 
-def _paths(root: ConditionNode) -> Iterable[Path]:
-    for node in _predicates(root):
+def _paths(tree: Condition) -> Iterable[Path]:
+    for node in tree.predicates:
         for operand in _operands(node):
             yield from _paths_of(operand)
 
@@ -279,24 +266,24 @@ def _paths_of(operand: Operand) -> Iterable[Path]:
             yield from _paths_of(argument)
 
 
-def _check_distinct(node: Comparison | Between | Membership | Call, names: _Names) -> None:
-    if isinstance(node, Between | Membership):
+def _check_distinct(node: Predicate, names: _Names) -> None:
+    if isinstance(node, Comparison):
+        operator, first, second = node.operator, node.left, node.right
+    elif isinstance(node, Call) and len(node.arguments) == 2:
+        operator = node.function
+        first, second = node.arguments
+    else:
         return
-    operands = _operands(node)
-    if len(operands) != 2:
-        return
-    first, second = operands
     if isinstance(first, Path) and isinstance(second, Path):
         path = resolved(first, names)
         if path == resolved(second, names):
-            operator = node.operator if isinstance(node, Comparison) else node.function
             raise ExpressionError(
                 "The first operand must be distinct from the remaining operands for this operator or function; "
                 f"operator: {operator}, first operand: {path_text(path)}"
             )
 
 
-def _check_types(node: Comparison | Between | Membership | Call, values: _Values) -> None:
+def _check_types(node: Predicate, values: _Values) -> None:
     operands = _operands(node)
     for operand in operands:
         if isinstance(operand, Call):

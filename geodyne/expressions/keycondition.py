@@ -124,7 +124,7 @@ def _operator_name(node: ConditionNode) -> str:
         return node.operator
     if isinstance(node, Call):
         return node.function
-    return {Or: "OR", Not: "NOT", Membership: "IN"}[type(node)]  # type: ignore[index]
+    return {Or: "OR", Not: "NOT", Membership: "IN"}[type(node)]
 
 
 def _attribute(operand: Operand, names: Mapping[str, str], *others: Operand) -> str:

@@ -60,6 +60,7 @@ from geodyne.expressions.tree import (
     Projection,
     Update,
     Value,
+    predicates,
 )
 from geodyne.limits import (
     EXPRESSION_DEPTH_MAX,
@@ -139,7 +140,7 @@ class _Parser:
     def condition(self) -> Condition:
         root = self._as_condition(self._disjunction())
         self._finish()
-        return Condition(root, tuple(self._names), tuple(self._values))
+        return Condition(root, tuple(self._names), tuple(self._values), tuple(predicates(root)))
 
     def update(self) -> Update:
         sets: list[Assignment] = []

@@ -79,15 +79,32 @@ class Not:
     part: ConditionNode
 
 
-ConditionNode = Comparison | Between | Membership | And | Or | Not | Call  # a Call here is a boolean function
+Predicate = Comparison | Between | Membership | Call  # a Call here is a boolean function
+ConditionNode = Predicate | And | Or | Not
 
 
 class Condition(NamedTuple):
-    """A condition, filter or key condition. `names` and `values` are the placeholders used, in order of use."""
+    """A condition, filter or key condition.
+
+    `names` and `values` are the placeholders used, in order of use; `predicates` the leaves of the tree from left to
+    right, kept so that the checks of each request need not walk it.
+    """
 
     root: ConditionNode
     names: tuple[str, ...]
     values: tuple[str, ...]
+    predicates: tuple[Predicate, ...]
+
+
+def predicates(node: ConditionNode) -> Iterator[Predicate]:
+    """The leaves of a condition, from left to right."""
+    if isinstance(node, And | Or):
+        for part in node.parts:
+            yield from predicates(part)
+    elif isinstance(node, Not):
+        yield from predicates(node.part)
+    else:
+        yield node
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from geodyne.errors import validation
 from geodyne.expressions.evaluate import resolve
 from geodyne.expressions.projection import select
 from geodyne.expressions.tree import (
-    Accumulation,
     Arithmetic,
     Call,
     Operand,

@@ -171,7 +171,8 @@ def request_bytes(request: m.Request) -> int:
     """About how many bytes a request adds to a batch; cheap, for bounds on batches and queues."""
     call = request.call
     if type(call) is m.Write:
-        return FIXED_BYTES + len(call.item) + len(call.key) + 64 * len(call.values) + _text_bytes(call.update)
+        size = FIXED_BYTES + len(call.item) + len(call.key) + _text_bytes(call.condition) + _text_bytes(call.update)
+        return size + _values_bytes(call.values) if call.values else size
     if type(call) is m.ApplyChanges:
         return FIXED_BYTES + sum(len(c.key) + len(c.image or b"") + FIXED_BYTES for c in call.changes)
     return FIXED_BYTES * 4
@@ -209,6 +210,15 @@ def peer_message_bytes(message: m.PeerMessage) -> int:
 
 def _change_bytes(change: m.Change) -> int:
     return FIXED_BYTES + len(change.key) + len(change.image or b"")
+
+
+def _values_bytes(values: Mapping[str, m.AttributeValue]) -> int:
+    """Exact enough for strings, numbers and binary; documents count as if they were small."""
+    size = 0
+    for value in values.values():
+        for content in value.values():
+            size += 2 * FIXED_BYTES + (len(content) if isinstance(content, str) else 0)
+    return size
 
 
 def _text_bytes(text: str | None) -> int:

@@ -31,7 +31,6 @@ from geodyne.messages import (
     Moved,
     NotLeader,
     Range,
-    ReadFeed,
     ReadRows,
     Refused,
     Request,
@@ -196,7 +195,7 @@ class RegionClient:
 
     def nearest(self, partition: int) -> str:
         """The connected replica that eventual reads of a partition go to; "" when there is none."""
-        node = self._nearest.get(partition) or self._find_nearest(partition, 0)
+        node = self._nearest.get(partition) or self._find_nearest(partition, None)
         return node.id if node is not None else ""
 
     def _dispatch(self, pending: _Pending) -> None:
@@ -204,7 +203,8 @@ class RegionClient:
         if pending.at_leader:
             node = self._nodes.get(self.leaders.leader(pending.partition))
         else:
-            node = self._nearest.get(pending.partition) or self._find_nearest(pending.partition, pending.attempts)
+            node = self._nearest.get(pending.partition) if pending.last is None else None
+            node = node or self._find_nearest(pending.partition, pending.last)
         if node is None or not node.connected:
             self._park(pending)
             return
@@ -216,23 +216,24 @@ class RegionClient:
             self._expire(pending)
             return
         self._last_id = id_ = self._last_id + 1
-        if pending.attempts:
+        if pending.last is not None:
             self.resends += 1
-        pending.attempts += 1
         pending.id = id_
-        pending.node = node
+        pending.node = pending.last = node
         self._sent[id_] = pending
         node.send(Request(id_, pending.call, pending.write_id, left_ms, pending.request_id))
 
-    def _find_nearest(self, partition: int, attempt: int) -> _Node | None:
-        """The closest connected voter; a repeated attempt takes the next one, since the closest did not answer."""
+    def _find_nearest(self, partition: int, last: _Node | None) -> _Node | None:
+        """The closest connected voter; after an attempt at `last` the one that follows it, which may do better."""
         voters = self.catalog.voters(partition)
         live = [node for node in self._by_distance if node.connected and (node.id in voters or not voters)]
         if not live:
             return None
-        if attempt == 0 and voters:
+        if last in live:
+            return live[(live.index(last) + 1) % len(live)]
+        if voters:
             self._nearest[partition] = live[0]
-        return live[attempt % len(live)]
+        return live[0]
 
     # --- answers ----------------------------------------------------------------------------------------
 
@@ -292,11 +293,16 @@ class RegionClient:
             pending.succeed(pending.moved)
             return
         self.failures += 1
-        in_doubt = pending.uncertain or (pending.node is not None and (pending.is_write or pending.attempts > 0))
-        if in_doubt:
+        unanswered = pending.node is not None
+        if pending.uncertain or unanswered or (pending.last is not None and not pending.is_write):
             pending.fail(ApiError("InternalServerError", "The request did not complete in time"))
         else:
             pending.fail(ApiError("ServiceUnavailable", "The service is temporarily unable to handle the request"))
+
+    def next_id(self) -> int:
+        """An id that no other request of this client has: the same on all its streams."""
+        self._last_id += 1
+        return self._last_id
 
     # --- waiting ----------------------------------------------------------------------------------------
 
@@ -305,8 +311,9 @@ class RegionClient:
         now = self._time()
         pending.node = None
         pending.hops = 0
-        if pending.stuck_since == 0.0:
-            pending.stuck_since = now
+        if now - pending.retry_at > self.settings.hold_ms / 1_000:
+            pending.stuck_since = now  # the first trouble, or the first after a long time at a node (a long poll)
+            pending.backoff_ms = 0
         pending.backoff_ms = min(pending.backoff_ms * 2, RETRY_MS_MAX) if pending.backoff_ms else RETRY_MS_MIN
         pending.retry_at = now + pending.backoff_ms / 1_000
         self._waiting.add(pending)
@@ -324,7 +331,7 @@ class RegionClient:
         node = self._nodes.get(self.leaders.leader(pending.partition)) if pending.at_leader else None
         leaderless = pending.at_leader and (node is None or not node.connected)
         if leaderless and now - pending.stuck_since >= PROBE_AFTER_MS / 1_000:
-            probe = self._find_nearest(pending.partition, pending.attempts + 1)
+            probe = self._find_nearest(pending.partition, pending.last)
             if probe is not None:
                 self._send(pending, probe)
                 return
@@ -418,10 +425,12 @@ class RegionClient:
         revision = self.catalog.revision
         arrived = [w for w in self._revision_waiters if w.revision <= revision]
         self._revision_waiters = [w for w in self._revision_waiters if w.revision > revision]
-        for pending in [p for p in self._waiting if p.moved is not None and p.moved.revision <= revision]:
-            self._waiting.discard(pending)
-            self._finish(pending)
-            pending.succeed(pending.moved)
+        for pending in list(self._waiting):
+            moved = pending.moved
+            if moved is not None and moved.revision <= revision:
+                self._waiting.discard(pending)
+                self._finish(pending)
+                pending.succeed(moved)
         for waiter in arrived:
             waiter.succeed(True)
         for on_change in self._subscribers:
@@ -437,13 +446,13 @@ class _Pending(Reply[Answer]):
 
     __slots__ = (
         "at_leader",
-        "attempts",
         "backoff_ms",
         "call",
         "deadline",
         "hops",
         "id",
         "is_write",
+        "last",
         "moved",
         "node",
         "partition",
@@ -466,11 +475,11 @@ class _Pending(Reply[Answer]):
         self.write_id: WriteId | None = None
         self.id = 0
         self.node: _Node | None = None  # where it is, while it is sent
-        self.attempts = 0
+        self.last: _Node | None = None  # where it was sent last
         self.hops = 0
         self.backoff_ms = 0
-        self.retry_at = 0.0
-        self.stuck_since = 0.0  # 0: it has never had to wait
+        self.retry_at = -_NO_TIME
+        self.stuck_since = 0.0  # since when it makes no progress; means nothing before the first wait
         self.uncertain = False  # an attempt was lost: it may have taken effect
         self.moved: Moved | None = None  # the answer, while the catalog catches up with it
 
@@ -516,7 +525,18 @@ class _WriteSequences:
 class _Node:
     """One node: its link and its outstanding Watch."""
 
-    __slots__ = ("_client", "_leads_version", "_link", "_loop", "_timer", "address", "connected", "id", "watch_id", "zone")
+    __slots__ = (
+        "_client",
+        "_leads_version",
+        "_link",
+        "_loop",
+        "_timer",
+        "address",
+        "connected",
+        "id",
+        "watch_id",
+        "zone",
+    )
 
     def __init__(self, client: RegionClient, node: NodeAddress) -> None:
         self._client = client

@@ -48,6 +48,8 @@ assert BATCH_BYTES_MAX < QUEUE_BYTES_MAX
 _COMMON_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    # gRPC never acts on the timeout above (grpc/grpc pull request 39239); its ping timeout, 60 s by default, does.
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
     ("grpc.http2.max_pings_without_data", 0),  # 0: as many as keepalive asks for
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
@@ -183,19 +185,30 @@ class BatchStream(Generic[Out, In]):
             return "internal error"
 
     async def _write_batches(self) -> str:
-        write, encode = self._write, self._contract.encode
+        write = self._write
         loop = asyncio.get_running_loop()
         try:
             while True:
                 if not self._queue:
                     self._wake = loop.create_future()
                     await self._wake
-                await write(encode(self._take()))
+                for data in self._encoded(self._take()):
+                    await write(data)
         except (CodecError, *STREAM_ERRORS) as error:
             return describe(error)
         except Exception:
             _log.exception("sending a batch failed")
             return "internal error"
+
+    def _encoded(self, batch: Sequence[Out]) -> list[bytes]:
+        """One message, or several where weights were so far off that one would be too large for the receiver."""
+        data = self._contract.encode(batch)
+        if len(data) <= MESSAGE_BYTES_MAX:
+            return [data]
+        if len(batch) == 1:
+            raise CodecError(f"an item of {len(data)} bytes is more than a message holds")
+        half = len(batch) // 2
+        return self._encoded(batch[:half]) + self._encoded(batch[half:])
 
     def _take(self) -> list[Out]:
         queue = self._queue

@@ -20,7 +20,7 @@ from node.catalog.machine import Catalog, Changes, Surroundings, evaluate
 from node.catalog.placement import Placement
 from node.group import Asker, Group
 from node.state import definition_of
-from node.storage.port import StateStore
+from node.storage.sqlite import StateStore
 
 logger = logging.getLogger("geodyne.node.catalog")
 
@@ -37,7 +37,7 @@ class Replicas(Protocol):
 
     def get(self, partition: int) -> Group | None: ...
 
-    def __iter__(self) -> Iterable[Group]: ...  # type: ignore[override]
+    def __iter__(self) -> Iterable[Group]: ...
 
 
 class CatalogKeeper:
@@ -110,9 +110,7 @@ class CatalogKeeper:
         return self._leads
 
     def refresh_leads(self, groups: Iterable[Group]) -> Leads:
-        led = tuple(
-            sorted((g.partition, g.raft.term, g.state.definition.revision) for g in groups if g.serving)
-        )
+        led = tuple(sorted((g.partition, g.raft.term, g.state.definition.revision) for g in groups if g.serving))
         if led != self._leads.leads:
             self._leads = Leads(self._leads.version + 1, led)
         return self._leads

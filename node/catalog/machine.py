@@ -173,7 +173,10 @@ _PLAIN_SETTINGS = ("billing_mode", "read_units", "write_units", "deletion_protec
 def _update_table(draft: _Draft, body: Record) -> Record:
     table = draft.table(body["name"])
     if table.status is not TableStatus.ACTIVE:
-        raise ApiError("ResourceInUseException", f"Attempt to change a resource which is still in use: Table is being updated: {table.name}")
+        raise ApiError(
+            "ResourceInUseException",
+            f"Attempt to change a resource which is still in use: Table is being updated: {table.name}",
+        )
     settings = {name: body[name] for name in _PLAIN_SETTINGS if name in body}
     table = replace(table, **settings)
     if "stream" in body:
@@ -200,11 +203,16 @@ def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: 
     replicas = dict(table.replicas) or {draft.around.region: ReplicaStatus.ACTIVE}
     for region in add:
         if region in replicas:
-            raise ApiError("ValidationException", f"Failed to create a the new replica of table with name: '{table.name}' because one or more replicas already existed as tables.")
+            raise ApiError(
+                "ValidationException",
+                f"Failed to create a the new replica of table with name: '{table.name}' because one or more replicas already existed as tables.",
+            )
         replicas[region] = ReplicaStatus.CREATING
     for region in remove:
         if region not in replicas:
-            raise ApiError("ValidationException", f"Replica not found in region {region} for table with name: '{table.name}'")
+            raise ApiError(
+                "ValidationException", f"Replica not found in region {region} for table with name: '{table.name}'"
+            )
         replicas[region] = ReplicaStatus.DELETING
     if table.stream_view is None:  # replication rides on the stream, as on DynamoDB
         table = replace(
@@ -216,14 +224,26 @@ def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: 
 def _delete_table(draft: _Draft, body: Record) -> Record:
     table = draft.table(body["name"])
     if table.status in (TableStatus.CREATING, TableStatus.UPDATING):
-        raise ApiError("ResourceInUseException", f"Attempt to change a resource which is still in use: Table is being {'created' if table.status is TableStatus.CREATING else 'updated'}: {table.name}")
+        raise ApiError(
+            "ResourceInUseException",
+            f"Attempt to change a resource which is still in use: Table is being {'created' if table.status is TableStatus.CREATING else 'updated'}: {table.name}",
+        )
     if table.status is TableStatus.DELETING:
-        raise ApiError("ResourceInUseException", f"Attempt to change a resource which is still in use: Table is being deleted: {table.name}")
+        raise ApiError(
+            "ResourceInUseException",
+            f"Attempt to change a resource which is still in use: Table is being deleted: {table.name}",
+        )
     if table.deletion_protection:
-        raise ApiError("ValidationException", f"Resource cannot be deleted as it is currently protected against deletion. Disable deletion protection first. Table: {table.name}")
+        raise ApiError(
+            "ValidationException",
+            f"Resource cannot be deleted as it is currently protected against deletion. Disable deletion protection first. Table: {table.name}",
+        )
     others = [r for r in table.replicas if r != draft.around.region]
     if others and not body.get("as_replica", False):
-        raise ApiError("ValidationException", f"Table {table.name} is a global table: remove its replicas in {', '.join(sorted(others))} first")
+        raise ApiError(
+            "ValidationException",
+            f"Table {table.name} is a global table: remove its replicas in {', '.join(sorted(others))} first",
+        )
     return {"table": draft.put(replace(table, status=TableStatus.DELETING, revision=draft.revision)).to_json()}
 
 

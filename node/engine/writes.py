@@ -75,7 +75,7 @@ def _delete(write: Write, stored: bytes | None, size_before: int) -> Verdict:
 def _update(write: Write, stored: bytes | None, before: Item | None, size_before: int) -> Verdict:
     start = before if before is not None else loads(write.item)
     if write.update is None:
-        result = UpdateResult(start, ())
+        result = UpdateResult(start, (), 0)
     else:
         result = apply_update(parse_update(write.update), start, write.names, write.values)
     image = dumps(result.item)

@@ -21,16 +21,19 @@ class Leadership:
     """One term of one group's leader. `log` and `liveness` are the replica's and its node's own."""
 
     __slots__ = (
+        "_before",
         "_check_at_ms",
         "_fill_due",
         "_followers",
         "_lease_until_ms",
         "_liveness",
         "_log",
+        "_need_snapshot",
         "_notice_at_ms",
         "_progress",
         "_settings",
         "_transfer_until_ms",
+        "committed",
         "first_index",
         "group",
         "term",
@@ -39,6 +42,7 @@ class Leadership:
 
     def __init__(
         self,
+        *,
         settings: Settings,
         group: int,
         term: int,
@@ -46,12 +50,18 @@ class Leadership:
         learners: Iterable[str],
         log: RaftLog,
         liveness: Liveness,
+        committed: int,
+        before: list[tuple[str, RaftMessage]],
+        need_snapshot: list[str],
         now_ms: int,
     ) -> None:
-        """`followers` are the other voters. The log's next entry will be this term's first."""
+        """`followers` are the other voters; the log's next entry will be this term's first. What is to be sent is
+        added to `before` and `need_snapshot` (effects.Effects)."""
         self._settings = settings
         self._log = log
         self._liveness = liveness
+        self._before = before
+        self._need_snapshot = need_snapshot
         self._followers = tuple(followers)
         self._progress = {
             peer: Progress(log.last_index + 1, settings) for peer in dict.fromkeys((*self._followers, *learners))
@@ -61,6 +71,7 @@ class Leadership:
         self._notice_at_ms: int | None = None
         self._check_at_ms = now_ms + settings.election_ms_max if self._followers else None
         self._transfer_until_ms = 0
+        self.committed = committed
         self.group = group
         self.term = term
         self.first_index = log.last_index + 1
@@ -75,20 +86,21 @@ class Leadership:
         self._fill_due = True
         return index
 
-    def commit_index(self, committed: int, now_ms: int) -> int:
-        """The new commit index, `committed` or larger.
+    def advance_commit(self, now_ms: int) -> bool:
+        """Move `committed` to what a majority has. True when it moved.
 
         An entry counts where it is durable: on this node only after its own fsync. And only an entry of the own
         term commits by counting; those before it commit with it (Raft, section 5.4.2).
         """
-        matches = [progress.match for progress in self._voters()]
+        matches = [self._progress[peer].match for peer in self._followers]
         matches.append(self._log.persisted_index)
         index = reached_by_majority(matches)
-        if index <= committed or index < self.first_index:
-            return committed
+        if index <= self.committed or index < self.first_index:
+            return False
+        self.committed = index
         if self._notice_at_ms is None and self._progress:
             self._notice_at_ms = now_ms + self._settings.commit_notice_ms
-        return index
+        return True
 
     def appended(self, peer: str, message: Appended, now_ms: int) -> bool:
         """A follower's answer in this term. True when what it has durable grew."""
@@ -97,16 +109,17 @@ class Leadership:
             return False
         progress.reachable = True
         pair = (message.incarnation, message.support_epoch)
-        if pair > progress.confirmed:
-            progress.confirmed = pair
+        progress.confirmed = max(progress.confirmed, pair)
         if not message.success:
             self._rejected(progress, message)
             return False
         moved = progress.accepted(message.match, now_ms, self._settings)
         if progress.mode is Mode.SNAPSHOT and progress.match >= self._log.offset_index:
             progress.probe(progress.match + 1)
-        if progress.next <= self._log.last_index:
+        if progress.next <= self._log.last_index or peer == self.transfer_to:
             self._fill_due = True
+        elif progress.commit_sent < self.committed and self._notice_at_ms is None:
+            self._notice_at_ms = now_ms + self._settings.commit_notice_ms
         return moved
 
     def _rejected(self, progress: Progress, message: Appended) -> None:
@@ -120,7 +133,7 @@ class Leadership:
 
     # --- sending ------------------------------------------------------------------------------------------
 
-    def fill(self, committed: int, now_ms: int, out: list[tuple[str, RaftMessage]], need_snapshot: list[str]) -> None:
+    def fill(self, now_ms: int) -> None:
         """Send every follower what it lacks and has room for.
 
         A group's only voter has won its election by itself, so its term is not known to be durable before its
@@ -136,29 +149,21 @@ class Leadership:
                 continue
             if progress.mode is Mode.PROBE:
                 if progress.retry_at_ms is None:
-                    self._send(peer, progress, None, committed, now_ms, out, need_snapshot)
+                    self._send(peer, progress, None, now_ms)
                 continue
             while progress.mode is Mode.REPLICATE and progress.next <= last and progress.has_room(self._settings):
-                shared = self._send(peer, progress, shared, committed, now_ms, out, need_snapshot)
-            self._finish_transfer(peer, progress, out)
+                shared = self._send(peer, progress, shared, now_ms)
+            self._finish_transfer(peer, progress)
 
     def _send(
-        self,
-        peer: str,
-        progress: Progress,
-        shared: Append | None,
-        committed: int,
-        now_ms: int,
-        out: list[tuple[str, RaftMessage]],
-        need_snapshot: list[str],
-        empty: bool = False,
+        self, peer: str, progress: Progress, shared: Append | None, now_ms: int, empty: bool = False
     ) -> Append | None:
         """Send one append from `progress.next` on; `shared` is used again if it is just that. Returns what was sent."""
         previous = progress.next - 1
         if previous < self._log.offset_index:
             progress.mode = Mode.SNAPSHOT
             progress.retry_at_ms = None
-            need_snapshot.append(peer)
+            self._need_snapshot.append(peer)
             return shared
         if shared is None or empty or shared.prev_index != previous:
             last = self._log.last_index
@@ -167,10 +172,10 @@ class Leadership:
                 if empty or previous == last
                 else self._log.entries(previous + 1, last, self._settings.append_bytes_max)
             )
-            shared = Append(self.group, self.term, previous, self._log.term(previous), entries, committed)
+            shared = Append(self.group, self.term, previous, self._log.term(previous), entries, self.committed)
         size = sum([len(entry.payload) for entry in shared.entries])
-        progress.sent(previous + len(shared.entries), size, committed, now_ms)
-        out.append((peer, shared))
+        progress.sent(previous + len(shared.entries), size, self.committed, now_ms)
+        self._before.append((peer, shared))
         return shared
 
     # --- events of the node -------------------------------------------------------------------------------
@@ -180,8 +185,8 @@ class Leadership:
         progress = self._progress.get(peer)
         if progress is None:
             return
-        if progress.inflight or not progress.reachable:
-            progress.probe(progress.match + 1)
+        if progress.mode is not Mode.SNAPSHOT and (progress.inflight or progress.retry_at_ms is not None):
+            progress.start_over()
         progress.retry_wait_ms = self._settings.retry_ms
         self.peer_renewed(peer, now_ms)
 
@@ -190,32 +195,25 @@ class Leadership:
         progress = self._progress.get(peer)
         if progress is None:
             return
-        if not progress.reachable:
-            progress.probe(progress.match + 1)
-            progress.reachable = True
+        progress.reachable = True
         if progress.mode is Mode.PROBE:
             self._fill_due = True
         elif progress.mode is Mode.REPLICATE and not progress.inflight and not self._confirmed(peer, progress):
-            progress.probe(progress.match + 1)
+            progress.start_over()
             self._fill_due = True
-        self._doubt(now_ms + self._settings.election_ms_max)
-
-    def peer_restarted(self, peer: str, now_ms: int) -> None:
-        progress = self._progress.get(peer)
-        if progress is not None:
-            progress.probe(progress.match + 1)
-            self.peer_connected(peer, now_ms)
+        self._doubt(now_ms, self._settings.election_ms_max)
 
     def peer_lost(self, peer: str, now_ms: int) -> None:
         """Send it nothing until it is heard of; and look whether there still is a quorum."""
         progress = self._progress.get(peer)
         if progress is None:
             return
-        progress.probe(progress.match + 1)
+        if progress.mode is not Mode.SNAPSHOT:
+            progress.start_over()
         progress.reachable = False
-        self._doubt(now_ms + self._settings.election_ms_max - self._settings.election_ms_min)
+        self._doubt(now_ms, self._settings.election_ms_max - self._settings.election_ms_min)
 
-    def snapshot_sent(self, peer: str, index: int, now_ms: int) -> bool:
+    def snapshot_sent(self, peer: str, index: int) -> bool:
         """The peer has installed a snapshot of the state at `index`. True when what it has durable grew."""
         progress = self._progress.get(peer)
         if progress is None or index > self._log.last_index:
@@ -236,9 +234,9 @@ class Leadership:
     def reassure(self, peer: str) -> None:
         """The peer asked for votes: it does not know that this node leads."""
         progress = self._progress.get(peer)
-        if progress is not None and progress.mode is not Mode.SNAPSHOT and len(progress.inflight) == 0:
+        if progress is not None and progress.mode is not Mode.SNAPSHOT:
             progress.reachable = True
-            progress.probe(progress.match + 1)
+            progress.start_over()
             self._fill_due = True
 
     # --- time ---------------------------------------------------------------------------------------------
@@ -256,9 +254,7 @@ class Leadership:
                 deadline = retry
         return deadline
 
-    def tick(
-        self, committed: int, now_ms: int, out: list[tuple[str, RaftMessage]], need_snapshot: list[str]
-    ) -> bool:
+    def tick(self, now_ms: int) -> bool:
         """Do what is due. False when this node must stop leading: no quorum, or a transfer that failed."""
         if self.transfer_to and now_ms >= self._transfer_until_ms:
             return False
@@ -266,29 +262,27 @@ class Leadership:
             if now_ms - self._quorum_acked_ms() >= self._settings.election_ms_max:
                 return False
             self._check_at_ms = None
-            self._doubt(now_ms + self._settings.election_ms_max - self._settings.election_ms_min)
+            self._doubt(now_ms, self._settings.election_ms_max - self._settings.election_ms_min)
         if self._notice_at_ms is not None and now_ms >= self._notice_at_ms:
-            self._notice(committed, now_ms, out, need_snapshot)
+            self._notice(now_ms)
         for peer, progress in self._progress.items():
             if progress.retry_at_ms is None or now_ms < progress.retry_at_ms or not progress.reachable:
                 continue
-            progress.probe(progress.match + 1)
+            progress.start_over()
             if not self._liveness.alive(peer, now_ms):
                 progress.reachable = False  # a dead follower must not keep the group awake
                 continue
             progress.back_off(now_ms, self._settings)
-            self._send(peer, progress, None, committed, now_ms, out, need_snapshot, empty=True)
+            self._send(peer, progress, None, now_ms, empty=True)
         return True
 
-    def _notice(
-        self, committed: int, now_ms: int, out: list[tuple[str, RaftMessage]], need_snapshot: list[str]
-    ) -> None:
+    def _notice(self, now_ms: int) -> None:
         """Tell the commit index to the followers that no append has told it."""
         self._notice_at_ms = None
         for peer, progress in self._progress.items():
-            behind = progress.commit_sent < committed and progress.next > self._log.last_index
+            behind = progress.commit_sent < self.committed and progress.next > self._log.last_index
             if behind and progress.reachable and progress.mode is Mode.REPLICATE and progress.has_room(self._settings):
-                self._send(peer, progress, None, committed, now_ms, out, need_snapshot, empty=True)
+                self._send(peer, progress, None, now_ms, empty=True)
 
     # --- lease and quorum ---------------------------------------------------------------------------------
 
@@ -315,18 +309,13 @@ class Leadership:
         times.append(FOREVER_MS)
         return reached_by_majority(times)
 
-    def _doubt(self, until_ms: int) -> None:
-        """Unless a quorum acknowledged lately, look again at `until_ms`, and stop leading if it still has not."""
-        if self._check_at_ms is None and self._liveness.now_ms - self._quorum_acked_ms() >= (
-            self._settings.election_ms_min
-        ):
-            self._check_at_ms = until_ms
+    def _doubt(self, now_ms: int, patience_ms: int) -> None:
+        """Unless a quorum acknowledged lately, look again in a while, and stop leading if it still has not."""
+        if self._check_at_ms is None and now_ms - self._quorum_acked_ms() >= self._settings.election_ms_min:
+            self._check_at_ms = now_ms + patience_ms
 
     def _confirmed(self, peer: str, progress: Progress) -> bool:
         return progress.confirmed == self._liveness.acked_pair(peer)
-
-    def _voters(self) -> list[Progress]:
-        return [self._progress[peer] for peer in self._followers]
 
     # --- transfer -----------------------------------------------------------------------------------------
 
@@ -342,7 +331,7 @@ class Leadership:
             and self._liveness.alive(peer, now_ms)
         )
 
-    def transfer(self, to: str, now_ms: int, out: list[tuple[str, RaftMessage]]) -> bool:
+    def transfer(self, to: str, now_ms: int) -> bool:
         """Start handing over (thesis, section 3.10). From here on, to the end of this term, there is no lease and
         no confirmation: whoever is asked may vote for `to` at once. False when `to` is not a voter within reach."""
         progress = self._progress.get(to)
@@ -351,12 +340,12 @@ class Leadership:
         self.transfer_to = to
         self._lease_until_ms = NEVER_MS
         self._transfer_until_ms = now_ms + self._settings.transfer_ms
-        self._finish_transfer(to, progress, out)
+        self._finish_transfer(to, progress)
         return True
 
-    def _finish_transfer(self, peer: str, progress: Progress, out: list[tuple[str, RaftMessage]]) -> None:
+    def _finish_transfer(self, peer: str, progress: Progress) -> None:
         if peer == self.transfer_to and progress.match == self._log.last_index:
-            out.append((peer, TimeoutNow(self.group, self.term)))
+            self._before.append((peer, TimeoutNow(self.group, self.term)))
 
     def check_invariants(self) -> None:
         for peer, progress in self._progress.items():

@@ -149,6 +149,15 @@ class RaftLog:
         del self._entries[:count]
         self.offset_index = through_index
 
+    def tail_start(self, bytes_max: int) -> int:
+        """The lowest index such that the entries beyond it hold at most `bytes_max` of payload."""
+        size = 0
+        for entry in reversed(self._entries):
+            size += len(entry.payload)
+            if size > bytes_max:
+                return entry.index
+        return self.offset_index
+
     def reset(self, index: int, term: int) -> None:
         """Forget everything: a durable snapshot at (index, term) takes the log's place."""
         self._entries.clear()

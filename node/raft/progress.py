@@ -100,6 +100,11 @@ class Progress:
         self.commit_sent = 0
         self.retry_at_ms = None
 
+    def start_over(self) -> None:
+        """What is in flight is lost. Where the follower's end is not known yet, the question stays the same: going
+        back to the start could ask for a snapshot that it does not need."""
+        self.probe(self.match + 1 if self.mode is Mode.REPLICATE else self.next)
+
     def back_off(self, now_ms: int, settings: Settings) -> None:
         """No answer came: wait twice as long before the next question."""
         self.retry_wait_ms = min(2 * self.retry_wait_ms, settings.retry_ms_max)

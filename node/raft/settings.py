@@ -49,10 +49,10 @@ class Settings:
             (self.lease_ms < self.election_ms_min, "a peer may be lost only after its lease is over"),
             (self.election_ms_min < self.election_ms_max, "election timeouts need room for jitter"),
             (0 < self.disconnect_grace_ms <= self.election_ms_min, "the grace only ever shortens detection"),
-            (0 < self.stagger_ms and 0 < self.prevote_retry_ms <= self.election_ms_min, "waits are positive"),
+            (self.stagger_ms > 0 and 0 < self.prevote_retry_ms <= self.election_ms_min, "waits are positive"),
             (0 < self.retry_ms <= self.retry_ms_max, "retries back off"),
-            (0 < self.commit_notice_ms and 0 < self.transfer_ms, "waits are positive"),
-            (0 < self.inflight_appends_max, "at least one append may be in flight"),
+            (self.commit_notice_ms > 0 and self.transfer_ms > 0, "waits are positive"),
+            (self.inflight_appends_max > 0, "at least one append may be in flight"),
             (0 < self.append_bytes_max <= self.inflight_bytes_max, "a full append fits in the window"),
         )
         broken = [why for holds, why in relations if not holds]

@@ -104,6 +104,10 @@ class SnapshotDamaged(StorageError):
     """A snapshot chunk is damaged, out of order, or the snapshot is incomplete."""
 
 
+class TooManyExports(StorageError):
+    """As many snapshots are being read as may be at a time; try again later."""
+
+
 class GroupAbsent(StorageError):
     """The partition has no state here."""
 

@@ -38,7 +38,7 @@ class StatePart(NamedTuple):
 
 
 class WindowPart(NamedTuple):
-    index: int
+    log_index: int
     data: bytes
 
 

@@ -1,4 +1,5 @@
-"""The state of all groups of a node in one SQLite database; the only module that knows SQLite.
+"""The state of all groups of a node in one SQLite database; with node.storage.sqlite_* the only modules that
+know SQLite.
 
 Reads and the turn's one apply transaction run on the loop's thread (a thread hop costs more than they do); only
 checkpoints, exports and the integrity check run in aiosqlite threads, each inside one long SQLite step.
@@ -25,33 +26,478 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import aiosqlite
 
 from geodyne.wire.log_v1_pb2 import GroupState
+from node.storage import schema
 from node.storage.disk import PosixDisk
-from node.storage.port import (
-    GroupAbsent,
-    GroupUpdate,
-    Row,
-    SnapshotDamaged,
-    StateDamaged,
-    StateFailed,
-    StorageError,
-    StoredGroup,
-    WrongFormat,
-)
-from node.storage.snapshots import (
-    ChunkWriter,
-    EndPart,
-    FeedPart,
-    RowPart,
-    StatePart,
-    WindowPart,
-    read_chunk,
-)
+from node.storage.port import GroupAbsent, GroupUpdate, Row, StateFailed, StorageError, StoredGroup, TooManyExports
+from node.storage.sqlite_connection import check_schema, configure, connect_background, state_errors
+from node.storage.sqlite_snapshots import FEED_COLUMNS, ITEM_COLUMNS, Export, Import, Snapshot
+
+CACHED_STATEMENTS = 128
+CACHE_KB = 16 * 1024  # of the loop's connection; the kernel caches the rest
+WAL_BYTES_MAX = 64 << 20  # beyond, a checkpoint ends on the loop's thread, so that the WAL starts over
+TRIM_STEP_RECORDS = 256  # change records deleted by one transaction; garbage collection takes the rest
+EXPORTS_MAX = 2
+GARBAGE_STEP_ROWS = 64
+GARBAGE_STEPS_MAX = 64
+_FRAME_BYTES = schema.PAGE_BYTES + 24  # of the WAL (sqlite.org/fileformat2.html, "WAL Frame Header")
+
+
+@dataclass(frozen=True, slots=True)
+class StateSettings:
+    cache_kb: int = CACHE_KB
+    wal_bytes_max: int = WAL_BYTES_MAX
+
+
+class _Group:
+    """What must be known of a group without asking the database."""
+
+    __slots__ = ("feed_floor", "space", "window_index")
+
+    def __init__(self, space: int, feed_floor: int, window_index: int) -> None:
+        self.space = space
+        self.feed_floor = feed_floor
+        self.window_index = window_index
+
+
+class _Uncovered(NamedTuple):
+    """A group's newest commit, until a checkpoint covers it."""
+
+    state: bytes
+    window_index: int
+
+
+class StateStore:
+    """The database. All methods belong to the loop's thread; those that are not async answer at once.
+
+    Everything raises StateDamaged when the database is damaged and StateFailed when it cannot be written. After
+    a failed checkpoint the store refuses further writes: restart and recover.
+    """
+
+    def __init__(self, path: Path, database: sqlite3.Connection, settings: StateSettings) -> None:
+        self._path = path
+        self._db = database
+        self._reader = database.cursor()
+        self._settings = settings
+        self._groups: dict[int, _Group] = {}
+        self._stored: dict[int, StoredGroup] | None = {}
+        self._importing: set[int] = set()
+        self._backlog: set[int] = set()  # spaces with trimmed change records that are still there
+        self._exports = 0
+        self._background: aiosqlite.Connection | None = None
+        self._checkpoint_lock = asyncio.Lock()
+        self._uncovered: dict[int, _Uncovered] = {}
+        self._window_covered: dict[int, int] = {}
+        self._commits = 0
+        self._commits_at_checkpoint_end = 0
+        self._failure: Exception | None = None
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], settings: StateSettings | None = None) -> StateStore:
+        """Create or recover the database; what is found is durable when this returns.
+
+        Raises StateDamaged, StateFailed, WrongFormat."""
+        file = Path(path).absolute()
+        settings = settings or StateSettings()
+        fresh = not file.exists()
+        with state_errors(file):
+            database = sqlite3.connect(file, isolation_level=None, cached_statements=CACHED_STATEMENTS)
+        try:
+            with state_errors(file):
+                configure(database, settings.cache_kb)
+                check_schema(file, database)
+                store = cls(file, database, settings)
+                store._load()
+                busy, frames, done = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if busy or frames != done:
+                raise StateFailed(f"{file}: another connection keeps the database from being recovered")
+            if fresh:
+                PosixDisk().sync_directory(file.parent)
+        except BaseException:
+            database.close()
+            raise
+        return store
+
+    def _load(self) -> None:
+        stored: dict[int, StoredGroup] = {}
+        for partition, space, floor, state, window, index in self._db.execute(schema.LOAD_GROUPS).fetchall():
+            self._groups[partition] = _Group(space, floor, index or 0)
+            self._window_covered[partition] = index or 0
+            stored[partition] = StoredGroup(state, window, index or 0)
+            if floor:
+                self._backlog.add(space)
+        self._stored = stored
+
+    def groups(self) -> dict[int, StoredGroup]:
+        """What was found at open, all of it durable; told once, then forgotten."""
+        stored, self._stored = self._stored, None
+        return stored or {}
+
+    # --- reads --------------------------------------------------------------------------------------------
+
+    def get(self, partition: int, key: bytes) -> Row | None:
+        """The row of a key, tombstones included. Raises GroupAbsent."""
+        found = self._reader.execute(schema.GET_ITEM, (self._group(partition).space, key)).fetchone()
+        return None if found is None else Row(*found)
+
+    def get_many(self, partition: int, keys: Iterable[bytes]) -> list[Row | None]:
+        return [self.get(partition, key) for key in keys]
+
+    def range(  # noqa: PLR0917 - the row key's bounds are always given in this order
+        self,
+        partition: int,
+        low: bytes,
+        high: bytes,
+        reverse: bool,
+        limit: int,
+        tombstones: bool = False,
+        bytes_max: int = 0,
+    ) -> list[tuple[bytes, Row]]:
+        """Rows with low <= key < high in key order, at most `limit`; with `bytes_max` it stops at the row whose
+        value reaches that many bytes in sum. Fewer rows than `limit` without that stop: the range is exhausted."""
+        space = self._group(partition).space
+        rows: list[tuple[bytes, Row]] = []
+        left = bytes_max or -1
+        with closing(self._db.execute(schema.RANGES[reverse, tombstones], (space, low, high, limit))) as cursor:
+            for key, value, version, size in cursor:
+                rows.append((key, Row(value, version, size)))
+                if left > 0:
+                    left -= len(value or b"")
+                    if left <= 0:
+                        break
+        return rows
+
+    def read_feed(self, partition: int, after: int, bytes_max: int, records_max: int) -> list[tuple[int, bytes]]:
+        """Change records after a sequence, in order: at least one if there is any, then up to the bounds."""
+        group = self._group(partition)
+        records: list[tuple[int, bytes]] = []
+        left = bytes_max
+        position = (group.space, max(after, group.feed_floor), records_max)
+        with closing(self._db.execute(schema.READ_FEED, position)) as cursor:
+            for sequence, record in cursor:
+                left -= len(record)
+                if left < 0 and records:
+                    break
+                records.append((sequence, record))
+        return records
+
+    # --- writes -------------------------------------------------------------------------------------------
+
+    def apply(self, updates: Sequence[GroupUpdate]) -> None:
+        """All updates in one transaction; a group appears at most once."""
+        items: list[Any] = []
+        deletes: list[tuple[int, bytes]] = []
+        feed: list[Any] = []
+        states: list[Any] = []
+        trims: list[tuple[_Group, int]] = []
+        for partition, rows, records, trim_to, state in updates:
+            group = self._group(partition)
+            space = group.space
+            for key, row in rows.items():
+                if row is None:
+                    deletes.append((space, key))
+                else:
+                    items += (space, key, row.value, row.version, row.size)
+            for sequence, record in records:
+                feed += (space, sequence, record)
+            floor = group.feed_floor
+            if trim_to is not None and trim_to > floor:
+                floor = trim_to
+                trims.append((group, floor))
+            states += (partition, space, floor, state)
+        with self._transaction():
+            self._put(schema.PUT_ITEMS, ITEM_COLUMNS, items)
+            for position in deletes:
+                self._db.execute(schema.DELETE_ITEM, position)
+            self._put(schema.PUT_FEED, FEED_COLUMNS, feed)
+            for group, floor in trims:
+                self._trim(group.space, floor, TRIM_STEP_RECORDS)
+            self._put(schema.PUT_GROUPS, 4, states)
+        for group, floor in trims:
+            group.feed_floor = floor
+        for update in updates:
+            self._note(update.partition, update.state)
+
+    def create(self, partition: int, state: bytes) -> None:
+        """A new, empty group; durable when this returns (its first state is in no log)."""
+        if partition in self._groups:
+            raise ValueError(f"partition {partition} exists")
+        with self._synchronous(), self._transaction():
+            space = self._new_space(live=True)
+            self._put(schema.PUT_GROUPS, 4, [partition, space, 0, state])
+        self._groups[partition] = _Group(space, 0, 0)
+        self._note(partition, state)
+
+    def destroy(self, partition: int) -> None:
+        """Forget a group; its rows become garbage. Nothing happens when there is none."""
+        group = self._groups.get(partition)
+        if group is None:
+            return
+        with self._transaction():
+            self._db.execute("UPDATE spaces SET live=0 WHERE space=?", (group.space,))
+            self._db.execute("DELETE FROM groups WHERE partition=?", (partition,))
+            self._db.execute("DELETE FROM windows WHERE partition=?", (partition,))
+        del self._groups[partition]
+        self._uncovered.pop(partition, None)
+        self._window_covered.pop(partition, None)
+
+    def save_window(self, partition: int, window: bytes, index: int) -> None:
+        """Store the deduplication window as of a log index."""
+        group = self._group(partition)
+        with self._transaction():
+            self._db.execute(schema.PUT_WINDOW, (partition, index, window))
+            (state,) = self._db.execute("SELECT state FROM groups WHERE partition=?", (partition,)).fetchone()
+        group.window_index = index
+        self._note(partition, state)
+
+    def begin_import(self, partition: int) -> Import:
+        """Install a snapshot beside the current state, if any; `Import.commit` makes it current."""
+        with self._transaction():
+            space = self._new_space(live=False)
+        self._importing.add(space)
+        return Import(self, partition, space)
+
+    # --- checkpoints --------------------------------------------------------------------------------------
+
+    async def checkpoint(self) -> dict[int, int]:
+        """Bring commits into the database file and fsync. Returns the applied log index of each group whose newest
+        commit was covered for the first time: what the log may be compacted through (with `window_covered`).
+
+        While an export reads an older state nothing new is covered, and the result is empty.
+        """
+        async with self._checkpoint_lock:
+            self._check()
+            if not self._uncovered and self._commits == self._commits_at_checkpoint_end:
+                return {}
+            taken, self._uncovered = self._uncovered, {}
+            try:
+                complete = await self._checkpoint_all()
+            except BaseException as error:
+                self._give_back(taken)
+                if isinstance(error, StorageError):
+                    self._failure = error
+                raise
+            if not complete:
+                self._give_back(taken)
+                return {}
+            return {partition: self._cover(partition, newest) for partition, newest in taken.items()}
+
+    def window_covered(self, partition: int) -> int:
+        """The log index of the newest window that is durable; 0 when there is none. A log may be compacted only
+        through the smaller of this and the applied index, for as long as its window matters."""
+        return self._window_covered.get(partition, 0)
+
+    async def _checkpoint_all(self) -> bool:
+        """True when everything committed before the call is durable in the database file."""
+        if self._commits == self._commits_at_checkpoint_end:
+            return self._checkpoint_here()
+        frames, done = await self._checkpoint_in_background()
+        if frames == done and frames * _FRAME_BYTES > self._settings.wal_bytes_max:
+            # Under steady writes a background checkpoint never reaches the WAL's end, and the WAL would grow for
+            # ever. What was committed during a second, much shorter one is little enough to do here.
+            if self._commits != self._commits_at_checkpoint_end:
+                await self._checkpoint_in_background()
+            self._checkpoint_here()
+        return frames == done
+
+    async def _checkpoint_in_background(self) -> tuple[int, int]:
+        if self._background is None:
+            self._background = await connect_background(self._path)
+        with state_errors(self._path):
+            async with self._background.execute("PRAGMA wal_checkpoint(PASSIVE)") as cursor:
+                row = await cursor.fetchone()
+        self._commits_at_checkpoint_end = self._commits
+        assert row is not None
+        return int(row[1]), int(row[2])
+
+    def _checkpoint_here(self) -> bool:
+        with state_errors(self._path):
+            _, frames, done = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self._commits_at_checkpoint_end = self._commits
+        return bool(frames == done)
+
+    def _cover(self, partition: int, newest: _Uncovered) -> int:
+        if partition in self._groups:
+            self._window_covered[partition] = newest.window_index
+        return GroupState.FromString(newest.state).applied_index
+
+    def _give_back(self, taken: Mapping[int, _Uncovered]) -> None:
+        for partition, newest in taken.items():
+            if partition in self._groups:
+                self._uncovered.setdefault(partition, newest)
+
+    # --- background work ----------------------------------------------------------------------------------
+
+    async def export(self, partition: int, chunk_bytes: int) -> Export:
+        """A consistent snapshot of one group, read in the background. Raises GroupAbsent, TooManyExports.
+
+        The caller must iterate it or close it: an open one keeps the WAL from being reused."""
+        self._group(partition)
+        if self._exports >= EXPORTS_MAX:
+            raise TooManyExports(f"{EXPORTS_MAX} snapshots are being read already")
+        self._exports += 1
+        try:
+            return await Export.begin(self._path, partition, chunk_bytes, self._export_closed)
+        except BaseException:
+            self._export_closed()
+            raise
+
+    def _export_closed(self) -> None:
+        self._exports -= 1
+
+    async def collect_garbage(self, step_rows: int = GARBAGE_STEP_ROWS) -> int:
+        """Delete rows that nothing points to, in steps of `step_rows` with other work of the loop in between.
+        Returns how many; stops after GARBAGE_STEPS_MAX steps, so call it again while it deletes something."""
+        removed = 0
+        for _ in range(GARBAGE_STEPS_MAX):
+            step = self._collect_step(step_rows)
+            if step == 0:
+                break
+            removed += step
+            await asyncio.sleep(0)
+        return removed
+
+    def _collect_step(self, rows: int) -> int:
+        while self._backlog:
+            space = next(iter(self._backlog))
+            floor = next((group.feed_floor for group in self._groups.values() if group.space == space), 0)
+            self._backlog.discard(space)
+            if floor:
+                with self._transaction():
+                    removed = self._trim(space, floor, rows)
+                if removed:
+                    return removed
+        dead = self._db.execute("SELECT space FROM spaces WHERE live=0").fetchall()
+        abandoned = [space for (space,) in dead if space not in self._importing]
+        if not abandoned:
+            return 0
+        space = abandoned[0]
+        with self._transaction():
+            removed = self._db.execute(schema.DROP_ITEMS, (space, rows)).rowcount
+            removed = removed or self._trim(space, (1 << 63) - 1, rows)
+            self._backlog.discard(space)
+            if not removed:
+                removed = self._db.execute("DELETE FROM spaces WHERE space=?", (space,)).rowcount
+        return removed
+
+    async def integrity(self) -> list[str]:
+        """What SQLite's quick_check finds wrong; empty when nothing is."""
+        connection = await connect_background(self._path)
+        try:
+            async with connection.execute("PRAGMA quick_check") as cursor:
+                found = [str(line) for (line,) in await cursor.fetchall()]
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
+        finally:
+            await connection.close()
+        return [] if found == ["ok"] else found
+
+    async def close(self) -> None:
+        """Checkpoint and close. Exports must have been closed."""
+        try:
+            if self._failure is None:
+                await self.checkpoint()
+        finally:
+            if self._background is not None:
+                await self._background.close()
+                self._background = None
+            self._reader.close()
+            self._db.close()
+
+    # --- inside -------------------------------------------------------------------------------------------
+
+    def _group(self, partition: int) -> _Group:
+        try:
+            return self._groups[partition]
+        except KeyError:
+            raise GroupAbsent(f"partition {partition} has no state here") from None
+
+    def _note(self, partition: int, state: bytes) -> None:
+        self._uncovered[partition] = _Uncovered(state, self._groups[partition].window_index)
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise StateFailed(f"{self._path} failed earlier: {self._failure}") from self._failure
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._check()
+        with state_errors(self._path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+        self._commits += 1
+
+    @contextmanager
+    def _synchronous(self) -> Iterator[None]:
+        """A transaction begun inside is durable when it has committed."""
+        self._db.execute("PRAGMA synchronous=FULL")
+        try:
+            yield
+        finally:
+            self._db.execute("PRAGMA synchronous=NORMAL")
+
+    def _put(self, statements: tuple[tuple[int, str], ...], columns: int, values: list[Any]) -> None:
+        position = 0
+        left = len(values) // columns
+        for rows, statement in statements:
+            while left >= rows:
+                end = position + rows * columns
+                self._db.execute(statement, values[position:end])
+                position = end
+                left -= rows
+
+    def _trim(self, space: int, floor: int, step: int) -> int:
+        arguments = {"space": space, "floor": floor, "step": step}
+        removed = self._db.execute(schema.TRIM_FEED, arguments).rowcount
+        if removed == step:
+            self._backlog.add(space)
+        return removed
+
+    def _new_space(self, live: bool) -> int:
+        space = self._db.execute("INSERT INTO spaces (live) VALUES (?)", (live,)).lastrowid
+        assert space is not None
+        return space
+
+    # --- for imports --------------------------------------------------------------------------------------
+
+    def add_imported(self, items: list[Any], feed: list[Any]) -> None:
+        with self._transaction():
+            self._put(schema.PUT_ITEMS, ITEM_COLUMNS, items)
+            self._put(schema.PUT_FEED, FEED_COLUMNS, feed)
+
+    async def install(self, partition: int, space: int, snapshot: Snapshot) -> None:
+        """Make an imported space the current one; durable when this returns."""
+        await self.checkpoint()  # so that the fsync on the loop's thread has little left to do
+        state, window, index = snapshot
+        floor = GroupState.FromString(state).feed_floor
+        old = self._groups.get(partition)
+        with self._synchronous(), self._transaction():
+            self._db.execute("UPDATE spaces SET live=1 WHERE space=?", (space,))
+            if old is not None:
+                self._db.execute("UPDATE spaces SET live=0 WHERE space=?", (old.space,))
+            self._put(schema.PUT_GROUPS, 4, [partition, space, floor, state])
+            if window is None:
+                self._db.execute("DELETE FROM windows WHERE partition=?", (partition,))
+            else:
+                self._db.execute(schema.PUT_WINDOW, (partition, index, window))
+        self._importing.discard(space)
+        self._groups[partition] = _Group(space, floor, index)
+        self._window_covered[partition] = index
+        self._note(partition, state)
+
+    def abandon(self, space: int) -> None:
+        self._importing.discard(space)

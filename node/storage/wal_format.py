@@ -45,7 +45,8 @@ _CRC = struct.Struct("<I")
 
 RECORD_BYTES = _FRAME.size + _TAIL.size  # before the payload
 ENTRY_BYTES = _PAIR.size
-MARK_RECORD_BYTES = RECORD_BYTES + _MARK.size
+_MARK_LENGTH = _MARK.size.to_bytes(4, "little")
+_MARK_TAIL = _TAIL.pack(MARK, 0)
 
 
 class GroupFacts(NamedTuple):
@@ -170,14 +171,16 @@ def record_at(data: bytes, position: int) -> Record | None:
     return Record(position, end, type, group, data[start + _TAIL.size : end])
 
 
-def mark_behind(data: bytes, position: int, nonce: bytes) -> int | None:
-    """The position of the first true mark after `position`, None when there is none."""
-    found = data.find(nonce, position)
+def mark_behind(data: bytes, position: int, nonce: bytes | None) -> int | None:
+    """The position of the first true mark after `position`, None when there is none. Without a nonce (the header
+    that held it is damaged) any mark that tells its own position counts."""
+    found = data.find(_MARK_LENGTH, position + 1)
     while found != -1:
-        at = found - RECORD_BYTES
-        if at > position:
-            record = record_at(data, at)
-            if record is not None and record.type == MARK and record.payload == _MARK.pack(nonce, at):
-                return at
-        found = data.find(nonce, found + 1)
+        if data[found + _FRAME.size : found + RECORD_BYTES] == _MARK_TAIL:
+            record = record_at(data, found)
+            if record is not None:
+                written_nonce, own_position = _MARK.unpack(record.payload)
+                if own_position == found and nonce in (None, written_nonce):
+                    return found
+        found = data.find(_MARK_LENGTH, found + 1)
     return None

@@ -135,10 +135,8 @@ def _segment_numbers(disk: Disk, directory: Path) -> list[int]:
 def _checked_header(path: Path, data: bytes, number: int, identity: bytes, is_last: bool) -> fmt.SegmentHeader | None:
     header = fmt.decode_header(data)
     if header is None:
-        # A nonce at its fixed place, with a mark behind it, shows that this header had been durable once.
-        nonce = data[20:28]
-        damaged = len(nonce) == fmt.NONCE_BYTES and fmt.mark_behind(data, 28, nonce) is not None
-        if is_last and not damaged:
+        # A segment's first write has no mark: one shows that this header had been durable before it.
+        if is_last and fmt.mark_behind(data, 0, None) is None:
             return None
         raise WalCorrupt(f"{path}: damaged header at offset 0")
     if header.version > fmt.SEGMENT_VERSION:

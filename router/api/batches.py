@@ -20,14 +20,14 @@ from geodyne.model.keys import encode_key
 from geodyne.model.values import canonical_item, check_item_size, dumps, loads
 from router.api.answers import list_of, members_answer
 from router.api.capacity import Capacity, consumed, read_units, write_units
-from router.api.checks import NOTHING_CHECKED, Checked, check_request
+from router.api.checks import Checked, check_projection
 from router.api.context import Context
 from router.api.dispatch import CallOf, settle, unexpected
 from router.api.parameters import Body, check_parameters, parameters
 from router.api.shapes import validator
 from router.api.tablerecords import Table, not_found
 
-_KEYS = parameters("BatchGetItem", expressions=["ProjectionExpression"], legacy=["AttributesToGet"])
+_KEYS = parameters(expressions=["ProjectionExpression"], legacy=["AttributesToGet"])
 
 _check_get = validator("BatchGetItem")
 _check_write = validator("BatchWriteItem")
@@ -73,8 +73,7 @@ async def batch_get_item(body: Body, context: Context) -> bytes:
 def _reading(name: str, block: Body, context: Context) -> _Reading:
     check_parameters(block, _KEYS)
     table = context.tables.find(context.region_client.catalog.tables, name)
-    projection = block.get("ProjectionExpression")
-    checked = NOTHING_CHECKED if projection is None else check_request(block, table, projection=projection)
+    checked = check_projection(block)
     if table is None or not table.serves:
         raise not_found()
     return _Reading(table, block.get("ConsistentRead") is True, checked)
@@ -88,7 +87,7 @@ def _get_parts(name: str, block: Body, reading: _Reading) -> Iterator[_Part]:
 
 
 def _get_of(key: bytes, strong: bool) -> CallOf:
-    return lambda partition, epoch: Get(partition, epoch, key, strong)
+    return lambda partition: Get(partition.id, partition.epoch, key, strong)
 
 
 def _found_answer(
@@ -159,9 +158,7 @@ async def batch_write_item(body: Body, context: Context) -> bytes:
 def _write_part(name: str, element: dict[str, Any], table: Table) -> _Part:
     put, delete = element.get("PutRequest"), element.get("DeleteRequest")
     if (put is None) == (delete is None):
-        raise validation(
-            "Supplied WriteRequest is invalid, must contain exactly one of PutRequest or DeleteRequest"
-        )
+        raise validation("Supplied WriteRequest is invalid, must contain exactly one of PutRequest or DeleteRequest")
     if put is not None:
         item, size = canonical_item(put["Item"])
         check_item_size(size)
@@ -179,7 +176,7 @@ def _batch_item_key(table: Table, item: dict[str, Any]) -> bytes:
 
 
 def _write_of(kind: WriteKind, key: bytes, item: bytes, size: int) -> CallOf:
-    return lambda partition, epoch: Write(partition, epoch, kind, key, item, size)
+    return lambda partition: Write(partition.id, partition.epoch, kind, key, item, size)
 
 
 # --- both -----------------------------------------------------------------------------------------------
@@ -207,16 +204,16 @@ async def _call_all(context: Context, parts: list[_Part], timeout_ms: int) -> li
     errors = [answer for answer in answers if isinstance(answer, ApiError)]
     if len(errors) == len(answers):
         raise errors[0]
-    for error in errors:
-        if not error.kind.retryable:
-            raise error
+    fatal = next((error for error in errors if not error.kind.retryable), None)
+    if fatal is not None:
+        raise fatal
     return answers
 
 
 def _send(context: Context, part: _Part, timeout_ms: int) -> Awaitable[Answer] | ApiError:
     """The call on its way, or why it could not be sent: too much may be in flight already."""
     partition = part.table.partition(part.key)
-    call = part.call_of(partition.id, partition.epoch)
+    call = part.call_of(partition)
     try:
         return context.region_client.call(call, timeout_ms=timeout_ms, request_id=context.request_id)
     except ApiError as error:

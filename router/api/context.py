@@ -29,8 +29,8 @@ class RegionClient(Protocol):
     def call(self, call: Call, *, timeout_ms: int, request_id: str = "") -> Awaitable[Answer]:
         """Send at once; awaiting gives the answer. Raises ApiError when no answer came in time."""
 
-    async def wait_revision(self, revision: int, timeout_ms: int) -> None:
-        """Return once the catalog's copy is at `revision` or later, or when the time is over."""
+    def wait_revision(self, revision: int, timeout_ms: int) -> Awaitable[object]:
+        """Done once the catalog's copy is at `revision` or later, or when the time is over."""
 
 
 @dataclass(frozen=True, slots=True)

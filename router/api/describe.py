@@ -1,4 +1,4 @@
-"""A table's record as TableDescription, and the operations that only tell: DescribeTable, ListTables, limits, endpoints."""
+"""A table's record as TableDescription, and the operations that only tell: of tables, limits and endpoints."""
 
 from __future__ import annotations
 
@@ -161,7 +161,11 @@ def _replicas(record: TableRecord, context: Context) -> dict[str, Any]:
     return {
         "GlobalTableVersion": GLOBAL_TABLE_VERSION,
         "Replicas": [
-            {"RegionName": region, "ReplicaStatus": status, "ReplicaArn": table_arn(region, context.account_id, record.name)}
+            {
+                "RegionName": region,
+                "ReplicaStatus": status,
+                "ReplicaArn": table_arn(region, context.account_id, record.name),
+            }
             for region, status in others
         ],
     }

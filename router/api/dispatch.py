@@ -7,24 +7,23 @@ from typing import Any
 
 import orjson
 
+from geodyne.catalog import PartitionRecord
 from geodyne.errors import ApiError
 from geodyne.messages import Answer, Call, Moved, Refused
 from router.api.context import Context
 from router.api.tablerecords import Table
 
-CallOf = Callable[[int, int], Call]
+CallOf = Callable[[PartitionRecord], Call]  # the call for the partition that owns the key now
 
 
 async def call_partition(context: Context, table: Table, key: bytes, call_of: CallOf, timeout_ms: int) -> Answer:
-    """The answer of the partition that owns `key` to the call that `call_of(partition id, epoch)` makes.
+    """The answer of the partition that owns `key` to the call that `call_of` makes for it.
 
     When the partition has moved, waits for the catalog and asks again, a bounded number of times. Raises ApiError
     for a refusal, for a table that went away meanwhile, and for what the region's client raises.
     """
     partition = table.partition(key)
-    answer = await context.region_client.call(
-        call_of(partition.id, partition.epoch), timeout_ms=timeout_ms, request_id=context.request_id
-    )
+    answer = await context.region_client.call(call_of(partition), timeout_ms=timeout_ms, request_id=context.request_id)
     if type(answer) is Moved:
         answer = await _follow(context, table.record.name, answer, (key, call_of, timeout_ms))
     if type(answer) is Refused:
@@ -32,9 +31,7 @@ async def call_partition(context: Context, table: Table, key: bytes, call_of: Ca
     return answer
 
 
-async def settle(
-    context: Context, table: Table, sent: Awaitable[Answer], again: tuple[bytes, CallOf, int]
-) -> Answer:
+async def settle(context: Context, table: Table, sent: Awaitable[Answer], again: tuple[bytes, CallOf, int]) -> Answer:
     """Like `call_partition`, for a call that has been sent already: `again` is how to send it once more."""
     answer = await sent
     if type(answer) is Moved:
@@ -51,7 +48,7 @@ async def _follow(context: Context, name: str, moved: Moved, again: tuple[bytes,
         table = context.tables.serving(context.region_client.catalog.tables, name)
         partition = table.partition(key)
         answer = await context.region_client.call(
-            call_of(partition.id, partition.epoch), timeout_ms=timeout_ms, request_id=context.request_id
+            call_of(partition), timeout_ms=timeout_ms, request_id=context.request_id
         )
         if type(answer) is not Moved:
             return answer

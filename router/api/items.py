@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from geodyne.catalog import PartitionRecord
 from geodyne.errors import validation
 from geodyne.expressions import project
 from geodyne.messages import Answer, Call, Found, Get, ReturnValues, Write, WriteKind, Written
@@ -15,18 +16,17 @@ from geodyne.model.keys import encode_key
 from geodyne.model.values import canonical_item, check_item_size, dumps, loads
 from router.api.answers import capacity_member, item_answer
 from router.api.capacity import read_units, write_units
-from router.api.checks import NOTHING_CHECKED, check_request
+from router.api.checks import check_projection, check_request
 from router.api.context import Context
 from router.api.dispatch import call_partition, unexpected
 from router.api.parameters import Body, check_parameters, parameters
 from router.api.shapes import validator
 from router.api.tablerecords import not_found
 
-_GET = parameters("GetItem", expressions=["ProjectionExpression"], legacy=["AttributesToGet"])
-_PUT = parameters("PutItem", expressions=["ConditionExpression"], legacy=["Expected", "ConditionalOperator"])
-_DELETE = parameters("DeleteItem", expressions=["ConditionExpression"], legacy=["Expected", "ConditionalOperator"])
+_GET = parameters(expressions=["ProjectionExpression"], legacy=["AttributesToGet"])
+_PUT = parameters(expressions=["ConditionExpression"], legacy=["Expected", "ConditionalOperator"])
+_DELETE = parameters(expressions=["ConditionExpression"], legacy=["Expected", "ConditionalOperator"])
 _UPDATE = parameters(
-    "UpdateItem",
     expressions=["UpdateExpression", "ConditionExpression"],
     legacy=["AttributeUpdates", "Expected", "ConditionalOperator"],
 )
@@ -48,15 +48,14 @@ async def get_item(body: Body, context: Context) -> bytes:
     key_item, _ = canonical_item(body["Key"])
     table_name = body["TableName"]
     table = context.tables.find(context.region_client.catalog.tables, table_name)
-    projection = body.get("ProjectionExpression")
-    checked = NOTHING_CHECKED if projection is None else check_request(body, table, projection=projection)
+    checked = check_projection(body)
     if table is None or not table.serves:
         raise not_found()
     key = encode_key(table.schema, key_item, for_item=False)
     strong = body.get("ConsistentRead") is True
 
-    def call_of(partition: int, epoch: int) -> Call:
-        return Get(partition, epoch, key, strong)
+    def call_of(partition: PartitionRecord) -> Call:
+        return Get(partition.id, partition.epoch, key, strong)
 
     found = await call_partition(context, table, key, call_of, context.settings.read_timeout_ms)
     if type(found) is not Found:
@@ -77,16 +76,16 @@ async def put_item(body: Body, context: Context) -> bytes:
     returns = _old_or_nothing(body)
     condition = body.get("ConditionExpression")
     table = context.tables.find(context.region_client.catalog.tables, body["TableName"])
-    checked = NOTHING_CHECKED if condition is None else check_request(body, table, condition=condition)
+    checked = check_request(body, table, condition=condition)
     if table is None or not table.serves:
         raise not_found()
     key = encode_key(table.schema, item, for_item=True)
     image = dumps(item)
     on_failure = body.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
 
-    def call_of(partition: int, epoch: int) -> Call:
+    def call_of(partition: PartitionRecord) -> Call:
         return Write(
-            partition, epoch, WriteKind.PUT, key, image, size, condition, None,
+            partition.id, partition.epoch, WriteKind.PUT, key, image, size, condition, None,
             checked.names, checked.values, returns, on_failure,
         )  # fmt: skip
 
@@ -102,15 +101,15 @@ async def delete_item(body: Body, context: Context) -> bytes:
     returns = _old_or_nothing(body)
     condition = body.get("ConditionExpression")
     table = context.tables.find(context.region_client.catalog.tables, body["TableName"])
-    checked = NOTHING_CHECKED if condition is None else check_request(body, table, condition=condition)
+    checked = check_request(body, table, condition=condition)
     if table is None or not table.serves:
         raise not_found()
     key = encode_key(table.schema, key_item, for_item=False)
     on_failure = body.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
 
-    def call_of(partition: int, epoch: int) -> Call:
+    def call_of(partition: PartitionRecord) -> Call:
         return Write(
-            partition, epoch, WriteKind.DELETE, key, b"", 0, condition, None,
+            partition.id, partition.epoch, WriteKind.DELETE, key, b"", 0, condition, None,
             checked.names, checked.values, returns, on_failure,
         )  # fmt: skip
 
@@ -125,11 +124,7 @@ async def update_item(body: Body, context: Context) -> bytes:
     key_item, size = canonical_item(body["Key"])
     update, condition = body.get("UpdateExpression"), body.get("ConditionExpression")
     table = context.tables.find(context.region_client.catalog.tables, body["TableName"])
-    checked = (
-        NOTHING_CHECKED
-        if update is None and condition is None
-        else check_request(body, table, update=update, condition=condition)
-    )
+    checked = check_request(body, table, update=update, condition=condition)
     if table is None or not table.serves:
         raise not_found()
     key = encode_key(table.schema, key_item, for_item=False)
@@ -137,9 +132,9 @@ async def update_item(body: Body, context: Context) -> bytes:
     returns = _RETURNS[body.get("ReturnValues") or "NONE"]
     on_failure = body.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
 
-    def call_of(partition: int, epoch: int) -> Call:
+    def call_of(partition: PartitionRecord) -> Call:
         return Write(
-            partition, epoch, WriteKind.UPDATE, key, image, size, condition, update,
+            partition.id, partition.epoch, WriteKind.UPDATE, key, image, size, condition, update,
             checked.names, checked.values, returns, on_failure,
         )  # fmt: skip
 

@@ -10,35 +10,28 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from geodyne.errors import ApiError, validation
+from geodyne.expressions import check_expressions
 
 Body = dict[str, Any]
-
-NO_VALUES_SUFFIX = {
-    "PutItem": "ConditionExpression is null",
-    "DeleteItem": "ConditionExpression is null",
-    "UpdateItem": "UpdateExpression and ConditionExpression are null",
-    "Query": "FilterExpression and KeyConditionExpression are null",
-    "Scan": "FilterExpression is null",
-}
 
 
 class Parameters(NamedTuple):
     """What an operation's parameters are: expressions, their legacy forms, and what is refused by name."""
 
-    operation: str
     expressions: tuple[str, ...]
+    with_values: tuple[str, ...]  # those expressions that can use ExpressionAttributeValues
     legacy: tuple[str, ...]
     refused: tuple[str, ...]
     attention: frozenset[str]  # a request without any of these needs no look at the rules below
 
 
 def parameters(
-    operation: str, *, expressions: Iterable[str] = (), legacy: Iterable[str] = (), refused: Iterable[str] = ()
+    *, expressions: Iterable[str] = (), legacy: Iterable[str] = (), refused: Iterable[str] = ()
 ) -> Parameters:
     placeholders = ("ExpressionAttributeNames", "ExpressionAttributeValues") if expressions else ()
     return Parameters(
-        operation,
         tuple(expressions),
+        tuple(name for name in expressions if name != "ProjectionExpression"),
         tuple(legacy),
         tuple(refused),
         frozenset((*legacy, *refused, *placeholders)),
@@ -56,8 +49,12 @@ def check_parameters(body: Mapping[str, Any], rules: Parameters) -> None:
             "Can not use both expression and non-expression parameters in the same request: "
             f"Non-expression parameters: {{{', '.join(legacy)}}} Expression parameters: {{{', '.join(expressions)}}}"
         )
-    if not expressions:
-        _check_no_placeholders(body, rules)
+    if rules.expressions and not expressions:
+        check_expressions(
+            names=body.get("ExpressionAttributeNames"),
+            values=body.get("ExpressionAttributeValues") if rules.with_values else None,
+            offered=rules.with_values,
+        )
     for name in (*legacy, *rules.refused):
         if body.get(name) is not None:
             raise not_supported(name)
@@ -65,14 +62,3 @@ def check_parameters(body: Mapping[str, Any], rules: Parameters) -> None:
 
 def not_supported(name: str) -> ApiError:
     return validation(f"One or more parameter values were invalid: {name} is not supported")
-
-
-def _check_no_placeholders(body: Mapping[str, Any], rules: Parameters) -> None:
-    if not rules.expressions:
-        return
-    sentence = "can only be specified when using expressions"
-    if body.get("ExpressionAttributeNames") is not None:
-        raise validation(f"ExpressionAttributeNames {sentence}")
-    suffix = NO_VALUES_SUFFIX.get(rules.operation)
-    if suffix is not None and body.get("ExpressionAttributeValues") is not None:
-        raise validation(f"ExpressionAttributeValues {sentence}: {suffix}")

@@ -7,13 +7,13 @@ exhausted.  A page that ends because of Limit has a LastEvaluatedKey even when n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from geodyne.catalog import HASH_SPACE
+from geodyne.catalog import HASH_SPACE, PartitionRecord
 from geodyne.errors import ApiError, validation
+from geodyne.expressions import key_condition
 from geodyne.limits import PAGE_BYTES, SCAN_SEGMENTS_MAX
-from geodyne.messages import Answer, Call, Page, Range
+from geodyne.messages import Call, Page, Range
 from geodyne.model.keys import decode_key, encode_key, hash_bound, prefix_of
 from geodyne.model.ranges import key_range
 from geodyne.model.values import canonical_item, dumps
@@ -22,18 +22,16 @@ from router.api.capacity import read_units
 from router.api.checks import Checked, check_request
 from router.api.context import Context
 from router.api.dispatch import call_partition, unexpected
-from router.api.parameters import Body, check_parameters, not_supported, parameters
+from router.api.parameters import Body, check_parameters, parameters
 from router.api.shapes import validator
 from router.api.tablerecords import Table, not_found
 
 _QUERY = parameters(
-    "Query",
     expressions=["KeyConditionExpression", "FilterExpression", "ProjectionExpression"],
     legacy=["KeyConditions", "QueryFilter", "AttributesToGet", "ConditionalOperator"],
     refused=["IndexName"],
 )
 _SCAN = parameters(
-    "Scan",
     expressions=["FilterExpression", "ProjectionExpression"],
     legacy=["ScanFilter", "AttributesToGet", "ConditionalOperator"],
     refused=["IndexName"],
@@ -65,23 +63,25 @@ async def query(body: Body, context: Context) -> bytes:
     count_only = _check_select(body)
     condition = body.get("KeyConditionExpression")
     if condition is None:
-        raise validation("Either the KeyConditions or KeyConditionExpression parameter must be specified in the request.")
+        raise validation(
+            "Either the KeyConditions or KeyConditionExpression parameter must be specified in the request."
+        )
     start = _start_key(body)
     table = context.tables.find(context.region_client.catalog.tables, body["TableName"])
     filter_text, projection = body.get("FilterExpression"), body.get("ProjectionExpression")
     checked = check_request(body, table, key_condition=condition, filter=filter_text, projection=projection)
     if table is None or not table.serves:
         raise not_found()
-    if checked.key_condition is None:
-        raise unexpected_condition()
-    low, high = key_range(table.schema, checked.key_condition)
+    assert checked.key_condition is not None
+    terms = key_condition(checked.key_condition, checked.names, checked.values, table.schema)
+    low, high = key_range(table.schema, terms)
     after = None if start is None else _query_start(table, start, low, high)
     wanted = _Wanted(
         low, high, body.get("ScanIndexForward") is False, body.get("ConsistentRead") is True,
         filter_text, projection, checked, count_only,
     )  # fmt: skip
     limit = int(body.get("Limit") or 0)
-    page = await _read(context, table, wanted, (low, after, limit, PAGE_BYTES))
+    page, _ = await _read(context, table, wanted, (low, after, limit, PAGE_BYTES))
     return _page_answer(body, table, page, strong=wanted.strong)
 
 
@@ -99,9 +99,7 @@ async def scan(body: Body, context: Context) -> bytes:
         raise not_found()
     low, high = _slice_keys(HASH_SPACE * segment // segments, HASH_SPACE * (segment + 1) // segments)
     after = None if start is None else _scan_start(table, start, (low, high), (segment, segments))
-    wanted = _Wanted(
-        low, high, False, body.get("ConsistentRead") is True, filter_text, projection, checked, count_only
-    )
+    wanted = _Wanted(low, high, False, body.get("ConsistentRead") is True, filter_text, projection, checked, count_only)
     page = await _scan_pages(context, table, wanted, after, int(body.get("Limit") or 0))
     return _page_answer(body, table, page, strong=wanted.strong)
 
@@ -188,11 +186,7 @@ def _query_start(table: Table, start: dict[str, Any], low: bytes, high: bytes) -
     raise validation("The provided starting key is outside query boundaries based on provided conditions")
 
 
-
-
-def _scan_start(
-    table: Table, start: dict[str, Any], bounds: tuple[bytes, bytes], segment: tuple[int, int]
-) -> bytes:
+def _scan_start(table: Table, start: dict[str, Any], bounds: tuple[bytes, bytes], segment: tuple[int, int]) -> bytes:
     key = _encode_start(table, start)
     if not bounds[0] <= key < bounds[1]:
         raise validation(
@@ -212,20 +206,25 @@ def _slice_keys(low: int, high: int) -> tuple[bytes, bytes]:
 
 async def _read(
     context: Context, table: Table, wanted: _Wanted, part: tuple[bytes, bytes | None, int, int]
-) -> Page:
-    """One partition's page. `part` is (a key of the partition, after, limit, bytes)."""
+) -> tuple[Page, bytes]:
+    """One partition's page, and where that partition's keys end. `part` is (a key of the partition, after, limit,
+    bytes). The bounds are those of the partition that is asked in the end, should it have split on the way."""
     key, after, limit, max_bytes = part
+    end = b""
 
-    def call_of(partition: int, epoch: int) -> Call:
+    def call_of(partition: PartitionRecord) -> Call:
+        nonlocal end
+        low, end = _slice_keys(partition.low, partition.high)
         return Range(
-            partition, epoch, wanted.low, wanted.high, after, wanted.reverse, limit, max_bytes, wanted.strong,
-            wanted.filter, wanted.projection, wanted.checked.names, wanted.checked.values, wanted.count_only,
+            partition.id, partition.epoch, max(wanted.low, low), min(wanted.high, end), after, wanted.reverse,
+            limit, max_bytes, wanted.strong, wanted.filter, wanted.projection,
+            wanted.checked.names, wanted.checked.values, wanted.count_only,
         )  # fmt: skip
 
-    page: Answer = await call_partition(context, table, key, call_of, context.settings.read_timeout_ms)
+    page = await call_partition(context, table, key, call_of, context.settings.read_timeout_ms)
     if type(page) is not Page:
         raise unexpected(page)
-    return page
+    return page, end
 
 
 async def _scan_pages(context: Context, table: Table, wanted: _Wanted, after: bytes | None, limit: int) -> Page:
@@ -233,18 +232,14 @@ async def _scan_pages(context: Context, table: Table, wanted: _Wanted, after: by
     items: list[bytes] = []
     count = scanned = size = 0
     position = wanted.low if after is None else after
-    end = wanted.high
     while True:
-        partition = table.partition(position)
-        low, high = _slice_keys(partition.low, partition.high)
-        part = wanted._replace(low=max(wanted.low, low), high=min(end, high))
         rest = limit - scanned if limit else 0
-        page = await _read(context, table, part, (position, after, rest, PAGE_BYTES - size))
+        page, end = await _read(context, table, wanted, (position, after, rest, PAGE_BYTES - size))
         items += page.items
         count, scanned, size = count + page.count, scanned + page.scanned, size + page.size
-        if page.last_key is not None or high >= end:
+        if page.last_key is not None or end >= wanted.high:
             return Page(tuple(items), count, scanned, size, page.last_key)
-        position, after = high, None
+        position, after = end, None
         table = context.tables.serving(context.region_client.catalog.tables, table.record.name)
 
 

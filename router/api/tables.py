@@ -28,10 +28,9 @@ THROUGHPUT_UNITS_MAX = 1_000_000_000_000  # of one member; the account's quota i
 _check_create = validator("CreateTable")
 _check_delete = validator("DeleteTable")
 
+_INDEXES = ("LocalSecondaryIndexes", "GlobalSecondaryIndexes", "VectorIndexes")
 _CREATE_REFUSED = (
-    "LocalSecondaryIndexes",
-    "GlobalSecondaryIndexes",
-    "VectorIndexes",
+    *_INDEXES,
     "ResourcePolicy",
     "OnDemandThroughput",
     "WarmThroughput",
@@ -160,12 +159,12 @@ def _key_attributes(body: Body) -> dict[str, str | None]:
     elements = body["KeySchema"]
     names = [element["AttributeName"] for element in elements]
     _check_key_schema(elements, names, types)
-    if len(types) != len(names) and body.get("LocalSecondaryIndexes") is None:
-        if body.get("GlobalSecondaryIndexes") is None and body.get("VectorIndexes") is None:
-            raise validation(
-                f"{INVALID}Number of attributes in KeySchema does not exactly match number of attributes defined in "
-                "AttributeDefinitions"
-            )
+    indexed = any(body.get(name) is not None for name in _INDEXES)
+    if len(types) != len(names) and not indexed:
+        raise validation(
+            f"{INVALID}Number of attributes in KeySchema does not exactly match number of attributes defined in "
+            "AttributeDefinitions"
+        )
     sort_key = names[1] if len(names) > 1 else None
     return {
         "hash_key": names[0],

@@ -268,10 +268,8 @@ class _Connection(asyncio.Protocol):
         self._wire_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The other protocol is declined (RFC 9110, 7.8) by answering the request; what follows it is unreadable.
-            self._closing = True
-            self._keep_alive_off()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(self._refusal or _BAD_REQUEST)
         else:
@@ -343,13 +341,13 @@ class _Connection(asyncio.Protocol):
             self._body_parts.append(part)
 
     def on_message_complete(self) -> None:
-        if self._refusal is not None:
+        parser = self._parser
+        if self._refusal is not None or parser.should_upgrade():
             return
         self._reading_since = 0
         self._wire_bytes = 0
         self._held_bytes = 0  # now with the request
         path, _, query = self._url.partition(b"?")
-        parser = self._parser
         body = self._body if self._body_parts is None else b"".join(self._body_parts)
         request = HttpRequest(parser.get_method(), path, query, self._headers, body, self._server.next_request_id())
         keep_alive = parser.should_keep_alive()
@@ -496,12 +494,23 @@ class _Connection(asyncio.Protocol):
         if self._discard_left < 0 and self._transport is not None and self._current is None and not self._waiting:
             self._transport.abort()
 
-    def _keep_alive_off(self) -> None:
-        self._keep_alive = False
-        if self._waiting:
-            self._waiting[-1] = self._waiting[-1]._replace(keep_alive=False)
-        elif self._current is None and self._transport is not None:
-            self._transport.close()
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Answer in HTTP/1.1 all the same (RFC 9110, 7.8): parse the request again without its wish to upgrade.
+
+        The parser stops behind the headers of such a request and would not see its body, which is in `rest`.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(_BAD_REQUEST)
+            return
+        headers = self._headers
+        closes = b"close" in headers.pop(b"connection", b"").lower()
+        headers.pop(b"upgrade", None)
+        lines = [b"%b: %b\r\n" % header for header in headers.items()]
+        if closes:
+            lines.append(b"connection: close\r\n")
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self._url, b"".join(lines), rest))
 
     def _check_overhead(self) -> None:
         """Bytes that are not body: headers, chunk framing (five bytes a chunk at worst useful size), trailers."""

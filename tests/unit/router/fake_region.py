@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -69,14 +69,20 @@ class FakeRegion:
         self.rows: dict[int, dict[bytes, bytes]] = {}
         self.forced: list[Answer | ApiError | None] = []
         self.calls: list[Call] = []
+        self.answers: list[Answer | ApiError] = []
+        self.before_call: dict[int, Callable[[], None]] = {}  # what happens just before the n-th call from now
         self.waited: list[int] = []
         self.revision = 0
+        self.next_partition = 1
 
     def call(self, call: Call, *, timeout_ms: int, request_id: str = "") -> Awaitable[Answer]:
         assert timeout_ms > 0
         self.calls.append(call)
+        self.before_call = {number - 1: event for number, event in self.before_call.items()}
+        self.before_call.pop(0, lambda: None)()
         forced = self.forced.pop(0) if self.forced else None
-        return Ready(forced if forced is not None else self._answer(call))
+        self.answers.append(forced if forced is not None else self._answer(call))
+        return Ready(self.answers[-1])
 
     async def wait_revision(self, revision: int, timeout_ms: int) -> None:
         self.waited.append(revision)
@@ -136,7 +142,8 @@ class FakeRegion:
         return ControlDone(self.revision, {"table": record.to_json()})
 
     def _partitions(self, count: int) -> tuple[PartitionRecord, ...]:
-        first = max(self.rows, default=0) + 1
+        first = self.next_partition
+        self.next_partition += count  # ids are never used again
         for number in range(count):
             self.rows[first + number] = {}
         bounds = [HASH_SPACE * number // count for number in range(count + 1)]
@@ -230,7 +237,7 @@ def finish(coroutine: Coroutine[Any, Any, bytes]) -> bytes:
     raise AssertionError("the coroutine waits although every answer is there")
 
 
-def table(client: Client, name: str = "t1", *, sort: str | None = None, hash_type: str = "S", **more: Any) -> None:
+def table(client: Client, name: str = "things", *, sort: str | None = None, hash_type: str = "S", **more: Any) -> None:
     """A table with partition key `pk` and, if `sort` names its type, sort key `sk`."""
     definitions = [{"AttributeName": "pk", "AttributeType": hash_type}]
     schema = [{"AttributeName": "pk", "KeyType": "HASH"}]

@@ -1,0 +1,93 @@
+"""`geodyne dev`, put together: a router and a node on one loop, without a network between them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+from pathlib import Path
+from random import SystemRandom
+from typing import NoReturn
+
+from prometheus_client import CollectorRegistry
+
+from geodyne.clock import SystemClock
+from geodyne.listen import ListenError
+from geodyne.observe.log import configure
+from geodyne.process import EXIT_FAILED, EXIT_OK, run
+from geodyne.rpc.local import LocalConnector
+from geodyne.rpc.region import NodeAddress
+from geodyne.settings import DevConfig
+from node.compose import NoPeers, open_node, single_node_place
+from node.groups import StateLost
+from node.storage.port import StorageError
+from router.auth import credentials
+from router.auth.credentials import CredentialsError
+from router.auth.sigv4 import Credential
+from router.frontend import Frontend, FrontendSettings
+
+HOST = "127.0.0.1"
+CLUSTER_ID = "dev"
+EXIT_CRASHED = 70
+READY_S_MAX = 30.0
+
+
+def serve_dev(config: DevConfig) -> int:
+    """Serve until Ctrl-C; returns the exit code."""
+    configure(f"{config.region}/dev", config.log_level)
+    try:
+        run(lambda stop: _serve(config, stop))
+    except (ListenError, StorageError, StateLost, CredentialsError) as error:
+        print(f"geodyne dev: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+async def _serve(config: DevConfig, stop: asyncio.Event) -> None:
+    place = single_node_place(CLUSTER_ID, config.region, config.data_dir / config.region)
+    registry = CollectorRegistry()
+    clock = SystemClock()
+    node = open_node(place, clock=clock, random=SystemRandom(), registry=registry, fatal=_fatal)
+    keys = _credentials(config) if config.auth else None
+    frontend = Frontend(
+        FrontendSettings(config.region, "a", (config.region,), keys),
+        [NodeAddress(place.node_id, "a", "")],
+        LocalConnector({place.node_id: node.service}),
+        clock=clock,
+        incarnation=secrets.randbits(63),
+        registry=registry,
+    )
+    node.start(NoPeers())
+    try:
+        port = await frontend.start(HOST, config.port)
+        await asyncio.wait_for(frontend.region.wait_ready(), READY_S_MAX)
+        _announce(config, port)
+        await stop.wait()
+    finally:
+        await frontend.stop()
+        await node.stop()
+
+
+def _credentials(config: DevConfig) -> dict[str, Credential]:
+    path = _credentials_path(config)
+    if config.credentials is None and not path.exists():
+        credentials.generate(path)
+    return credentials.load(path)
+
+
+def _credentials_path(config: DevConfig) -> Path:
+    return config.credentials or config.data_dir / "credentials"
+
+
+def _announce(config: DevConfig, port: int) -> None:
+    signatures = f"verified, keys in {_credentials_path(config)}" if config.auth else "not checked"
+    print(f"Geodyne {config.region} is ready at http://{HOST}:{port} (signatures {signatures}).", flush=True)
+    print(f"  aws dynamodb list-tables --endpoint-url http://{HOST}:{port} --region {config.region}", flush=True)
+    print("Ctrl-C stops it; the data stays in " + str(config.data_dir), flush=True)
+
+
+def _fatal(reason: str) -> NoReturn:
+    """Nothing in memory can be trusted any more; what is on disk is recovered at the next start."""
+    print(f"geodyne dev: stopping: {reason}", file=sys.stderr, flush=True)
+    os._exit(EXIT_CRASHED)

@@ -1,0 +1,62 @@
+"""What the processes of a cluster have in common: launch file, logs, event loop, signals, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from geodyne.listen import ListenError
+from geodyne.observe.log import configure
+from geodyne.settings import ProcessConfig, SettingsError, load
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+Serve = Callable[[ProcessConfig, asyncio.Event], Awaitable[None]]
+
+
+def main(
+    name: str, choose: Callable[[ProcessConfig], Serve], refusals: tuple[type[Exception], ...], argv: Sequence[str]
+) -> int:
+    """Run the process that `--config FILE` describes until SIGTERM or SIGINT.
+
+    `refusals` are the errors of a start that cannot succeed: one line for the operator, no stack trace.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=f"One Geodyne {name} process.")
+    parser.add_argument("--config", required=True, type=Path, help="the launch file that the supervisor wrote")
+    try:
+        config = load(parser.parse_args(argv).config)
+    except SettingsError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    configure(config.process_id, config.log_level)
+    try:
+        run(lambda stop: choose(config)(config, stop))
+    except (ListenError, OSError, *refusals) as error:
+        logging.getLogger("geodyne").critical("cannot start", extra={"reason": str(error)})
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def run(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run `serve(stop)` on the fastest event loop there is; `stop` is set by SIGTERM and SIGINT."""
+
+    async def supervised() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await serve(stop)
+
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(supervised())
+    else:
+        uvloop.run(supervised())

@@ -1,0 +1,85 @@
+"""Connections to the state database: their settings, the check of what is in the file, SQLite's errors as ours."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiosqlite
+
+from node.storage import schema
+from node.storage.port import StateDamaged, StateFailed, WrongFormat
+
+BACKGROUND_CACHE_KB = 2 * 1024
+BUSY_TIMEOUT_MS = 5000
+
+_FAILED_CODES = frozenset(
+    (
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_NOMEM,
+    )
+)
+_DAMAGED_CODES = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
+
+
+@contextmanager
+def state_errors(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours; a programming error stays what it is."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary result code
+        if code in _DAMAGED_CODES:
+            raise StateDamaged(f"{path}: {error}") from error
+        if code in _FAILED_CODES:
+            raise StateFailed(f"{path}: {error}") from error
+        raise
+
+
+def configure(database: sqlite3.Connection, cache_kb: int) -> None:
+    database.execute(f"PRAGMA page_size={schema.PAGE_BYTES}")
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=NORMAL")
+    database.execute("PRAGMA wal_autocheckpoint=0")
+    database.execute("PRAGMA secure_delete=OFF")  # some distributions compile it in; it doubles the cost of deletes
+    database.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    database.execute(f"PRAGMA cache_size=-{cache_kb}")
+
+
+def check_schema(path: Path, database: sqlite3.Connection) -> None:
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not application and not version and not tables:
+        database.execute("BEGIN IMMEDIATE")
+        for table in schema.TABLES:
+            database.execute(table)
+        database.execute(f"PRAGMA application_id={schema.APPLICATION_ID}")
+        database.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION}")
+        database.execute("COMMIT")
+        return
+    if application != schema.APPLICATION_ID:
+        raise WrongFormat(f"{path} is a database, but not one of Geodyne's. Choose another directory with --data-dir.")
+    if version != schema.SCHEMA_VERSION:
+        raise WrongFormat(
+            f"{path} has state format {version}; this version reads format {schema.SCHEMA_VERSION}. "
+            "Use the Geodyne version that wrote it, or choose another directory with --data-dir."
+        )
+
+
+async def connect_background(path: Path) -> aiosqlite.Connection:
+    """A connection with a thread of its own, for reading and checkpoints."""
+    with state_errors(path):
+        connection = await aiosqlite.connect(path, isolation_level=None)
+        await connection.execute("PRAGMA synchronous=NORMAL")
+        await connection.execute("PRAGMA wal_autocheckpoint=0")
+        await connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        await connection.execute(f"PRAGMA cache_size=-{BACKGROUND_CACHE_KB}")
+    return connection

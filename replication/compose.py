@@ -1,0 +1,104 @@
+"""The replicator process, put together from its launch settings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from random import Random, SystemRandom
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Histogram, PlatformCollector, ProcessCollector
+
+from geodyne.clock import SystemClock
+from geodyne.messages import Hello
+from geodyne.observe.server import ObserveServer
+from geodyne.rpc.client import GrpcConnector
+from geodyne.rpc.codec import STREAM_FORMAT
+from geodyne.rpc.delay import DelayedLinks
+from geodyne.rpc.region import NodeAddress, RegionClient
+from geodyne.settings import ProcessConfig
+from geodyne.topology import ProcessSpec
+from replication.metrics import ReplicationCollector
+from replication.service import PeerReplicator, Replicator
+from replication.values import FORMAT
+
+log = logging.getLogger(__name__)
+
+# Seconds from a write to its application in another region: one way across an ocean up to a long outage.
+LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0)
+
+
+async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
+    """Run a replicator until `stop`. Raises AddressUnavailable or ListenError when it cannot start."""
+    random = SystemRandom()
+    clock = SystemClock()
+    incarnation = random.getrandbits(63)
+    links = DelayedLinks()
+    client = await _region_client(config, links, random, incarnation)
+    latency = Histogram(
+        "geodyne_replication_latency_seconds",
+        "From the newest write of a batch to the receipt that it is applied.",
+        ("source", "destination"),
+        buckets=LATENCY_BUCKETS_S,
+        registry=None,
+    )
+    replicator = Replicator(
+        Hello(config.cluster_id, config.region, config.process_id, incarnation, FORMAT),
+        str(config.listen),
+        await _peers(config, links),
+        region=client,
+        clock=clock,
+        random=random,
+        on_latency=lambda destination, seconds: latency.labels(config.region, destination).observe(seconds),
+    )
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    registry.register(latency)
+    registry.register(ReplicationCollector(config.region, replicator.figures, replicator.applied))
+
+    def health() -> dict[str, Any]:
+        return {
+            "healthy": client.ready,
+            "role": config.role,
+            "region": config.region,
+            "nodes": client.status()["nodes"],
+        }
+
+    observe = ObserveServer(config.metrics.host, config.metrics.port, registry, health=health, status=replicator.status)
+    client.start()
+    try:
+        await replicator.start()
+        await observe.start()
+        log.info("ready", extra={"address": str(config.listen)})
+        await stop.wait()
+    finally:
+        await replicator.close()
+        await client.close()
+        await links.close()
+        await observe.stop()
+
+
+async def _region_client(config: ProcessConfig, links: DelayedLinks, random: Random, incarnation: int) -> RegionClient:
+    hello = Hello(config.cluster_id, config.region, config.process_id, incarnation, STREAM_FORMAT)
+    nodes = [
+        NodeAddress(node.id, node.zone, await _dial(config, links, node))
+        for node in config.topology.regions[config.region].nodes
+    ]
+    return RegionClient(
+        config.region, config.zone, nodes, GrpcConnector(hello, random), router_incarnation=random.getrandbits(64)
+    )
+
+
+async def _peers(config: ProcessConfig, links: DelayedLinks) -> dict[str, PeerReplicator]:
+    """The first replicator of each other region: a second one would ship the same changes once more."""
+    peers = {}
+    for name, region in config.topology.regions.items():
+        if name != config.region and region.replicators:
+            peer = region.replicators[0]
+            peers[name] = PeerReplicator(name, peer.id, await _dial(config, links, peer))
+    return peers
+
+
+async def _dial(config: ProcessConfig, links: DelayedLinks, target: ProcessSpec) -> str:
+    return await links.via(target.address, config.topology.one_way_ms(config.spec, target))

@@ -1,0 +1,125 @@
+"""What a replicator tells Prometheus: read from the running parts at each scrape, so that nothing is counted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_LABELS = ("source", "destination")
+
+
+class DestinationFigures(NamedTuple):
+    """One direction of replication at this instant; `source` is this replicator's region."""
+
+    source: str
+    destination: str
+    connected: bool
+    lag_s: float
+    pending_records: int
+    held_records: int
+    changes: int
+    batches: int
+    backfill_rows: int
+    scans: int
+    partitions: int
+    caught_up: int  # of the partitions
+    bytes_in_flight: int
+
+
+class AppliedFigures(NamedTuple):
+    """What this region took from others since the process started."""
+
+    received: int
+    applied: int
+    held_batches: int
+    failed_batches: int
+
+
+_GAUGES: tuple[tuple[str, str, Callable[[DestinationFigures], float]], ...] = (
+    (
+        "geodyne_replication_lag_seconds",
+        "Age of the oldest change read here and not yet applied there; 0 when there is none.",
+        lambda f: f.lag_s,
+    ),
+    (
+        "geodyne_replication_pending_records",
+        "Changes read here and not yet applied there; what is still in the feed is not counted.",
+        lambda f: f.pending_records,
+    ),
+    (
+        "geodyne_replication_held_changes",
+        "Changes that wait because their version lies in the destination's future. Above 0: a clock is wrong.",
+        lambda f: f.held_records,
+    ),
+    (
+        "geodyne_replication_connected",
+        "1 while the stream to the destination's replicator is up.",
+        lambda f: f.connected,
+    ),
+    (
+        "geodyne_replication_bytes_in_flight",
+        "Bytes of changes shipped and not yet answered.",
+        lambda f: f.bytes_in_flight,
+    ),
+    (
+        "geodyne_replication_backfills",
+        "Partition scans to the destination that are under way.",
+        lambda f: f.scans,
+    ),
+)
+_COUNTERS: tuple[tuple[str, str, Callable[[DestinationFigures], float]], ...] = (
+    (
+        "geodyne_replicated_changes_total",
+        "Changes that the destination answered as applied or older than its own.",
+        lambda f: f.changes,
+    ),
+    ("geodyne_replicated_batches_total", "Batches of such changes.", lambda f: f.batches),
+    (
+        "geodyne_replication_backfill_rows_total",
+        "Rows that scans have shipped and the destination has answered.",
+        lambda f: f.backfill_rows,
+    ),
+)
+_APPLIED: tuple[tuple[str, str, Callable[[AppliedFigures], int]], ...] = (
+    ("geodyne_replication_received_changes_total", "Changes that came from other regions.", lambda f: f.received),
+    ("geodyne_replication_applied_changes_total", "Those of them that were newer.", lambda f: f.applied),
+    (
+        "geodyne_replication_held_batches_total",
+        "Batches held because they came from the future.",
+        lambda f: f.held_batches,
+    ),
+    ("geodyne_replication_failed_batches_total", "Batches that could not be applied.", lambda f: f.failed_batches),
+)
+
+
+class ReplicationCollector(Collector):
+    """Register once per process."""
+
+    def __init__(
+        self, region: str, figures: Callable[[], Sequence[DestinationFigures]], applied: Callable[[], AppliedFigures]
+    ) -> None:
+        self._region = region
+        self._figures = figures
+        self._applied = applied
+
+    def collect(self) -> Iterable[Metric]:
+        """All families; called by prometheus_client."""
+        figures = self._figures()
+        for name, text, value in _GAUGES:
+            gauge = GaugeMetricFamily(name, text, labels=_LABELS)
+            for f in figures:
+                gauge.add_metric((f.source, f.destination), float(value(f)))
+            yield gauge
+        for name, text, value in _COUNTERS:
+            counter = CounterMetricFamily(name, text, labels=_LABELS)
+            for f in figures:
+                counter.add_metric((f.source, f.destination), float(value(f)))
+            yield counter
+        applied = self._applied()
+        for name, text, count in _APPLIED:
+            total = CounterMetricFamily(name, text, labels=("destination",))
+            total.add_metric((self._region,), float(count(applied)))
+            yield total

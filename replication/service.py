@@ -1,0 +1,239 @@
+"""The replicator of a region: one link to each other region, one tail for each partition and destination, the
+server for what the others ship, and the loop that keeps all this in step with the region's catalog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, NamedTuple
+
+from geodyne.catalog import PartitionRecord, ReplicaStatus, TableRecord, TableStatus
+from geodyne.messages import Hello
+from geodyne.ports import Clock
+from replication.apply import Applier
+from replication.backfill import ScanStats
+from replication.link import DestinationLink
+from replication.metrics import AppliedFigures, DestinationFigures
+from replication.ports import Region
+from replication.progress import ProgressSettings
+from replication.reconcile import Reconciler
+from replication.server import ReplicationServer
+from replication.steps import ReplicaSteps
+from replication.tail import Shipped, Tail
+from replication.values import Ship
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.25  # between two looks at the copy of the catalog; each costs microseconds when nothing changed
+HELD_LOG_EVERY_MS = 10_000
+HELD_TABLES_LOGGED_MAX = 1_000
+
+
+class PeerReplicator(NamedTuple):
+    """The replicator of another region. `address` is what to dial, the network's delay included."""
+
+    region: str
+    process_id: str
+    address: str
+
+
+class _TailKey(NamedTuple):
+    table_id: str
+    partition: int
+    epoch: int
+    destination: str
+
+
+class Replicator:
+    """Everything of one replicator process but its settings, logs and metrics endpoint."""
+
+    def __init__(
+        self,
+        hello: Hello,
+        listen: str,
+        peers: Mapping[str, PeerReplicator],
+        *,
+        region: Region,
+        clock: Clock,
+        random: Random,
+        settings: ProgressSettings | None = None,
+        on_latency: Callable[[str, float], None] = lambda _destination, _seconds: None,
+    ) -> None:
+        """`hello` introduces this process; `listen` is "host:port"; `on_latency(destination, seconds)` observes how
+        long changes took from their write to the receipt."""
+        self.own = hello.region
+        self._region = region
+        self._clock = clock
+        self._settings = settings or ProgressSettings()
+        self._links = {
+            peer.region: DestinationLink(peer.region, peer.address, peer.process_id, hello, random)
+            for peer in peers.values()
+        }
+        self._shipped = {name: Shipped(latency=_bound(on_latency, name)) for name in self._links}
+        self._scans = {name: ScanStats() for name in self._links}
+        self._tails: dict[_TailKey, Tail] = {}
+        self._closing: set[asyncio.Task[None]] = set()  # of tails that are no longer wanted
+        self._applier = Applier(region, clock, self._on_held)
+        self._reconciler = Reconciler(self.own, region, self._links, self._scans, clock)
+        self._steps = ReplicaSteps(self.own, region, self._reconciler.on_helping)
+        self._server = ReplicationServer(listen, hello, self._applier, self._steps.on_command)
+        self._held_logged_ms: dict[str, int] = {}
+        self._seen_revision: int | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Listen, dial and follow the catalog; returns the port. Raises geodyne.rpc.server.AddressUnavailable."""
+        port = await self._server.start()
+        for name, link in self._links.items():
+            link.subscribe(_LinkWatch(name, self._reconciler))
+            link.start()
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+        return port
+
+    async def close(self) -> None:
+        """Stop taking before stopping to give: what was shipped here and not answered is shipped again."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._server.close()
+        await self._applier.close()
+        await self._reconciler.close()
+        await asyncio.gather(*(tail.close() for tail in self._tails.values()), *self._closing)
+        self._tails.clear()
+        await asyncio.gather(*(link.close() for link in self._links.values()))
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                self._look()
+            except Exception:  # a defect in one look must not end replication of all tables
+                log.exception("following the catalog failed")
+            await asyncio.sleep(LOOK_S)
+
+    def _look(self) -> None:
+        revision = self._region.catalog.revision
+        if revision != self._seen_revision:
+            self._seen_revision = revision
+            self._match_tails()
+        self._reconciler.step()
+
+    def _match_tails(self) -> None:
+        wanted = self._wanted()
+        for key in self._tails.keys() - wanted.keys():
+            task = asyncio.get_running_loop().create_task(self._tails.pop(key).close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        for key, (table, partition) in wanted.items():
+            if key not in self._tails:
+                tail = self._tails[key] = Tail(
+                    table,
+                    partition,
+                    own_region=self.own,
+                    region=self._region,
+                    link=self._links[key.destination],
+                    clock=self._clock,
+                    shipped=self._shipped[key.destination],
+                    scans=self._scans[key.destination],
+                    settings=self._settings,
+                )
+                tail.start()
+
+    def _wanted(self) -> dict[_TailKey, tuple[TableRecord, PartitionRecord]]:
+        wanted: dict[_TailKey, tuple[TableRecord, PartitionRecord]] = {}
+        for table in self._region.catalog.tables.values():
+            if table.status in (TableStatus.CREATING, TableStatus.DELETING):
+                continue
+            for name, status in table.replicas.items():
+                if name not in self._links or status == ReplicaStatus.DELETING:
+                    continue
+                for partition in table.partitions:
+                    key = _TailKey(table.id, partition.id, partition.epoch, name)
+                    # A new consumer's feed begins with the marker, which every partition has once the table is ACTIVE.
+                    if status == ReplicaStatus.ACTIVE or table.status is TableStatus.ACTIVE or key in self._tails:
+                        wanted[key] = (table, partition)
+        return wanted
+
+    def _on_held(self, ship: Ship, ahead_ms: int) -> None:
+        now_ms = self._clock.lease_ms()
+        if now_ms >= self._held_logged_ms.get(ship.table_id, 0):
+            if len(self._held_logged_ms) > HELD_TABLES_LOGGED_MAX:
+                self._held_logged_ms.clear()
+            self._held_logged_ms[ship.table_id] = now_ms + HELD_LOG_EVERY_MS
+            log.error("changes from the future are held", extra={"table": ship.table, "ahead_ms": ahead_ms})
+
+    # --- observation
+
+    def figures(self) -> list[DestinationFigures]:
+        """One entry a destination."""
+        now_us = self._clock.wall_us()
+        result = []
+        for name, link in self._links.items():
+            tails = [tail.progress for key, tail in self._tails.items() if key.destination == name]
+            oldest_us = min((p.pending_since_us for p in tails if p.pending_since_us), default=now_us)
+            result.append(
+                DestinationFigures(
+                    source=self.own,
+                    destination=name,
+                    connected=link.connected,
+                    lag_s=max(now_us - oldest_us, 0) / 1e6,
+                    pending_records=sum(p.pending_records for p in tails),
+                    held_records=sum(p.held_records for p in tails),
+                    changes=self._shipped[name].changes,
+                    batches=self._shipped[name].batches,
+                    backfill_rows=self._scans[name].rows,
+                    scans=self._scans[name].running,
+                    partitions=len(tails),
+                    caught_up=sum(p.caught_up for p in tails),
+                    bytes_in_flight=link.bytes_in_flight,
+                )
+            )
+        return result
+
+    def applied(self) -> AppliedFigures:
+        counts = self._applier.counts
+        return AppliedFigures(counts.received, counts.applied, counts.held_batches, counts.failed_batches)
+
+    def status(self) -> dict[str, Any]:
+        """For `geodyne status` and people."""
+        destinations = {}
+        for f in self.figures():
+            troubles = {
+                f"{tail.table.name}/{key.partition}": tail.progress.trouble
+                for key, tail in self._tails.items()
+                if key.destination == f.destination and tail.progress.trouble
+            }
+            entry = {name: value for name, value in f._asdict().items() if name not in ("source", "destination")}
+            reason = "" if f.connected else self._links[f.destination].reason
+            destinations[f.destination] = {**entry, "reason": reason, "troubles": troubles}
+        return {
+            "region": self.own,
+            "catalog_revision": self._region.catalog.revision,
+            "destinations": destinations,
+            "sources": sorted(self._server.sources),
+            "applied": self.applied()._asdict(),
+            "transitions": self._reconciler.status(),
+        }
+
+
+class _LinkWatch:
+    """Passes a link's breaks on to the reconciler."""
+
+    def __init__(self, region: str, reconciler: Reconciler) -> None:
+        self._region = region
+        self._reconciler = reconciler
+
+    def on_connected(self) -> None:
+        self._reconciler.step()
+
+    def on_disconnected(self) -> None:
+        self._reconciler.on_link_down(self._region)
+
+    def on_room(self) -> None:
+        """Nothing to ship from here."""
+
+
+def _bound(on_latency: Callable[[str, float], None], destination: str) -> Callable[[float], None]:
+    return lambda seconds: on_latency(destination, seconds)

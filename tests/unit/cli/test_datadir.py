@@ -1,0 +1,118 @@
+"""The data directory: one user at a time, one topology for ever, found again by the other commands."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from geodyne import topology
+from geodyne.cli.datadir import ClusterDirectory, find_running
+from geodyne.cli.errors import CommandError
+
+
+@pytest.fixture(autouse=True)
+def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def test_the_cluster_id_stays_the_same_over_restarts(tmp_path: Path) -> None:
+    directory = ClusterDirectory(tmp_path / "d")
+    first = directory.open(topology.default())
+    directory.close()
+    assert directory.open(topology.default()) == first
+    directory.close()
+
+
+def test_a_second_supervisor_is_refused_and_told_the_pid_of_the_first(tmp_path: Path) -> None:
+    directory = ClusterDirectory(tmp_path / "d")
+    directory.open(topology.default())
+    with pytest.raises(CommandError, match=f"in use by the cluster of pid {os.getpid()}"):
+        ClusterDirectory(tmp_path / "d").open(topology.default())
+    assert directory.is_in_use()
+    directory.close()
+    assert not directory.is_in_use()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[regions.us-east-1]\n[regions.eu-west-1]", "region ap-northeast-2 is missing"),
+        ('[regions.us-east-1]\nzones = ["a"]\n[regions.eu-west-1]\n[regions.ap-northeast-2]', "node-b is missing"),
+        (
+            "[regions.us-east-1]\n[regions.eu-west-1]\n[regions.ap-northeast-2]\nzones = {a=1,b=1,c=2}",
+            "ap-northeast-2/node-c-2 is new",
+        ),
+        (
+            "[regions.us-east-1]\n[regions.eu-west-1]\n[regions.ap-northeast-2]\n[regions.mars-1]",
+            "region mars-1 is new",
+        ),
+    ],
+)
+def test_other_nodes_on_the_same_data_are_refused(tmp_path: Path, text: str, expected: str) -> None:
+    directory = ClusterDirectory(tmp_path / "d")
+    directory.open(topology.default())
+    directory.close()
+    with pytest.raises(CommandError, match=expected):
+        ClusterDirectory(tmp_path / "d").open(topology.parse(text))
+
+
+def test_other_ports_and_delays_on_the_same_data_are_fine(tmp_path: Path) -> None:
+    directory = ClusterDirectory(tmp_path / "d")
+    first = directory.open(topology.default())
+    directory.close()
+    text = "round_trip_ms = 0\n[regions.us-east-1]\nrouters = 2\n[regions.eu-west-1]\n[regions.ap-northeast-2]"
+    assert directory.open(topology.parse(text)) == first
+    directory.close()
+
+
+def test_a_data_directory_of_another_format_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cluster.json").write_text(json.dumps({"format": 99, "cluster_id": "x"}))
+    with pytest.raises(CommandError, match="has format 99; this version of geodyne reads format 1"):
+        ClusterDirectory(tmp_path).open(topology.default())
+
+
+def test_a_damaged_or_missing_identity_is_never_replaced_by_a_new_one(tmp_path: Path) -> None:
+    (tmp_path / "cluster.json").write_text("{")
+    with pytest.raises(CommandError, match="is damaged"):
+        ClusterDirectory(tmp_path).open(topology.default())
+    (tmp_path / "cluster.json").unlink()
+    (tmp_path / "nodes").mkdir()
+    with pytest.raises(CommandError, match="holds nodes but no"):
+        ClusterDirectory(tmp_path).open(topology.default())
+
+
+def test_a_data_directory_that_is_a_file_is_one_readable_line(tmp_path: Path) -> None:
+    (tmp_path / "d").write_text("")
+    with pytest.raises(CommandError, match="cannot be used"):
+        ClusterDirectory(tmp_path / "d").open(topology.default())
+
+
+def test_the_one_running_cluster_is_found_and_two_must_be_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="no cluster is running"):
+        find_running(None)
+    one, two = ClusterDirectory(tmp_path / "one"), ClusterDirectory(tmp_path / "two")
+    one.open(topology.default())
+    one.write_run({"pid": os.getpid()})
+    assert find_running(None).path == one.path
+    two.open(topology.default())
+    two.write_run({"pid": os.getpid()})
+    with pytest.raises(CommandError, match="2 clusters are running; choose with --data-dir"):
+        find_running(None)
+    assert find_running(str(tmp_path / "two")).path == two.path
+    one.forget_run()
+    assert find_running(None).path == two.path
+    two.forget_run()
+    with pytest.raises(CommandError, match="no cluster is running on"):
+        find_running(str(tmp_path / "two"))
+    one.close()
+    two.close()
+
+
+def test_what_names_secrets_or_sockets_is_readable_by_the_owner_only(tmp_path: Path) -> None:
+    directory = ClusterDirectory(tmp_path)
+    directory.write_run({"pid": 1})
+    assert (tmp_path / "run.json").stat().st_mode & 0o077 == 0
+    directory.forget_run()

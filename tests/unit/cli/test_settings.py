@@ -1,0 +1,78 @@
+"""The launch file of a process: what is written is what is read, and nothing half-right is accepted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from geodyne import topology
+from geodyne.cli import launch
+from geodyne.settings import Endpoint, ProcessConfig, SettingsError, load, save
+
+
+def configs() -> dict[str, ProcessConfig]:
+    shape = topology.default()
+    purposes = launch.internal_purposes(shape)
+    resolved = launch.on_loopback(shape, {purpose: 20_000 + n for n, purpose in enumerate(purposes)})
+    options = launch.ClusterOptions("c1", Path("/c"), auth=True, capacity="enforce", log_level="info")
+    return {p.id: launch.process_config(p, resolved, options, Path("/d")) for p in resolved.processes()}
+
+
+def test_a_launch_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    for config in configs().values():
+        save(config, tmp_path / "x.json")
+        assert load(tmp_path / "x.json") == config
+
+
+def test_routers_listen_on_the_public_ports_and_no_address_is_used_twice() -> None:
+    made = configs()
+    assert made["us-east-1/router-1"].listen == Endpoint("127.0.0.1", 8000)
+    assert made["global/router-1"].listen == Endpoint("127.0.0.1", 8100)
+    addresses = [config.listen for config in made.values()] + [config.metrics for config in made.values()]
+    assert len(set(addresses)) == 2 * len(made)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"format": 2}, "format 2 is not known"),
+        ({"role": "king"}, "role must be one of"),
+        ({"capacity": "none"}, "capacity must be one of"),
+        ({"auth": True}, "auth must be on or off"),
+        ({"process_id": "us-east-1/node-z"}, "is not a process of the topology"),
+        ({"zone": "b"}, "differ from those in the topology"),
+        ({"listen": {"host": "", "port": 1}}, "listen must be a host and a port"),
+        ({"metrics": 9000}, "metrics must be an object"),
+        ({"data_dir": ""}, "data_dir must be given"),
+        ({"credentials": ""}, "credentials must name a file"),
+        ({"colour": "red"}, "colour is unknown"),
+        ({"topology": {}}, "topology is malformed"),
+        ({"cluster_id": ""}, "cluster_id must not be empty"),
+        ({"log_level": 3}, "log_level must be a text"),
+    ],
+)
+def test_a_wrong_member_is_refused_by_name(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
+    file = tmp_path / "x.json"
+    file.write_text(json.dumps({**configs()["us-east-1/node-a"].to_json(), **change}))
+    with pytest.raises(SettingsError, match=expected) as caught:
+        load(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_missing_or_broken_launch_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="No such file"):
+        load(tmp_path / "none.json")
+    (tmp_path / "half.json").write_text('{"format":')
+    with pytest.raises(SettingsError, match="not a JSON file"):
+        load(tmp_path / "half.json")
+
+
+def test_a_router_without_a_credentials_file_must_not_check_signatures(tmp_path: Path) -> None:
+    router = configs()["us-east-1/router-1"]
+    save(replace(router, credentials="", auth=False), tmp_path / "x.json")
+    with pytest.raises(SettingsError, match="credentials"):
+        save(replace(router, credentials=""), tmp_path / "x.json")

@@ -1,0 +1,498 @@
+"""A few nodes with several groups in virtual time, driven by one seed, with everything going wrong.
+
+The shell modelled here is the simplest that obeys `Effects`; a mutation replaces a part of it or of the core. Each
+node has its own clock (offset and drift). Checked after every event: one leader a term, log matching of what is
+committed, leader completeness, agreement of applied entries, one valid lease a group, and that a lease
+holder knows everything that anybody has committed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from bisect import bisect_left
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from geodyne.messages import Entry, Heartbeat, HeartbeatAck
+from node.raft.core import NotLeaderError, Raft, Role
+from node.raft.effects import Effects, HardState
+from node.raft.liveness import Liveness
+from node.raft.log import RaftLog
+from node.raft.settings import Settings
+
+SETTINGS = Settings(append_bytes_max=64, inflight_appends_max=4, inflight_bytes_max=256)
+ALL_BYTES = 1 << 60
+
+
+class Violation(AssertionError):
+    """A safety property does not hold."""
+
+
+class Disk:
+    """What one group's replica has durably: hard state, log, and the state up to `applied` (a checkpoint)."""
+
+    def __init__(self) -> None:
+        self.hard_state = HardState(0, "")
+        self.offset = (0, 0)
+        self.entries: list[Entry] = []
+
+    def write(self, hard_state: HardState | None, entries: tuple[Entry, ...]) -> None:
+        if hard_state is not None:
+            self.hard_state = hard_state
+        if entries:
+            del self.entries[max(0, entries[0].index - self.offset[0] - 1) :]
+            self.entries.extend(entry for entry in entries if entry.index > self.offset[0])
+
+    def compact(self, index: int, term: int) -> None:
+        del self.entries[: max(0, index - self.offset[0])]
+        self.offset = (index, term)
+
+    def reset(self, index: int, term: int) -> None:
+        self.entries.clear()
+        self.offset = (index, term)
+
+
+class Node:
+    """The state of one process, and the disk that outlives it."""
+
+    def __init__(self, name: str, simulation: Simulation) -> None:
+        self.name = name
+        self.simulation = simulation
+        self.disks = {group: Disk() for group in simulation.groups}
+        self.incarnation = 0
+        self.offset_ms = simulation.random.randrange(0, 1_000_000)
+        self.drift = 1 + simulation.random.uniform(-0.008, 0.008)
+        self.up = False
+        self.paused_until = 0.0
+        self.writes: list[tuple[int, HardState | None, tuple[Entry, ...], tuple[Any, ...]]] = []
+        self.reads: dict[int, tuple[int, int, int, int]] = {}  # by group: start, term, commit index here, anywhere
+
+    def now_ms(self) -> int:
+        return self.offset_ms + int(self.simulation.now * self.drift)
+
+    def start(self) -> None:
+        simulation = self.simulation
+        self.incarnation += 1
+        self.up = True
+        self.writes = []
+        self.reads = {}
+        now_ms = self.now_ms()
+        peers = [name for name in simulation.names if name != self.name]
+        self.liveness = simulation.make_liveness(SETTINGS, peers, self.incarnation, now_ms, self.incarnation == 1)
+        self.rafts: dict[int, Raft] = {}
+        for group, disk in self.disks.items():
+            voters = simulation.voters(group)
+            self.rafts[group] = simulation.make_raft(
+                self.name,
+                group,
+                voters,
+                [name for name in simulation.names if name not in voters],
+                voters.index(self.name) if self.name in voters else len(voters),
+                disk.hard_state,
+                RaftLog(*disk.offset, disk.entries),
+                disk.offset[0],
+                self.liveness,
+                SETTINGS,
+                simulation.random,
+                now_ms,
+            )
+        simulation.schedule(1, self.tick, self.incarnation)
+
+    def crash(self) -> None:
+        """Lose what is not durable: of the writes under way any number may have reached the disk, oldest first."""
+        for group, hard_state, entries, _ in self.writes[: self.simulation.random.randrange(len(self.writes) + 1)]:
+            self.disks[group].write(self.simulation.durable(hard_state), entries)
+        self.up = False
+
+    # --- events -------------------------------------------------------------------------------------------
+
+    def tick(self, incarnation: int) -> None:
+        if not self.up or incarnation != self.incarnation:
+            return
+        if self.simulation.now < self.paused_until:
+            self.simulation.schedule(self.paused_until - self.simulation.now, self.tick, incarnation)
+            return
+        now_ms = self.now_ms()
+        liveness = self.liveness
+        for peer in liveness.lost(now_ms):
+            for raft in self.rafts.values():
+                raft.peer_lost(peer, now_ms)
+        self.relay(now_ms)
+        if liveness.heartbeat_due(now_ms):
+            heartbeat = liveness.heartbeat(now_ms)
+            for peer in self.simulation.names:
+                if peer != self.name:
+                    self.simulation.send(self.name, peer, heartbeat)
+        for raft in self.rafts.values():
+            deadline = raft.next_deadline_ms
+            if deadline is not None and deadline <= now_ms:
+                raft.tick(now_ms)
+        self.effects()
+        self.read(now_ms)
+        self.simulation.schedule(25, self.tick, incarnation)
+
+    def read(self, now_ms: int) -> None:
+        """Reads that wait for a heartbeat round: what is committed here when one starts must be all there is."""
+        for group, raft in self.rafts.items():
+            if not raft.ready_to_serve:
+                self.reads.pop(group, None)
+                continue
+            read = self.reads.get(group)
+            if read is not None and read[1] == raft.term:
+                if not raft.confirmed_since(read[0]):
+                    continue
+                self.simulation.counts["confirmed reads"] += 1
+                if read[2] < read[3]:
+                    raise Violation(f"{self.name} would confirm a stale read of group {group}")
+            everywhere = len(self.simulation.committed[group])
+            self.reads[group] = (now_ms + 1, raft.term, raft.commit_index, everywhere)
+
+    def connected(self, peer: str, incarnation: int) -> None:
+        now_ms = self.now_ms()
+        self.liveness.on_connected(peer, incarnation, now_ms)
+        self.relay(now_ms)
+        for raft in self.rafts.values():
+            raft.peer_connected(peer, now_ms)
+        self.effects()
+
+    def disconnected(self, peer: str) -> None:
+        self.liveness.on_disconnected(peer, self.now_ms())
+
+    def relay(self, now_ms: int) -> None:
+        """Pass on what liveness has noticed."""
+        for peer in self.liveness.restarted():
+            for raft in self.rafts.values():
+                raft.peer_restarted(peer, now_ms)
+        for peer in self.liveness.renewed():
+            for raft in self.rafts.values():
+                raft.peer_renewed(peer, now_ms)
+
+    def receive(self, peer: str, message: Any) -> None:
+        now_ms = self.now_ms()
+        if isinstance(message, Heartbeat):
+            ack = self.liveness.on_heartbeat(peer, message, now_ms)
+            if ack is not None:
+                self.simulation.send(self.name, peer, ack)
+            self.relay(now_ms)
+        elif isinstance(message, HeartbeatAck):
+            self.liveness.on_heartbeat_ack(peer, message, now_ms)
+            self.relay(now_ms)
+        elif isinstance(message, tuple) and message[0] == "snapshot":
+            _, group, term, index, index_term = message
+            raft = self.rafts[group]
+            if raft.snapshot_offered(peer, term, index, now_ms):
+                for position, write in enumerate(self.writes):  # what was under way for the log before is void
+                    if write[0] == group:
+                        self.writes[position] = (group, write[1], (), write[3])
+                if raft.install_snapshot(index, index_term):
+                    self.disks[group].reset(index, index_term)
+                else:
+                    self.disks[group].compact(index, index_term)
+                self.simulation.send(self.name, peer, ("installed", group, index, index_term))
+            else:
+                self.simulation.send(self.name, peer, ("refused", group))
+        elif isinstance(message, tuple) and message[0] == "installed":
+            self.rafts[message[1]].snapshot_sent(peer, message[2], message[3], now_ms)
+        elif isinstance(message, tuple) and message[0] == "refused":
+            self.rafts[message[1]].snapshot_failed(peer, now_ms)
+        else:
+            self.rafts[message.group].step(peer, message, now_ms)
+        self.effects()
+
+    def effects(self) -> None:
+        """Take every group's effects: send what may go, start the write of the rest."""
+        for group, raft in self.rafts.items():
+            effects = raft.take_effects()
+            self.simulation.observe(self, raft, effects)
+            for peer, message in effects.before:
+                self.simulation.send(self.name, peer, message)
+            for peer in effects.need_snapshot:
+                index = raft.commit_index
+                snapshot = ("snapshot", group, raft.term, index, raft.log.term(index))
+                if not self.simulation.send(self.name, peer, snapshot):
+                    raft.snapshot_failed(peer, self.now_ms())
+                else:  # stands for the sender's own bounded wait
+                    self.simulation.schedule(900, self.snapshot_late, self.incarnation, group, peer)
+            if effects.hard_state is None and not effects.entries and not effects.after:
+                continue
+            if self.simulation.sends_before_durable:
+                for peer, message in effects.after:
+                    self.simulation.send(self.name, peer, message)
+                effects = effects._replace(after=())
+            self.writes.append((group, effects.hard_state, effects.entries, effects.after))
+            if len(self.writes) == 1:
+                self.simulation.schedule(self.simulation.disk_ms(), self.written, self.incarnation)
+
+    def snapshot_late(self, incarnation: int, group: int, peer: str) -> None:
+        if self.up and incarnation == self.incarnation:
+            self.rafts[group].snapshot_failed(peer, self.now_ms())
+
+    def written(self, incarnation: int) -> None:
+        """The oldest write is durable."""
+        if not self.up or incarnation != self.incarnation:
+            return
+        if self.simulation.now < self.paused_until:
+            self.simulation.schedule(self.paused_until - self.simulation.now, self.written, incarnation)
+            return
+        group, hard_state, entries, after = self.writes.pop(0)
+        self.disks[group].write(self.simulation.durable(hard_state), entries)
+        for peer, message in after:
+            self.simulation.send(self.name, peer, message)
+        if entries:
+            self.rafts[group].persisted(entries[-1].index, entries[-1].term)
+        if self.writes:
+            self.simulation.schedule(self.simulation.disk_ms(), self.written, incarnation)
+        self.effects()
+
+
+class Simulation:
+    """One run. `run` raises Violation, or returns counts of what happened."""
+
+    make_raft: Callable[..., Raft] = Raft
+    make_liveness: Callable[..., Liveness] = Liveness
+    sends_before_durable = False
+
+    def __init__(self, seed: int, nodes: int = 3, groups: int = 2, learners: int = 0) -> None:
+        self.seed = seed
+        self.random = random.Random(seed)
+        self.now = 0.0
+        self.names = [f"node-{letter}" for letter in "abcde"[: nodes + learners]]
+        self.voter_names = self.names[:nodes]
+        self.groups = list(range(1, groups + 1))
+        self.events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self.sequence = 0
+        self.blocked: set[tuple[str, str]] = set()
+        self.connection: dict[frozenset[str], int] = {}  # the number of each pair's current stream; absent: down
+        self.last_arrival: dict[tuple[str, str], float] = {}
+        self.delay_ms = 5.0
+        self.nodes = {name: Node(name, self) for name in self.names}
+        self.leaders: dict[tuple[int, int], tuple[str, int]] = {}
+        self.committed: dict[int, list[Entry]] = {group: [] for group in self.groups}
+        self.committed_in: dict[int, list[int]] = {group: [] for group in self.groups}  # not before this term
+        self.counts = dict.fromkeys(("leaders", "committed", "leases", "confirmed reads", "faults", "snapshots"), 0)
+
+    # --- the world ----------------------------------------------------------------------------------------
+
+    def voters(self, group: int) -> list[str]:
+        turn = group % len(self.voter_names)
+        return self.voter_names[turn:] + self.voter_names[:turn]
+
+    def durable(self, hard_state: HardState | None) -> HardState | None:
+        return hard_state
+
+    def schedule(self, delay_ms: float, call: Callable[..., None], *arguments: Any) -> None:
+        self.sequence += 1
+        heapq.heappush(self.events, (self.now + delay_ms, self.sequence, call, arguments))
+
+    def disk_ms(self) -> float:
+        return self.random.choice((1, 1, 2, 8, 60))
+
+    def send(self, source: str, target: str, message: Any) -> bool:
+        """In order on one stream; dropped in a blocked direction and, rarely, for a full queue."""
+        stream = self.connection.get(frozenset((source, target)))
+        if stream is None or (source, target) in self.blocked or self.random.random() < 0.002:
+            return False
+        if isinstance(message, tuple) and message[0] == "snapshot":
+            self.counts["snapshots"] += 1
+        arrival = max(self.now + self.random.random() * self.delay_ms, self.last_arrival.get((source, target), 0.0))
+        self.last_arrival[source, target] = arrival
+        self.schedule(arrival - self.now, self.deliver, source, target, stream, message)
+        return True
+
+    def deliver(self, source: str, target: str, stream: int, message: Any) -> None:
+        node = self.nodes[target]
+        if not node.up or self.connection.get(frozenset((source, target))) != stream:
+            return
+        if self.now < node.paused_until:
+            self.schedule(node.paused_until - self.now, self.deliver, source, target, stream, message)
+            return
+        node.receive(source, message)
+
+    def connect(self, one: str, other: str) -> None:
+        pair = frozenset((one, other))
+        a, b = self.nodes[one], self.nodes[other]
+        if pair in self.connection or not (a.up and b.up):
+            return
+        blocked = (one, other) in self.blocked or (other, one) in self.blocked
+        if blocked or self.now < max(a.paused_until, b.paused_until):
+            self.schedule(100, self.connect, one, other)
+            return
+        self.sequence += 1
+        self.connection[pair] = self.sequence
+        a.connected(other, b.incarnation)
+        b.connected(one, a.incarnation)
+
+    def disconnect(self, one: str, other: str) -> None:
+        if self.connection.pop(frozenset((one, other)), None) is None:
+            return
+        for node, peer in ((self.nodes[one], other), (self.nodes[other], one)):
+            if node.up:
+                node.disconnected(peer)
+        self.schedule(self.random.choice((5, 50, 400)), self.connect, one, other)
+
+    def boot(self, name: str) -> None:
+        node = self.nodes[name]
+        if node.up:
+            return
+        node.start()
+        for peer in self.names:
+            if peer != name:
+                self.schedule(self.random.uniform(1, 30), self.connect, name, peer)
+
+    def kill(self, name: str, down_ms: float) -> None:
+        node = self.nodes[name]
+        if not node.up:
+            return
+        node.crash()
+        for peer in self.names:
+            if peer != name:
+                self.disconnect(name, peer)
+        self.schedule(down_ms, self.boot, name)
+
+    # --- what happens -------------------------------------------------------------------------------------
+
+    def fault(self) -> None:
+        draw = self.random
+        self.counts["faults"] += 1
+        one, other = draw.sample(self.names, 2)
+        kind = draw.randrange(9)
+        lasting = draw.choice((100, 400, 900, 1500, 2500))
+        if kind == 0:
+            self.kill(one, draw.choice((5, 30, 300, 1200)))
+        elif kind == 1:
+            self.disconnect(one, other)
+        elif kind == 2:
+            self.block({(one, other)}, lasting)
+        elif kind == 3:
+            self.block({(one, other), (other, one)}, lasting)
+        elif kind == 4:
+            self.block({(one, name) for name in self.names} | {(name, one) for name in self.names}, lasting)
+        elif kind == 5:
+            self.block({(one, name) for name in self.names}, lasting)
+        elif kind == 6:
+            self.block({(name, one) for name in self.names}, lasting)
+        elif kind == 7:
+            self.nodes[one].paused_until = max(self.nodes[one].paused_until, self.now + lasting)
+        else:
+            self.transfer()
+        self.delay_ms = draw.choice((2.0, 5.0, 30.0, 120.0))
+        self.schedule(draw.choice((50, 200, 500, 1200)), self.fault)
+
+    def block(self, directions: set[tuple[str, str]], lasting_ms: float) -> None:
+        self.blocked |= directions
+        self.schedule(lasting_ms, self.unblock, directions)
+
+    def unblock(self, directions: set[tuple[str, str]]) -> None:
+        self.blocked -= directions
+        for source, target in sorted(directions):
+            if self.random.random() < 0.7 and source != target:
+                self.disconnect(source, target)
+
+    def transfer(self) -> None:
+        for node in self.running():
+            for raft in node.rafts.values():
+                if raft.role is Role.LEADER and self.random.random() < 0.5:
+                    raft.transfer(self.random.choice(self.voter_names), node.now_ms())
+            node.effects()
+
+    def work(self) -> None:
+        """Propose on whoever believes to lead, and now and then cut a log."""
+        for node in self.running():
+            for group, raft in node.rafts.items():
+                if raft.role is Role.LEADER and self.random.random() < 0.7:
+                    with suppress(NotLeaderError):  # handing over
+                        raft.propose(b"%d/%d" % (self.seed, self.sequence))
+                limit = min(raft.commit_index, raft.log.persisted_index)
+                if limit > raft.log.offset_index and self.random.random() < 0.1:
+                    raft.compact(limit)
+                    node.disks[group].compact(raft.log.offset_index, raft.log.offset_term)
+            node.effects()
+        self.schedule(self.random.choice((5, 40, 150, 600)), self.work)
+
+    def running(self) -> list[Node]:
+        return [node for node in self.nodes.values() if node.up and self.now >= node.paused_until]
+
+    # --- what must hold -----------------------------------------------------------------------------------
+
+    def observe(self, node: Node, raft: Raft, effects: Effects) -> None:
+        """Called whenever a replica's state may have changed."""
+        raft.check_invariants()
+        group = raft.group
+        if raft.role is Role.LEADER and (group, raft.term) not in self.leaders:
+            self.counts["leaders"] += 1
+            self.leaders[group, raft.term] = (node.name, node.incarnation)
+            self.check_completeness(raft)
+        if raft.role is Role.LEADER and self.leaders[group, raft.term] != (node.name, node.incarnation):
+            raise Violation(f"term {raft.term} of group {group} has two leaders")
+        log = self.committed[group]
+        known = effects.committed_to
+        while len(log) < known:
+            position = len(log) + 1
+            log.extend(raft.log.entries(position, known, ALL_BYTES))
+            self.committed_in[group].extend([raft.term] * (known - position + 1))
+            self.counts["committed"] += known - position + 1
+        low = max(raft.log.offset_index, known - 3)
+        if known > low and list(raft.log.entries(low + 1, known, ALL_BYTES)) != log[low:known]:
+            raise Violation(f"{node.name} commits other entries at {low + 1}..{known} of group {group}")
+
+    def check_completeness(self, raft: Raft) -> None:
+        """A leader has what was committed in earlier terms. (One elected so late that a later term is already
+        under way need not have that term's entries, and can commit nothing.)
+        """
+        low = raft.log.offset_index
+        high = bisect_left(self.committed_in[raft.group], raft.term)
+        held = list(raft.log.entries(low + 1, high, ALL_BYTES)) if low < high else []
+        if raft.log.last_index < high or held[: high - low] != self.committed[raft.group][low:high]:
+            raise Violation(f"the leader of term {raft.term} of group {raft.group} lacks committed entries")
+
+    def check_leases(self) -> None:
+        for group in self.groups:
+            holders = []
+            for node in self.running():
+                raft = node.rafts[group]
+                if raft.role is not Role.LEADER:
+                    continue
+                if raft.lease_valid(node.now_ms()):
+                    holders.append(node.name)
+                    self.counts["leases"] += 1
+                    if raft.ready_to_serve and raft.commit_index < len(self.committed[group]):
+                        raise Violation(f"{node.name} would serve a stale read of group {group}")
+            if len(holders) > 1:
+                raise Violation(f"group {group} is leased to {holders} at once")
+
+    def check_converged(self) -> None:
+        for group in self.groups:
+            rafts = [node.rafts[group] for node in self.nodes.values()]
+            leaders = [raft for raft in rafts if raft.role is Role.LEADER]
+            if len(leaders) != 1 or not leaders[0].ready_to_serve:
+                raise Violation(f"group {group} has no leader that serves")
+            if {raft.commit_index for raft in rafts} != {leaders[0].log.last_index}:
+                raise Violation(f"group {group} has not converged: {[raft.commit_index for raft in rafts]}")
+            if any(raft.next_deadline_ms is not None for raft in rafts):
+                raise Violation(f"group {group} is not quiet")
+            if not leaders[0].lease_valid(self.nodes[leaders[0].node_id].now_ms()):
+                raise Violation(f"group {group} has no lease")
+
+    # --- running ------------------------------------------------------------------------------------------
+
+    def run_until(self, end: float) -> None:
+        while self.events and self.events[0][0] <= end:
+            self.now, _, call, arguments = heapq.heappop(self.events)
+            call(*arguments)
+            self.check_leases()
+        self.now = end
+
+    def run(self, faulty_ms: float = 6000, calm_ms: float = 0) -> dict[str, int]:
+        for name in self.names:
+            self.schedule(self.random.uniform(0, 50), self.boot, name)
+        self.schedule(300, self.fault)
+        self.schedule(200, self.work)
+        self.run_until(faulty_ms)
+        if calm_ms:
+            self.events = [event for event in self.events if event[2] not in {self.fault, self.work}]
+            heapq.heapify(self.events)
+            self.run_until(faulty_ms + calm_ms)
+            self.check_converged()
+        return self.counts

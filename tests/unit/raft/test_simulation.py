@@ -1,0 +1,174 @@
+"""Randomised runs of several groups under faults, and the proof that these runs can fail.
+
+GEODYNE_RAFT_SEEDS sets how many seeds are run (default SEEDS).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import ClassVar
+
+import pytest
+
+from node.raft.core import ConsensusViolation, Raft
+from node.raft.effects import HardState
+from node.raft.leadership import Leadership
+from node.raft.liveness import NEVER_MS, Liveness
+from tests.unit.raft.simulation import Simulation, Violation
+
+SEEDS = 40
+CALM_SEEDS = 6
+MUTATION_SEEDS = 200
+FAILURES = (Violation, ConsensusViolation, AssertionError, ValueError, LookupError)
+
+
+def test_no_safety_property_breaks_under_faults() -> None:
+    totals: dict[str, int] = {}
+    for seed in range(int(os.environ.get("GEODYNE_RAFT_SEEDS", SEEDS))):
+        try:
+            counts = Simulation(seed, learners=seed % 3 == 0).run()
+        except FAILURES as error:
+            raise AssertionError(f"Simulation({seed}, learners={seed % 3 == 0}).run()") from error
+        for name, count in counts.items():
+            totals[name] = totals.get(name, 0) + count
+    assert min(totals.values()) > 0, totals  # a run in which nothing happens proves nothing
+
+
+def test_after_the_faults_every_group_converges_holds_a_lease_and_falls_quiet() -> None:
+    for seed in range(1000, 1000 + CALM_SEEDS):
+        Simulation(seed, learners=seed % 2).run(faulty_ms=4000, calm_ms=6000)
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    runs = []
+    for _ in range(2):
+        simulation = Simulation(7)
+        runs.append((simulation.run(3000), simulation.sequence, simulation.leaders))
+    assert runs[0] == runs[1]
+
+
+class SupportEpochsIgnored(Liveness):
+    def acked_ms(self, peer: str, incarnation: int, support_epoch: int) -> int:
+        return self._peers[peer].acked_sent_at_ms
+
+
+class SupportNeverWithdrawn(Liveness):
+    def withdraw(self, peer: str) -> None:
+        pass
+
+
+class NoLeaseWaitAfterRestart(Liveness):
+    def may_vote(self, now_ms: int) -> bool:
+        return True
+
+
+class PromisesEndWithTheConnection(Liveness):
+    def on_disconnected(self, peer: str, now_ms: int) -> None:
+        self._peers[peer].lost_at_ms = now_ms
+
+
+class LeaseFromTheReceiptOfTheAcknowledgement(Liveness):
+    def acked_ms(self, peer: str, incarnation: int, support_epoch: int) -> int:
+        sent_ms = super().acked_ms(peer, incarnation, support_epoch)
+        return sent_ms if sent_ms == NEVER_MS else sent_ms + 600
+
+
+class PromisesIgnored(Raft):
+    def _supports_live_leader(self, now_ms: int) -> bool:
+        return False
+
+
+class StaleTermAppends(Raft):
+    def _on_append(self, sender, message, now_ms):  # type: ignore[no-untyped-def]
+        super()._on_append(sender, message._replace(term=max(message.term, self.term)), now_ms)
+
+
+class LogNotComparedBeforeVoting(Raft):
+    def _on_vote_request(self, sender, request, now_ms):  # type: ignore[no-untyped-def]
+        super()._on_vote_request(sender, request._replace(last_term=1 << 40), now_ms)
+
+
+class LogNotMatchedBeforeAppending(Raft):
+    def _on_append(self, sender, message, now_ms):  # type: ignore[no-untyped-def]
+        if self.log.offset_index <= message.prev_index <= self.log.last_index:
+            message = message._replace(prev_term=self.log.term(message.prev_index))
+        super()._on_append(sender, message, now_ms)
+
+
+class SeveralVotesInATerm(Raft):
+    def _on_vote_request(self, sender, request, now_ms):  # type: ignore[no-untyped-def]
+        self._vote = "" if self._vote != self.node_id else self._vote
+        super()._on_vote_request(sender, request, now_ms)
+
+
+class CommitsBeforeItsOwnFsync(Leadership):
+    def advance_commit(self, now_ms: int) -> bool:
+        self._log.persisted_index = self._log.written_index
+        return super().advance_commit(now_ms)
+
+
+class KeepsTheLeaseInATransfer(Leadership):
+    def lease_valid(self, now_ms: int) -> bool:
+        transfer_to, self.transfer_to = self.transfer_to, ""
+        try:
+            return super().lease_valid(now_ms)
+        finally:
+            self.transfer_to = transfer_to
+
+
+class LiveInsteadOfConfirmed(Leadership):
+    def _quorum_acked_ms(self) -> int:
+        for peer in self._followers:
+            self._progress[peer].confirmed = self._liveness.acked_pair(peer)
+        return super()._quorum_acked_ms()
+
+
+class VoteNotDurable(Simulation):
+    def durable(self, hard_state: HardState | None) -> HardState | None:
+        return None if hard_state is None else HardState(hard_state.term, "")
+
+
+class TermNotDurable(Simulation):
+    def durable(self, hard_state: HardState | None) -> HardState | None:
+        return None
+
+
+class AnswersBeforeDurable(Simulation):
+    sends_before_durable: ClassVar[bool] = True  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        SupportEpochsIgnored,
+        SupportNeverWithdrawn,
+        NoLeaseWaitAfterRestart,
+        PromisesEndWithTheConnection,
+        LeaseFromTheReceiptOfTheAcknowledgement,
+        PromisesIgnored,
+        StaleTermAppends,
+        LogNotComparedBeforeVoting,
+        LogNotMatchedBeforeAppending,
+        SeveralVotesInATerm,
+        CommitsBeforeItsOwnFsync,
+        KeepsTheLeaseInATransfer,
+        LiveInsteadOfConfirmed,
+        VoteNotDurable,
+        TermNotDurable,
+        AnswersBeforeDurable,
+    ],
+)
+def test_the_simulation_finds_what_is_switched_off(mutation: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = mutation if issubclass(mutation, Simulation) else Simulation
+    if issubclass(mutation, Liveness):
+        monkeypatch.setattr(Simulation, "make_liveness", mutation)
+    elif issubclass(mutation, Raft):
+        monkeypatch.setattr(Simulation, "make_raft", mutation)
+    elif issubclass(mutation, Leadership):
+        monkeypatch.setattr("node.raft.core.Leadership", mutation)
+    for seed in range(MUTATION_SEEDS):
+        try:
+            make(seed).run()
+        except FAILURES:
+            return
+    pytest.fail(f"{mutation.__name__} passed {MUTATION_SEEDS} seeds")

@@ -1,0 +1,61 @@
+"""Values of replication to bytes and back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geodyne.messages import Change, Hello
+from geodyne.rpc.codec import CodecError
+from replication.codec import decode_destination, decode_source, encode_destination, encode_source
+from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, change_bytes
+
+changes = st.builds(
+    Change, st.binary(max_size=20), st.binary(max_size=12), st.none() | st.binary(max_size=20), st.integers(0, 9)
+)
+
+
+@given(st.lists(changes, max_size=4))
+@settings(max_examples=50)
+def test_a_ship_is_the_same_after_the_wire(items: list[Change]) -> None:
+    ship = Ship(7, "orders", "id-1", tuple(items), sum(map(change_bytes, items)))
+    assert decode_source(encode_source([ship])) == [ship]
+
+
+def test_a_tombstone_differs_from_an_empty_image() -> None:
+    ship = Ship(1, "t", "i", (Change(b"k", b"v", None, 0), Change(b"l", b"v", b"", 0)), 4)
+    assert decode_source(encode_source([ship])) == [ship]
+
+
+def test_hellos_stand_alone() -> None:
+    hello = Hello("cluster", "region", "process", 1 << 62, 1)
+    assert decode_source(encode_source(hello)) == hello
+    assert decode_destination(encode_destination(hello)) == hello
+
+
+def test_commands_and_answers_are_the_same_after_the_wire() -> None:
+    commands = [
+        Command(1, Operation.ENSURE, "t", "i", {"name": "t", "range_key": None}, {"a": "ACTIVE", "b": "CREATING"}),
+        Command(2, Operation.FORGET, "t", "i", {}, {}, "b"),
+    ]
+    assert decode_source(encode_source(commands)) == commands
+    answers = [
+        Receipt(3, Outcome.APPLIED, 2),
+        Receipt(4, Outcome.HELD, 0, 5_000, "from the future"),
+        Result(5, True, "ACTIVE", {"a": "ACTIVE"}),
+        Result(6, False, error_code="ResourceInUseException", error_message="Table already exists: t"),
+    ]
+    assert decode_destination(encode_destination(answers)) == answers
+
+
+@pytest.mark.parametrize("data", [b"\xff\xff\xff", b"\x1a\x02\x10\x63"])
+def test_bytes_that_are_no_batch_are_a_codec_error(data: bytes) -> None:
+    with pytest.raises(CodecError):
+        decode_source(data)
+
+
+def test_an_unknown_outcome_is_a_codec_error() -> None:
+    data = encode_destination([Receipt(1, Outcome.APPLIED)]).replace(b"\x10\x01", b"\x10\x63")
+    with pytest.raises(CodecError, match="99"):
+        decode_destination(data)

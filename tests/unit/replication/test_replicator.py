@@ -1,0 +1,249 @@
+"""Whole replicators over gRPC on loopback, in front of simulated regions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from geodyne.clock import SystemClock
+from geodyne.messages import Hello, ReadRows
+from geodyne.rpc.delay import DelayedLinks
+from replication.link import DestinationLink, LinkDownError
+from replication.metrics import ReplicationCollector
+from replication.progress import ProgressSettings
+from replication.service import PeerReplicator, Replicator
+from replication.values import FORMAT, Operation
+from tests.unit.replication.fake_region import FakeRegion, key_of
+
+SETTINGS = ProgressSettings(retry_ms_min=10, retry_ms_max=50, commit_every_ms=20, idle_commit_every_ms=40)
+WAIT_S = 8.0
+
+
+class Cluster:
+    """Regions with a replicator each. Each pair of replicators is linked through forwarders that a test can block."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.clock = SystemClock()
+        self.regions = {name: FakeRegion(name, self.clock) for name in names}
+        self.replicators: dict[str, Replicator] = {}
+        self.ports: dict[str, int] = {}
+        self.links = {name: DelayedLinks() for name in names}
+
+    async def __aenter__(self) -> Cluster:
+        for name in self.names:
+            self.ports[name] = _free_port()
+        for name in self.names:
+            await self.start(name)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for name in list(self.replicators):
+            await self.stop(name)
+        for links in self.links.values():
+            await links.close()
+
+    def address(self, name: str) -> str:
+        return f"127.0.0.1:{self.ports[name]}"
+
+    async def start(self, name: str) -> None:
+        peers = {
+            other: PeerReplicator(other, f"{other}/replicator-1", await self.links[name].via(self.address(other), 2.0))
+            for other in self.names
+            if other != name
+        }
+        hello = Hello("cluster", name, f"{name}/replicator-1", 1, FORMAT)
+        replicator = Replicator(
+            hello,
+            self.address(name),
+            peers,
+            region=self.regions[name],
+            clock=self.clock,
+            random=Random(1),
+            settings=SETTINGS,
+        )
+        await replicator.start()
+        self.replicators[name] = replicator
+
+    async def stop(self, name: str) -> None:
+        await self.replicators.pop(name).close()
+
+    def same(self, table: str = "t") -> bool:
+        if any(table not in region.catalog.tables for region in self.regions.values()):
+            return False
+        first, *others = (region.items(table) for region in self.regions.values())
+        return all(other == first for other in others)
+
+    def replicas(self, name: str, table: str = "t") -> dict[str, str]:
+        record = self.regions[name].catalog.tables.get(table)
+        return {} if record is None else dict(record.replicas)
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    deadline = asyncio.get_running_loop().time() + WAIT_S
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, what
+        await asyncio.sleep(0.01)
+
+
+def scenario(*names: str) -> Callable[[Callable[[Cluster], Awaitable[None]]], Callable[[], None]]:
+    def wrap(body: Callable[[Cluster], Awaitable[None]]) -> Callable[[], None]:
+        async def run() -> None:
+            async with Cluster(*names) as cluster:
+                await body(cluster)
+
+        def test() -> None:
+            asyncio.run(run())
+
+        test.__doc__ = body.__doc__
+        return test
+
+    return wrap
+
+
+@scenario("a", "b", "c")
+async def test_a_table_with_rows_becomes_global_and_changes_flow_in_all_directions(cluster: Cluster) -> None:
+    home = cluster.regions["a"]
+    home.create("t")
+    for number in range(60):
+        home.write("t", key_of(number), b"before %d" % number)
+    home.control("update_table", name="t", replicas_add=["b", "c"])
+    everywhere = dict.fromkeys("abc", "ACTIVE")
+    await until(lambda: all(cluster.replicas(n) == everywhere for n in "abc"), "all replicas become ACTIVE everywhere")
+    assert cluster.same()
+    for turn, (name, region) in enumerate(cluster.regions.items()):
+        for number in range(turn, 60, 2):
+            region.write("t", key_of(number), None if number % 5 == 0 else f"{name} {number}".encode())
+    await until(cluster.same, "all regions hold the same items")
+    await until(
+        lambda: all(f.lag_s == 0 and f.caught_up == 4 for r in cluster.replicators.values() for f in r.figures()),
+        "nothing is pending",
+    )
+    status = cluster.replicators["a"].status()
+    assert status["transitions"] == []
+    assert status["destinations"]["b"]["connected"]
+
+
+@scenario("a", "b", "c")
+async def test_a_replica_that_joins_later_gets_all_rows_and_one_that_leaves_is_forgotten(cluster: Cluster) -> None:
+    a, b = cluster.regions["a"], cluster.regions["b"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: cluster.replicas("a") == cluster.replicas("b") == dict.fromkeys("ab", "ACTIVE"), "a and b")
+    for number in range(40):
+        (a if number % 2 else b).write("t", key_of(number), b"%d" % number)
+    b.control("update_table", name="t", replicas_add=["c"])
+    everywhere = dict.fromkeys("abc", "ACTIVE")
+    await until(lambda: all(cluster.replicas(n) == everywhere for n in "abc"), "c is ACTIVE everywhere")
+    await until(cluster.same, "c holds all rows")
+    a.control("update_table", name="t", replicas_remove=["c"])
+    rest = dict.fromkeys("ab", "ACTIVE")
+    await until(lambda: [cluster.replicas(n) for n in "abc"] == [rest, rest, {}], "c is forgotten")
+    assert "t" not in cluster.regions["c"].catalog.tables
+
+
+@scenario("a", "b")
+async def test_a_restarted_replicator_goes_on_from_the_committed_cursor(cluster: Cluster) -> None:
+    a, b = cluster.regions["a"], cluster.regions["b"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: cluster.replicas("a").get("b") == "ACTIVE", "b is ACTIVE")
+    for number in range(20):
+        a.write("t", key_of(number), b"one")
+    parts = [a.parts[p.id] for p in a.table("t").partitions]
+    await until(lambda: all(p.cursors.get("replica/b", 0) == p.head for p in parts), "cursors reach the head")
+    await cluster.stop("a")
+    for number in range(20):
+        a.write("t", key_of(number), b"two")
+        b.write("t", key_of(number + 100), b"from b")
+    a.calls.clear()
+    await cluster.start("a")
+    await until(cluster.same, "both regions hold the same items")
+    assert not any(isinstance(call, ReadRows) for call in a.calls), "no scan: the cursors were enough"
+    shipped = cluster.replicators["a"].figures()[0].changes
+    assert shipped == 20
+
+
+@scenario("a", "b", "c")
+async def test_a_region_that_is_cut_off_delays_no_other_and_catches_up(cluster: Cluster) -> None:
+    a = cluster.regions["a"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b", "c"])
+    await until(lambda: cluster.replicas("a") == dict.fromkeys("abc", "ACTIVE"), "all are ACTIVE")
+    await cluster.stop("c")
+    for number in range(200):
+        a.write("t", key_of(number), b"x" * 2_000)
+    await until(lambda: len(cluster.regions["b"].items("t")) == 200, "b has all while c is away")
+    figures = {f.destination: f for f in cluster.replicators["a"].figures()}
+    await until(lambda: {f.destination: f for f in cluster.replicators["a"].figures()}["c"].lag_s > 0, "the lag shows")
+    assert not figures["c"].connected
+    await cluster.start("c")
+    await until(cluster.same, "c catches up")
+
+
+@scenario("a", "b")
+async def test_a_name_that_is_taken_in_the_other_region_is_an_error_and_harms_nothing(cluster: Cluster) -> None:
+    a, b = cluster.regions["a"], cluster.regions["b"]
+    a.create("t")
+    b.create("t")
+    b.write("t", key_of(1), b"mine")
+    a.write("t", key_of(2), b"theirs")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: any(t["errors"] for t in cluster.replicators["a"].status()["transitions"]), "the error shows")
+    assert cluster.replicas("a")["b"] == "CREATING"
+    assert set(b.items("t")) == {key_of(1)}
+    a.control("update_table", name="t", replicas_remove=["b"])
+    await until(lambda: cluster.replicas("a") == {}, "the replica is given up")
+    assert set(b.items("t")) == {key_of(1)}, "the other table is not touched"
+
+
+@scenario("a", "b")
+async def test_metrics_name_source_and_destination(cluster: Cluster) -> None:
+    a = cluster.regions["a"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: cluster.replicas("a").get("b") == "ACTIVE", "b is ACTIVE")
+    a.write("t", key_of(1), b"x")
+    await until(lambda: cluster.replicators["a"].figures()[0].changes == 1, "one change is replicated")
+    registry = CollectorRegistry()
+    replicator = cluster.replicators["a"]
+    registry.register(ReplicationCollector("a", replicator.figures, replicator.applied))
+    text = generate_latest(registry).decode()
+    assert 'geodyne_replicated_changes_total{destination="b",source="a"} 1.0' in text
+    assert 'geodyne_replication_connected{destination="b",source="a"} 1.0' in text
+    assert 'geodyne_replication_lag_seconds{destination="b",source="a"}' in text
+
+
+@pytest.mark.parametrize(
+    ("hello", "reason"),
+    [
+        (Hello("another", "x", "x/replicator-1", 1, FORMAT), "cluster"),
+        (Hello("cluster", "x", "x/replicator-1", 1, FORMAT + 1), "format"),
+        (Hello("cluster", "a", "a/replicator-2", 1, FORMAT), "same region"),
+    ],
+)
+def test_a_stranger_is_refused_and_told_why(hello: Hello, reason: str) -> None:
+    async def run() -> None:
+        async with Cluster("a") as cluster:
+            link = DestinationLink("a", cluster.address("a"), "a/replicator-1", hello, Random(1))
+            link.start()
+            await until(lambda: link._dialer._last_reason, "a reason")
+            assert reason in link._dialer._last_reason
+            with pytest.raises(LinkDownError):
+                await link.command(Operation.DELETE, "t", "i")
+            await link.close()
+
+    asyncio.run(run())

@@ -1,0 +1,69 @@
+"""The data directory: one owner, one format, one process at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from node.storage.directory import open_directory
+from node.storage.port import DirectoryInUse, WrongCluster, WrongFormat
+
+
+def test_a_directory_is_fresh_once_and_each_start_has_a_new_incarnation(tmp_path: Path) -> None:
+    first = open_directory(tmp_path / "a" / "b", "cluster", "node-a")
+    assert first.fresh
+    first.close()
+    second = open_directory(tmp_path / "a" / "b", "cluster", "node-a")
+    assert not second.fresh
+    assert 0 < first.incarnation < 1 << 63
+    assert first.incarnation != second.incarnation
+    second.close()
+
+
+def test_a_directory_in_use_is_refused_and_its_holder_named(tmp_path: Path) -> None:
+    holder = open_directory(tmp_path, "cluster", "node-a")
+    with pytest.raises(DirectoryInUse, match=r"in use by process \d+\. .*--data-dir"):
+        open_directory(tmp_path, "cluster", "node-a")
+    holder.close()
+    open_directory(tmp_path, "cluster", "node-a").close()
+
+
+@pytest.mark.parametrize(("cluster", "process"), [("other", "node-a"), ("cluster", "node-b")])
+def test_data_of_another_cluster_or_process_is_refused(tmp_path: Path, cluster: str, process: str) -> None:
+    open_directory(tmp_path, "cluster", "node-a").close()
+    with pytest.raises(WrongCluster, match="belongs to node-a of cluster cluster"):
+        open_directory(tmp_path, cluster, process)
+    open_directory(tmp_path, "cluster", "node-a").close()  # a refusal leaves no lock behind
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    open_directory(tmp_path, "cluster", "node-a").close()
+    with pytest.raises(WrongFormat, match="data format 1; this version reads format 2"):
+        open_directory(tmp_path, "cluster", "node-a", format=2)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"format": "x"}', b"\xff\xfe"])
+def test_an_unreadable_format_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "FORMAT").write_bytes(content)
+    with pytest.raises(WrongFormat, match="not readable"):
+        open_directory(tmp_path, "cluster", "node-a")
+
+
+def test_data_without_a_format_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_bytes(b"x")
+    with pytest.raises(WrongFormat, match=r"holds state.db but no FORMAT"):
+        open_directory(tmp_path, "cluster", "node-a")
+
+
+def test_a_crash_before_the_format_file_was_in_place_leaves_a_fresh_directory(tmp_path: Path) -> None:
+    (tmp_path / "FORMAT.new").write_bytes(b"{")
+    directory = open_directory(tmp_path, "cluster", "node-a")
+    assert directory.fresh
+    assert json.loads((tmp_path / "FORMAT").read_bytes()) == {
+        "format": 1,
+        "cluster_id": "cluster",
+        "process_id": "node-a",
+    }
+    directory.close()
