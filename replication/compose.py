@@ -66,6 +66,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         }
 
     observe = ObserveServer(config.metrics.host, config.metrics.port, registry, health=health, status=replicator.status)
+    client.subscribe(replicator.wake)
     client.start()
     try:
         await replicator.start()

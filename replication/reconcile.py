@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord
@@ -77,7 +77,11 @@ class Reconciler:
         links: Mapping[str, DestinationLink],
         scan_stats: Mapping[str, ScanStats],
         clock: Clock,
+        *,
+        on_progress: Callable[[], None],
     ) -> None:
+        """`on_progress` asks for another `step`, because something was achieved."""
+        self._on_progress = on_progress
         self._own = own
         self._region = region
         self._links = links
@@ -175,6 +179,7 @@ class Reconciler:
         else:
             work.errors.pop(where, None)
             attempts.failures = 0
+            self._on_progress()
         finally:
             work.tasks.pop(action, None)
             delay_ms = min(POLL_MS << min(attempts.failures, 8), RETRY_MS_MAX)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from random import Random
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from replication.values import Ship
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.25  # between two looks at the copy of the catalog; each costs microseconds when nothing changed
+LOOK_S = 0.25  # between two looks at the catalog that nobody asked for; each costs microseconds when nothing changed
 HELD_LOG_EVERY_MS = 10_000
 HELD_TABLES_LOGGED_MAX = 1_000
 
@@ -77,7 +78,8 @@ class Replicator:
         self._tails: dict[_TailKey, Tail] = {}
         self._closing: set[asyncio.Task[None]] = set()  # of tails that are no longer wanted
         self._applier = Applier(region, clock, self._on_held)
-        self._reconciler = Reconciler(self.own, region, self._links, self._scans, clock)
+        self._wake = asyncio.Event()
+        self._reconciler = Reconciler(self.own, region, self._links, self._scans, clock, on_progress=self.wake)
         self._steps = ReplicaSteps(self.own, region, self._reconciler.on_helping)
         self._server = ReplicationServer(listen, hello, self._applier, self._steps.on_command)
         self._held_logged_ms: dict[str, int] = {}
@@ -88,7 +90,7 @@ class Replicator:
         """Listen, dial and follow the catalog; returns the port. Raises geodyne.rpc.server.AddressUnavailable."""
         port = await self._server.start()
         for name, link in self._links.items():
-            link.subscribe(_LinkWatch(name, self._reconciler))
+            link.subscribe(_LinkWatch(name, self._reconciler, self.wake))
             link.start()
         self._task = asyncio.get_running_loop().create_task(self._follow())
         return port
@@ -105,13 +107,20 @@ class Replicator:
         self._tails.clear()
         await asyncio.gather(*(link.close() for link in self._links.values()))
 
+    def wake(self) -> None:
+        """Look at the catalog in the next loop turn, because it has changed."""
+        self._wake.set()
+
     async def _follow(self) -> None:
         while True:
             try:
                 self._look()
             except Exception:  # a defect in one look must not end replication of all tables
                 log.exception("following the catalog failed")
-            await asyncio.sleep(LOOK_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._wake.wait()
+            self._wake.clear()
 
     def _look(self) -> None:
         revision = self._region.catalog.revision
@@ -221,12 +230,13 @@ class Replicator:
 class _LinkWatch:
     """Passes a link's breaks on to the reconciler."""
 
-    def __init__(self, region: str, reconciler: Reconciler) -> None:
+    def __init__(self, region: str, reconciler: Reconciler, wake: Callable[[], None]) -> None:
         self._region = region
         self._reconciler = reconciler
+        self._wake = wake
 
     def on_connected(self) -> None:
-        self._reconciler.step()
+        self._wake()
 
     def on_disconnected(self) -> None:
         self._reconciler.on_link_down(self._region)

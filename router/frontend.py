@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from prometheus_client import CollectorRegistry
 
 from geodyne.ports import ClientConnector, Clock
@@ -19,14 +18,13 @@ from geodyne.rpc.region import NodeAddress, RegionClient
 from router.api.context import Api, ApiSettings
 from router.api.registry import OPERATIONS
 from router.auth.sigv4 import Credential, SignatureVerifier
+from router.http import regionhealth
 from router.http.dynamodb import DynamoDb, execute_locally, health_answer
 from router.http.server import HttpServer
-from router.http.values import HttpRequest, HttpResponse
 
 logger = logging.getLogger("geodyne.router")
 
 SERVICE = "DynamoDB_20120810"
-HEALTH_PATH = b"/.geodyne/health"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,14 @@ class Frontend:
         registry.register(self._dynamodb.metrics)
         self._server = HttpServer(
             self._dynamodb.handle,
-            direct_get={b"/": health_answer(settings.region), HEALTH_PATH: self._health_for_global},
+            direct_get={
+                b"/": health_answer(settings.region),
+                regionhealth.PATH: regionhealth.region_health(
+                    lambda: self.region.ready,
+                    lambda: self.region.catalog.revision,
+                    lambda: self.region.catalog.tables,
+                ),
+            },
         )
 
     async def start(self, host: str, port: int) -> int:
@@ -94,8 +99,3 @@ class Frontend:
     def _context(self, request_id: str, principal: object) -> object:
         assert self._api is not None
         return self._api.context(request_id, principal)
-
-    def _health_for_global(self, request: HttpRequest) -> HttpResponse:
-        """What the global endpoint asks: may requests come here, and for which tables."""
-        body = {"healthy": self.region.ready, "tables": sorted(self.region.catalog.tables)}
-        return HttpResponse(200, orjson.dumps(body), b"application/json")

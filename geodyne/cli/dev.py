@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         capacity=arguments.capacity,
         log_level=arguments.log_level,
     )
-    return int(import_module("router.compose").serve_dev(config))
+    return int(import_module("geodyne.cli.devserver").serve_dev(config))
 
 
 def _port(text: str) -> int:

@@ -202,9 +202,12 @@ def _string(shape_name: str, rule: Rule) -> Check:
 def _number(shape_name: str, rule: Rule) -> Check:
     low, high, kind = rule.get("min"), rule.get("max"), rule["type"]
     java = {"integer": "Integer", "long": "Long", "float": "Float"}.get(kind, "Double")
+    limit = 1 << {"integer": 31, "long": 63}.get(kind, 1023)
 
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not int and type(value) is not float:
+            _refuse_type(value, "number", java)
+        if not -limit <= value < limit:
             _refuse_type(value, "number", java)
         if low is not None and value < low:
             errors.append(_error(value, path, f"Member must have value greater than or equal to {low}"))
@@ -240,7 +243,9 @@ def _list(shape_name: str, rule: Rule) -> Check:
         _length(value, bounds, path, errors)
         if element is not None:
             for position, item in enumerate(value, 1):
-                if item is not None:
+                if item is None:
+                    errors.append(_null(f"{path}.{position}.member"))
+                else:
                     element(item, f"{path}.{position}.member", errors)
 
     return check
@@ -263,7 +268,9 @@ def _map(shape_name: str, rule: Rule) -> Check:
         if member is None:
             return
         for key, item in value.items():
-            if item is not None:
+            if item is None:
+                errors.append(_null(f"{path}.{key}.member"))
+            else:
                 member(item, f"{path}.{key}.member", errors)
         if bounded is not None and not all(map(bounded, value.values())):
             errors.append(_error(value, path, constraint))
@@ -352,10 +359,15 @@ _TABLE_KEYS = (
 )
 
 
+def is_table_name(name: str) -> bool:
+    """Whether a table could have this name: its length and characters are those of names."""
+    return TABLE_NAME_LENGTH_MIN <= len(name) <= TABLE_NAME_LENGTH_MAX and _name_matches(name) is not None
+
+
 def _is_table(key: str) -> bool:
     if key.startswith("arn:"):
         return len(key) <= TABLE_ARN_LENGTH_MAX
-    return TABLE_NAME_LENGTH_MIN <= len(key) <= TABLE_NAME_LENGTH_MAX and _name_matches(key) is not None
+    return is_table_name(key)
 
 
 def _length(value: Any, bounds: tuple[int | None, int | None], path: str, errors: list[str]) -> None:

@@ -19,7 +19,7 @@ from router.api.context import Context
 from router.api.describe import describe
 from router.api.dispatch import refusal, unexpected
 from router.api.parameters import Body, not_supported
-from router.api.shapes import validator
+from router.api.shapes import is_table_name, validator
 from router.api.tablerecords import not_found
 
 INVALID = "One or more parameter values were invalid: "
@@ -108,6 +108,8 @@ def _definition(body: Body, context: Context) -> dict[str, Any]:
     name = body["TableName"]
     if name.startswith("arn:"):
         name = context.tables.name_of(name)
+        if not is_table_name(name):
+            raise validation(f"{INVALID}Invalid table name in TableArn: {name}")
     billing_mode, read_units, write_units = _billing(body)
     keys = _key_attributes(body)
     for parameter in _CREATE_REFUSED:

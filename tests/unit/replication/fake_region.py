@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from geodyne.catalog import TableRecord, TableStatus
@@ -111,6 +112,7 @@ class FakeRegion:
         self.calls: list[Call] = []
         self._changed: asyncio.Event = asyncio.Event()
         self._ids = 0
+        self.on_change: Callable[[], None] = lambda: None
 
     # --- what a router would do
 
@@ -188,6 +190,7 @@ class FakeRegion:
         changes, answer = evaluate(self.catalog, operation, body, around)
         if changes:
             self.catalog.apply(self.catalog.revision + 1, changes)
+            self.on_change()
         for table in list(self.catalog.tables.values()):
             for partition in table.partitions:
                 self.parts.setdefault(partition.id, FakePartition())

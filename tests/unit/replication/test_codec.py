@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from geodyne.messages import Change, Hello
 from geodyne.rpc.codec import CodecError
-from replication.codec import decode_destination, decode_source, encode_destination, encode_source
+from replication.codec import DestinationMessage, decode_destination, decode_source, encode_destination, encode_source
 from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, change_bytes
 
 changes = st.builds(
@@ -40,7 +40,7 @@ def test_commands_and_answers_are_the_same_after_the_wire() -> None:
         Command(2, Operation.FORGET, "t", "i", {}, {}, "b"),
     ]
     assert decode_source(encode_source(commands)) == commands
-    answers = [
+    answers: list[DestinationMessage] = [
         Receipt(3, Outcome.APPLIED, 2),
         Receipt(4, Outcome.HELD, 0, 5_000, "from the future"),
         Result(5, True, "ACTIVE", {"a": "ACTIVE"}),

@@ -104,8 +104,8 @@ def test_all_regions_end_with_the_newest_version_of_every_item(seed: int, count:
         now += 1_000
         for direction in directions:
             direction.step(now, faults=False)
-    stored = {name: {key: c.version for key, c in part.rows.items()} for name, part in parts.items()}
-    assert all(rows == newest for rows in stored.values())
+    versions = {name: {key: c.version for key, c in part.rows.items()} for name, part in parts.items()}
+    assert all(rows == newest for rows in versions.values())
     images = [{key: c.image for key, c in part.rows.items()} for part in parts.values()]
     assert all(image == images[0] for image in images)
     assert all(direction.machine.caught_up for direction in directions)

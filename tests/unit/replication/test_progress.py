@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import pytest
 
-from geodyne.messages import Change, FeedPage, FeedRecord
-from replication.progress import FROM_COMMITTED, Batch, Commit, Progress, ProgressSettings, Read, Scan, Send
-from tests.unit.replication.fake_region import FakePartition, ReadFeed, key_of, version
+from geodyne.messages import Change, FeedPage, FeedRecord, ReadFeed
+from replication.progress import (
+    FROM_COMMITTED,
+    Batch,
+    Commit,
+    Instruction,
+    Progress,
+    ProgressSettings,
+    Read,
+    Scan,
+    Send,
+)
+from tests.unit.replication.fake_region import FakePartition, key_of, version
 
 SETTINGS = ProgressSettings(page_bytes=100, batches_max=3)
 HERE = "here"
@@ -30,7 +41,7 @@ def connected() -> Progress:
     return progress
 
 
-def sent(instructions: list[object]) -> list[Batch]:
+def sent(instructions: Sequence[Instruction]) -> list[Batch]:
     return [i.batch for i in instructions if isinstance(i, Send)]
 
 

@@ -1,0 +1,72 @@
+"""The process of the global endpoint: gates, choice of a region, forwarding; with its metrics page."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+
+from geodyne.observe.server import ObserveServer
+from geodyne.rpc.delay import DelayedLinks
+from geodyne.settings import ProcessConfig
+from router.api.registry import OPERATIONS
+from router.auth import credentials
+from router.auth.sigv4 import SignatureVerifier
+from router.frontend import SERVICE
+from router.geo import Geography
+from router.globalrole import GlobalEndpoint
+from router.http.dynamodb import DynamoDb, health_answer
+from router.http.server import HttpServer
+
+logger = logging.getLogger("geodyne.global")
+
+
+async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
+    """Run the global endpoint until `stop`. Raises ListenError or CredentialsError when it cannot start."""
+    topology = config.topology
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    keys = credentials.load(Path(config.credentials)) if config.auth else None
+    links = DelayedLinks()
+    routers: dict[str, tuple[str, int]] = {}
+    for region in topology.regions.values():
+        router = region.routers[0]
+        address = await links.via(router.address, topology.one_way_ms(config.spec, router))
+        host, _, port = address.rpartition(":")
+        routers[region.name] = (host, int(port))
+    endpoint = GlobalEndpoint(
+        Geography(tuple(topology.regions), topology.round_trip_ms, home=topology.global_location),
+        routers,
+        credential=next(iter(keys.values())) if keys is not None else None,
+        wall_s=time.time,
+    )
+    gates = DynamoDb(
+        {SERVICE: OPERATIONS},
+        endpoint.execute,
+        verifier=SignatureVerifier(tuple(topology.regions), keys.get) if keys is not None else None,
+        wall_s=time.time,
+        monotonic_s=time.perf_counter,
+    )
+    registry.register(gates.metrics)
+    registry.register(endpoint)
+    server = HttpServer(gates.handle, direct_get={b"/": health_answer("global")})
+    observe = ObserveServer(
+        config.metrics.host,
+        config.metrics.port,
+        registry,
+        health=lambda: {"healthy": True, "regions": endpoint.status()},
+        status=endpoint.status,
+    )
+    await endpoint.start()
+    await server.start(config.listen.host, config.listen.port)
+    await observe.start()
+    logger.info("listening", extra={"address": str(config.listen)})
+    await stop.wait()
+    await server.stop()
+    await endpoint.stop()
+    await links.close()
+    await observe.stop()

@@ -1,0 +1,146 @@
+"""Metrics, health, status and administration over HTTP; log lines."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from geodyne.listen import ListenError
+from geodyne.observe.log import JsonFormatter
+from geodyne.observe.server import ObserveServer
+
+Fetch = Callable[[bytes], Coroutine[Any, Any, tuple[int, bytes]]]
+
+
+def served(scenario: Callable[[Fetch, dict[str, Any]], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        registry = CollectorRegistry()
+        Gauge("geodyne_example", "An example.", registry=registry).set(7)
+        state: dict[str, Any] = {"healthy": True}
+
+        async def later(arguments: dict[str, Any]) -> dict[str, Any]:
+            await asyncio.sleep(0)
+            return {"later": arguments}
+
+        server = ObserveServer(
+            "127.0.0.1",
+            0,
+            registry,
+            health=lambda: state,
+            status=lambda: {"partitions": []},
+            admin={"now": lambda arguments: {"now": arguments}, "later": later, "fails": lambda arguments: {}[1]},
+        )
+        port = await server.start()
+
+        async def fetch(data: bytes) -> tuple[int, bytes]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(data)
+            head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+            writer.close()
+            return int(head.split()[1]), body
+
+        try:
+            await scenario(fetch, state)
+        finally:
+            await server.stop()
+        with pytest.raises(OSError, match=r"."):
+            await asyncio.open_connection("127.0.0.1", port)
+
+    asyncio.run(run())
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+
+
+def post(path: str, body: bytes, content_type: str = "application/json") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def test_metrics_health_and_status_are_served() -> None:
+    async def scenario(fetch: Fetch, state: dict[str, Any]) -> None:
+        status, body = await fetch(get("/metrics"))
+        assert status == 200
+        assert b"geodyne_example 7.0" in body
+        assert await fetch(get("/healthz")) == (200, b'{"healthy":true}')
+        state["healthy"] = False
+        assert await fetch(get("/healthz")) == (503, b'{"healthy":false}')
+        assert await fetch(get("/status")) == (200, b'{"partitions":[]}')
+        assert (await fetch(get("/other")))[0] == 404
+
+    served(scenario)
+
+
+def test_administration_takes_json_posts_and_awaits_calls_that_take_time() -> None:
+    async def scenario(fetch: Fetch, state: dict[str, Any]) -> None:
+        assert await fetch(post("/admin/now", b'{"a":1}')) == (200, b'{"now":{"a":1}}')
+        assert await fetch(post("/admin/later", b"")) == (200, b'{"later":{}}')
+        assert (await fetch(post("/admin/none", b"{}")))[0] == 404
+        assert (await fetch(get("/admin/now")))[0] == 405
+        assert (await fetch(post("/admin/now", b"{", "application/json")))[0] == 400
+        assert (await fetch(post("/admin/now", b"[]", "application/json")))[0] == 400
+        assert (await fetch(post("/admin/now", b"{}", "text/plain")))[0] == 415
+        status, body = await fetch(post("/admin/fails", b"{}"))
+        assert (status, body) == (500, b'{"error":"KeyError"}')
+
+    logging.disable(logging.CRITICAL)
+    try:
+        served(scenario)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def test_broken_and_oversized_requests_are_refused() -> None:
+    async def scenario(fetch: Fetch, state: dict[str, Any]) -> None:
+        assert (await fetch(b"HELO\r\n\r\n"))[0] == 400
+        assert (await fetch(b"\xff\xfe / HTTP/1.1\r\n\r\n"))[0] == 405
+        assert (await fetch(b"GET / HTTP/1.1\r\nA: " + b"a" * 20_000 + b"\r\n\r\n"))[0] == 431
+        assert (await fetch(b"POST /admin/now HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n"))[0] == 413
+        assert (await fetch(b"POST /admin/now HTTP/1.1\r\nContent-Length: -1\r\n\r\n"))[0] == 400
+        assert (await fetch(b"POST /admin/now HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"))[0] == 411
+
+    served(scenario)
+
+
+def test_a_port_in_use_is_a_clear_error() -> None:
+    async def run() -> None:
+        def server(port: int) -> ObserveServer:
+            return ObserveServer("127.0.0.1", port, CollectorRegistry(), health=dict, status=dict)
+
+        first = server(0)
+        port = await first.start()
+        with pytest.raises(ListenError, match=f"port {port}"):
+            await server(port).start()
+        await first.stop()
+
+    asyncio.run(run())
+
+
+def test_a_log_event_is_one_line_of_json_with_its_fields() -> None:
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter("us-east-1/router-1"))
+    logger = logging.Logger("geodyne.test")
+    logger.addHandler(handler)
+    logger.info("region %s", "up", extra={"request_id": "R1", "odd": {1, 2}.__class__, "event": "not this"})
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logger.exception("failed")
+    first, second = stream.getvalue().splitlines()
+    line = json.loads(first)
+    assert (line["event"], line["level"], line["process"], line["request_id"]) == (
+        "region up",
+        "info",
+        "us-east-1/router-1",
+        "R1",
+    )
+    assert "two\nlines" in json.loads(second)["error"]

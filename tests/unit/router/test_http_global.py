@@ -1,0 +1,260 @@
+"""The global endpoint before real regional servers on loopback: routing, fail-over, what a lost answer means."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
+
+import orjson
+import pytest
+
+from geodyne.errors import ApiError
+from geodyne.rpc.drive import Reply
+from router.auth.sigv4 import Credential, Principal, SignatureVerifier
+from router.geo import Geography, HealthLimits
+from router.globalrole import GlobalEndpoint
+from router.http import regionhealth
+from router.http.dynamodb import Call, DynamoDb, execute_locally
+from router.http.forward import ConnectionPool, NotSent, OutcomeUnknown, PoolFull, PoolLimits
+from router.http.regionhealth import read_report, region_health
+from router.http.server import HttpServer
+from router.http.values import HttpRequest, HttpResponse
+
+ANA = Credential("AKIAANA", "secret", None, "ana")
+REGIONS = ("us-east-1", "eu-west-1")
+DISTANCES = {frozenset(REGIONS): 76.0}
+
+
+class Op(NamedTuple):
+    name: str
+    is_write: bool
+    handler: Callable[[dict[str, Any], Any], Awaitable[bytes]] | None = None
+
+    def table_names(self, body: dict[str, Any]) -> list[str]:
+        return [body["TableName"]] if "TableName" in body else []
+
+
+class Region:
+    """A regional router with signatures on. `mode`: answer, hang, or cut (break the connection without an answer)."""
+
+    def __init__(self, name: str, tables: set[str]) -> None:
+        self.name = name
+        self.tables = tables
+        self.mode = "answer"
+        self.healthy = True
+        self.bodies: list[dict[str, Any]] = []
+        self.probes: list[bytes] = []
+
+        async def handler(body: dict[str, Any], context: Any) -> bytes:
+            self.bodies.append(body)
+            if self.mode == "busy":
+                raise ApiError("ServiceUnavailable", "busy")
+            if self.mode == "cut":
+                for connection in list(self.server.connections):
+                    connection.abort()
+            if self.mode != "answer":
+                await Reply[None]()
+            return orjson.dumps({"region": self.name})
+
+        operations = {name: Op(name, name == "PutItem", handler) for name in ("GetItem", "PutItem")}
+        gates = DynamoDb(
+            {"DynamoDB_20120810": operations},
+            execute_locally(lambda request_id, principal: None),
+            verifier=SignatureVerifier([name], {"AKIAANA": ANA}.get),
+            wall_s=time.time,
+            monotonic_s=time.monotonic,
+        )
+        health = region_health(lambda: self.healthy, lambda: len(self.tables), lambda: self.tables)
+
+        def probed(request: HttpRequest) -> HttpResponse:
+            self.probes.append(request.query)
+            return health(request)
+
+        self.server = HttpServer(gates.handle, direct_get={regionhealth.PATH: probed})
+
+
+def request(operation: str, table: str | None = "t", location: bytes = b"") -> Call:
+    body = {} if table is None else {"TableName": table}
+    headers = {b"x-amz-target": b"DynamoDB_20120810." + operation.encode(), b"x-geodyne-location": location}
+    http = HttpRequest(b"POST", b"/", b"", headers, orjson.dumps(body), "")
+    return Call(Op(operation, operation == "PutItem"), body, Principal("", "", ""), b"application/x-amz-json-1.0", http)
+
+
+Scenario = Callable[[GlobalEndpoint, Region, Region], Awaitable[None]]
+
+
+def cluster(scenario: Scenario) -> None:
+    async def run() -> None:
+        regions = [Region(name, {"t"}) for name in REGIONS]
+        ports = {region.name: ("127.0.0.1", await region.server.start("127.0.0.1", 0)) for region in regions}
+        endpoint = GlobalEndpoint(
+            Geography(REGIONS, DISTANCES, home="us-east-1"),
+            ports,
+            credential=ANA,
+            wall_s=time.time,
+            health_limits=HealthLimits(failures_to_down=2, successes_to_up=2, down_ms_min=0),
+        )
+        await endpoint.start()
+        try:
+            await asyncio.wait_for(scenario(endpoint, *regions), 5)
+        finally:
+            await endpoint.stop()
+            for region in regions:
+                await region.server.stop(0)
+
+    asyncio.run(run())
+
+
+async def region_of(endpoint: GlobalEndpoint, call: Call) -> tuple[str, str]:
+    response = await endpoint.execute(call)
+    assert response.status == 200, response.body
+    told = dict(response.headers)
+    region = told[b"x-geodyne-region"].decode()
+    assert orjson.loads(response.body) == {"region": region}
+    assert len(response.request_id) == 52
+    return region, told[b"x-geodyne-reason"].decode()
+
+
+def test_a_request_goes_to_the_nearest_region_of_the_client_and_says_so() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        assert await region_of(endpoint, request("GetItem")) == ("us-east-1", "nearest")
+        assert await region_of(endpoint, request("PutItem", location=b"eu-west-1")) == ("eu-west-1", "nearest")
+        assert await region_of(endpoint, request("GetItem", None)) == ("us-east-1", "nearest")
+        arn = "arn:aws:dynamodb:eu-west-1:000000000000:table/t"
+        assert (await region_of(endpoint, request("GetItem", arn)))[0] == "eu-west-1"
+        assert east.bodies[0] == {"TableName": "t"}
+
+    cluster(scenario)
+
+
+def test_a_table_of_one_region_is_served_from_there() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        west.tables = {"t", "only"}
+        await endpoint._probe("eu-west-1")
+        assert await region_of(endpoint, request("GetItem", "only")) == ("eu-west-1", "nearest with the table")
+
+    cluster(scenario)
+
+
+def test_reads_and_writes_fail_over_when_a_router_is_gone() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        assert (await region_of(endpoint, request("PutItem")))[0] == "us-east-1"
+        await east.server.stop(0)
+        await asyncio.sleep(0.01)
+        expected = ("eu-west-1", "fail-over; us-east-1 is down")
+        assert (await region_of(endpoint, request("PutItem")))[0] == "eu-west-1"
+        assert await region_of(endpoint, request("PutItem")) == expected
+        assert await region_of(endpoint, request("GetItem")) == expected
+        assert not endpoint.status()["us-east-1"]["healthy"]
+
+    cluster(scenario)
+
+
+def test_a_read_whose_answer_is_lost_is_tried_elsewhere_and_a_write_is_not() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        east.mode = "cut"
+        with pytest.raises(ApiError, match="InternalServerError"):
+            await endpoint.execute(request("PutItem"))
+        assert west.bodies == []
+        for _ in range(4):
+            await endpoint._probe("us-east-1")
+        assert endpoint.health["us-east-1"].healthy
+        assert (await region_of(endpoint, request("GetItem")))[0] == "eu-west-1"
+
+    cluster(scenario)
+
+
+def test_a_read_that_hangs_moves_on_when_probes_find_the_region_unhealthy() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        east.mode = "hang"
+        reading = asyncio.create_task(region_of(endpoint, request("GetItem")))
+        while not east.bodies:
+            await asyncio.sleep(0.001)
+        east.healthy = False
+        for _ in range(2):
+            await endpoint._probe("us-east-1")
+        assert (await reading)[0] == "eu-west-1"
+
+    cluster(scenario)
+
+
+def test_a_read_refused_for_want_of_a_majority_is_tried_elsewhere() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        east.mode = "busy"
+        assert (await region_of(endpoint, request("GetItem")))[0] == "eu-west-1"
+        assert (await endpoint.execute(request("PutItem"))).status == 503
+
+    cluster(scenario)
+
+
+def test_with_no_region_left_the_client_is_told_so() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        await east.server.stop(0)
+        await west.server.stop(0)
+        await asyncio.sleep(0.01)
+        for operation in ("GetItem", "PutItem"):
+            with pytest.raises(ApiError, match="ServiceUnavailable"):
+                await endpoint.execute(request(operation))
+
+    cluster(scenario)
+
+
+def test_probes_of_an_unchanged_catalog_carry_no_tables() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        await endpoint._probe("us-east-1")
+        assert east.probes[:2] == [b"revision=-1", b"revision=1"]
+        assert endpoint.health["us-east-1"].tables == {"t"}
+
+    cluster(scenario)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"healthy":1,"revision":1}',
+        b'{"healthy":true}',
+        b'{"healthy":true,"revision":1,"tables":[1]}',
+    ],
+)
+def test_an_answer_that_is_no_report_is_not_taken_for_one(body: bytes) -> None:
+    assert read_report(body) is None
+
+
+def test_a_pool_is_bounded_and_tells_what_was_never_sent_from_what_may_have_been() -> None:
+    async def run() -> None:
+        hanging: set[asyncio.StreamWriter] = set()
+
+        async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            hanging.add(writer)
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(hang, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        pool = ConnectionPool("127.0.0.1", port, PoolLimits(connections_max=1, waiting_max=1))
+        first = pool.exchange(b"GET / HTTP/1.1\r\n\r\n", 0.05)
+        while not hanging:
+            await asyncio.sleep(0.001)
+        second = pool.exchange(b"GET / HTTP/1.1\r\n\r\n", 0.02)
+        with pytest.raises(PoolFull):
+            await pool.exchange(b"GET / HTTP/1.1\r\n\r\n", 5)
+        with pytest.raises(NotSent):
+            await second
+        with pytest.raises(OutcomeUnknown) as caught:
+            await first
+        assert caught.value.timed_out
+        await pool.close()
+        server.close()
+        await server.wait_closed()
+        unreachable = ConnectionPool("127.0.0.1", port)
+        with pytest.raises(NotSent):
+            await unreachable.exchange(b"GET / HTTP/1.1\r\n\r\n", 5)
+        await unreachable.close()
+
+    asyncio.run(run())
