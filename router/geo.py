@@ -172,7 +172,7 @@ def choose(nearest: Sequence[str], health: Mapping[str, RegionHealth], tables: I
         if not health[region].healthy:
             continue
         if region != first:
-            reason = f"fail-over; {first} is down"
+            reason = f"fail-over from {first}"
         elif first == nearest[0] or local:
             reason = "nearest"
         else:

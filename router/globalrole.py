@@ -60,7 +60,11 @@ class GlobalEndpoint(Collector):
         self._wall_s = wall_s
         self.health = {region: RegionHealth(health_limits) for region in routers}
         self._pools = {region: ConnectionPool(host, port) for region, (host, port) in routers.items()}
-        self._probe_pools = {region: ConnectionPool(h, p, _PROBE_POOL) for region, (h, p) in routers.items()}
+        self._probe_now = {region: asyncio.Event() for region in routers}
+        self._probe_pools = {
+            region: ConnectionPool(host, port, _PROBE_POOL, self._probe_now[region].set)
+            for region, (host, port) in routers.items()
+        }
         self._revisions = dict.fromkeys(routers, -1)
         self._forwarded = dict.fromkeys(routers, 0)
         self._keys: dict[str, tuple[bytes, bytes]] = {}  # region -> day, signing key
@@ -165,8 +169,15 @@ class GlobalEndpoint(Collector):
     # --- probes ---------------------------------------------------------------------------------------
 
     async def _probe_forever(self, region: str) -> None:
+        """Probe at intervals, and at once when the connection of the probes breaks: how a dying router shows first."""
+        now = self._probe_now[region]
         while True:
-            await asyncio.sleep(PROBE_EVERY_S)
+            try:
+                async with asyncio.timeout(PROBE_EVERY_S):
+                    await now.wait()
+            except TimeoutError:
+                log.debug("probing", extra={"region": region})
+            now.clear()
             await self._probe(region)
 
     async def _probe(self, region: str) -> None:
@@ -177,7 +188,7 @@ class GlobalEndpoint(Collector):
             self._note(region, health.unreachable(self._now_ms(), str(error)))
             return
         except OutcomeUnknown as error:
-            self._note(region, health.failed(self._now_ms(), str(error)))
+            self._note(region, self._broke(region, error))
             return
         report = read_report(answer.body) if answer.status == 200 else None
         if report is None:

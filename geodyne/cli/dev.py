@@ -37,9 +37,9 @@ def add_to(commands: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from importlib import import_module
     from pathlib import Path
 
+    from geodyne.cli.devserver import serve_dev
     from geodyne.settings import DevConfig
 
     config = DevConfig(
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         capacity=arguments.capacity,
         log_level=arguments.log_level,
     )
-    return int(import_module("geodyne.cli.devserver").serve_dev(config))
+    return serve_dev(config)
 
 
 def _port(text: str) -> int:

@@ -8,8 +8,9 @@ from random import Random
 
 from geodyne.messages import Busy, Hello, Refused, Request, Response
 from geodyne.ports import ClientLinkEvents
-from geodyne.rpc.codec import decode_node_batch, encode_client_batch, request_bytes
+from geodyne.rpc.codec import decode_node_batch, encode_client_batch
 from geodyne.rpc.stream import ITEM_BYTES_MAX, BatchStream, Contract, Destination, StreamDialer
+from geodyne.rpc.weights import request_bytes
 
 NODE_PATH = "/geodyne.node.v1.Node/Exchange"
 CLIENT_CONTRACT: Contract[Request, Response] = Contract(encode_client_batch, decode_node_batch, request_bytes)

@@ -1,4 +1,4 @@
-"""The bytes of a stream: geodyne.messages values to protobuf (proto/geodyne/wire/node_v1.proto) and back.
+"""The bytes of a client's stream: geodyne.messages values to protobuf (proto/geodyne/wire/node_v1.proto) and back.
 
 A batch is either one Hello or a sequence of messages of one kind.  Encoders and decoders are found by type, so a new
 message is one function each and one line in a table.  Everything that cannot be understood raises CodecError; the
@@ -28,7 +28,7 @@ class CodecError(ValueError):
 
 
 # What protobuf, orjson and the tables below raise for values or bytes they do not take.
-_BAD: Final = (DecodeError, EncodeError, ValueError, TypeError, KeyError, OverflowError)
+BAD_VALUES: Final = (DecodeError, EncodeError, ValueError, TypeError, KeyError, OverflowError)
 
 _WRITE_KINDS: Final = {int(kind): kind for kind in m.WriteKind}
 _RETURN_VALUES: Final = {int(values): values for values in m.ReturnValues}
@@ -42,7 +42,7 @@ def encode_client_batch(batch: m.Hello | Sequence[m.Request]) -> bytes:
     out = pb.ClientBatch()
     try:
         if isinstance(batch, m.Hello):
-            _put_hello(out.hello, batch)
+            put_hello(out.hello, batch)
             return out.SerializeToString()
         add = out.requests.add
         for request in batch:
@@ -57,7 +57,7 @@ def encode_client_batch(batch: m.Hello | Sequence[m.Request]) -> bytes:
                 identity.router, identity.sequence, identity.low = write_id
             _PUT_CALL[type(call)](to, call)
         return out.SerializeToString()
-    except _BAD as error:
+    except BAD_VALUES as error:
         raise CodecError(f"cannot encode a client batch: {error!r}") from error
 
 
@@ -66,7 +66,7 @@ def decode_client_batch(data: bytes) -> m.Hello | list[m.Request]:
     try:
         batch = pb.ClientBatch.FromString(data)
         if batch.HasField("hello"):
-            return _hello(batch.hello)
+            return hello_of(batch.hello)
         requests = []
         for one in batch.requests:
             kind = one.WhichOneof("call")
@@ -80,7 +80,7 @@ def decode_client_batch(data: bytes) -> m.Hello | list[m.Request]:
         return requests
     except CodecError:
         raise
-    except _BAD as error:
+    except BAD_VALUES as error:
         raise CodecError(f"not a client batch: {error!r}") from error
 
 
@@ -89,7 +89,7 @@ def encode_node_batch(batch: m.Hello | Sequence[m.Response]) -> bytes:
     out = pb.NodeBatch()
     try:
         if isinstance(batch, m.Hello):
-            _put_hello(out.hello, batch)
+            put_hello(out.hello, batch)
             return out.SerializeToString()
         add = out.responses.add
         for id_, answer in batch:
@@ -97,7 +97,7 @@ def encode_node_batch(batch: m.Hello | Sequence[m.Response]) -> bytes:
             to.id = id_
             _PUT_ANSWER[type(answer)](to, answer)
         return out.SerializeToString()
-    except _BAD as error:
+    except BAD_VALUES as error:
         raise CodecError(f"cannot encode a node batch: {error!r}") from error
 
 
@@ -106,7 +106,7 @@ def decode_node_batch(data: bytes) -> m.Hello | list[m.Response]:
     try:
         batch = pb.NodeBatch.FromString(data)
         if batch.HasField("hello"):
-            return _hello(batch.hello)
+            return hello_of(batch.hello)
         responses = []
         for one in batch.responses:
             kind = one.WhichOneof("answer")
@@ -116,113 +116,18 @@ def decode_node_batch(data: bytes) -> m.Hello | list[m.Response]:
         return responses
     except CodecError:
         raise
-    except _BAD as error:
+    except BAD_VALUES as error:
         raise CodecError(f"not a node batch: {error!r}") from error
 
 
-def encode_peer_batch(batch: m.Hello | Sequence[m.PeerMessage]) -> bytes:
-    """A batch from node to node. Raises CodecError."""
-    out = pb.PeerBatch()
-    try:
-        if isinstance(batch, m.Hello):
-            _put_hello(out.hello, batch)
-            return out.SerializeToString()
-        add = out.messages.add
-        for message in batch:
-            _PUT_PEER[type(message)](add(), message)
-        return out.SerializeToString()
-    except _BAD as error:
-        raise CodecError(f"cannot encode a peer batch: {error!r}") from error
-
-
-def decode_peer_batch(data: bytes) -> m.Hello | list[m.PeerMessage]:
-    """The inverse of encode_peer_batch. Raises CodecError."""
-    try:
-        batch = pb.PeerBatch.FromString(data)
-        if batch.HasField("hello"):
-            return _hello(batch.hello)
-        messages = []
-        for one in batch.messages:
-            kind = one.WhichOneof("message")
-            if kind is None:
-                raise CodecError("a peer message is of a kind that this version does not know")
-            messages.append(_PEER[kind](one))
-        return messages
-    except CodecError:
-        raise
-    except _BAD as error:
-        raise CodecError(f"not a peer batch: {error!r}") from error
-
-
-def _put_hello(out: pb.Hello, hello: m.Hello) -> None:
+def put_hello(out: pb.Hello, hello: m.Hello) -> None:
+    """Fill the first message of a stream."""
     out.cluster_id, out.region, out.process_id, out.incarnation, out.format = hello
 
 
-def _hello(one: pb.Hello) -> m.Hello:
+def hello_of(one: pb.Hello) -> m.Hello:
+    """The first message of a stream."""
     return m.Hello(one.cluster_id, one.region, one.process_id, one.incarnation, one.format)
-
-
-# --- weights ----------------------------------------------------------------------------------------------
-
-FIXED_BYTES: Final = 96  # what a message weighs beside its payload; an estimate that errs on the high side
-
-
-def request_bytes(request: m.Request) -> int:
-    """About how many bytes a request adds to a batch; cheap, for bounds on batches and queues."""
-    call = request.call
-    if type(call) is m.Write:
-        size = FIXED_BYTES + len(call.item) + len(call.key) + _text_bytes(call.condition) + _text_bytes(call.update)
-        return size + _values_bytes(call.values) if call.values else size
-    if type(call) is m.ApplyChanges:
-        return FIXED_BYTES + sum(len(c.key) + len(c.image or b"") + FIXED_BYTES for c in call.changes)
-    return FIXED_BYTES * 4
-
-
-def response_bytes(response: m.Response) -> int:
-    """About how many bytes a response adds to a batch."""
-    answer = response.answer
-    kind = type(answer)
-    if kind is m.Found or kind is m.Refused:
-        return FIXED_BYTES + len(answer.item or b"")  # type: ignore[union-attr]
-    if kind is m.Written:
-        return FIXED_BYTES + len(answer.attributes or b"")  # type: ignore[union-attr]
-    if isinstance(answer, m.Page):
-        return FIXED_BYTES + sum(map(len, answer.items)) + 4 * len(answer.items)
-    if isinstance(answer, m.Rows):
-        return FIXED_BYTES + sum(map(_change_bytes, answer.rows))
-    if isinstance(answer, m.FeedPage):
-        return FIXED_BYTES + sum(_change_bytes(r.change) + len(r.old_image or b"") for r in answer.records)
-    if isinstance(answer, m.Watched):
-        return FIXED_BYTES + 4096 * len(answer.records) + 24 * len(answer.leads)
-    return FIXED_BYTES
-
-
-def peer_message_bytes(message: m.PeerMessage) -> int:
-    """About how many bytes a peer message adds to a batch."""
-    if type(message) is m.Append:
-        return FIXED_BYTES + sum([len(entry.payload) + 8 for entry in message.entries])
-    if type(message) is m.SnapshotChunk:
-        return FIXED_BYTES + len(message.data)
-    if type(message) is m.Leads:
-        return FIXED_BYTES + 24 * len(message.leads)
-    return FIXED_BYTES
-
-
-def _change_bytes(change: m.Change) -> int:
-    return FIXED_BYTES + len(change.key) + len(change.image or b"")
-
-
-def _values_bytes(values: Mapping[str, m.AttributeValue]) -> int:
-    """Exact enough for strings, numbers and binary; documents count as if they were small."""
-    size = 0
-    for value in values.values():
-        for content in value.values():
-            size += 2 * FIXED_BYTES + (len(content) if isinstance(content, str) else 0)
-    return size
-
-
-def _text_bytes(text: str | None) -> int:
-    return 0 if text is None else 4 * len(text)
 
 
 # --- calls ------------------------------------------------------------------------------------------------
@@ -607,162 +512,6 @@ _ANSWER: Final[dict[str, Callable[[pb.Response], m.Answer]]] = {
     "moved": _moved,
     "unknown": _unknown,
     "busy": _busy,
-}
-
-
-# --- peer messages ----------------------------------------------------------------------------------------
-
-
-def _put_heartbeat(to: pb.PeerMessage, message: m.Heartbeat) -> None:
-    out = to.heartbeat
-    out.incarnation, out.sent_at_ms = message
-
-
-def _heartbeat(one: pb.PeerMessage) -> m.Heartbeat:
-    return m.Heartbeat(one.heartbeat.incarnation, one.heartbeat.sent_at_ms)
-
-
-def _put_heartbeat_ack(to: pb.PeerMessage, message: m.HeartbeatAck) -> None:
-    out = to.heartbeat_ack
-    out.incarnation, out.sent_at_ms, out.support_epoch = message
-
-
-def _heartbeat_ack(one: pb.PeerMessage) -> m.HeartbeatAck:
-    h = one.heartbeat_ack
-    return m.HeartbeatAck(h.incarnation, h.sent_at_ms, h.support_epoch)
-
-
-def _put_vote_request(to: pb.PeerMessage, message: m.VoteRequest) -> None:
-    out = to.vote_request
-    out.group, out.term, out.last_index, out.last_term, out.pre, out.transfer = message
-
-
-def _vote_request(one: pb.PeerMessage) -> m.VoteRequest:
-    v = one.vote_request
-    return m.VoteRequest(v.group, v.term, v.last_index, v.last_term, v.pre, v.transfer)
-
-
-def _put_vote(to: pb.PeerMessage, message: m.Vote) -> None:
-    out = to.vote
-    out.group, out.term, out.granted, out.pre = message
-
-
-def _vote(one: pb.PeerMessage) -> m.Vote:
-    return m.Vote(one.vote.group, one.vote.term, one.vote.granted, one.vote.pre)
-
-
-def _put_append(to: pb.PeerMessage, message: m.Append) -> None:
-    entries = message.entries
-    if entries and (
-        entries[0].index != message.prev_index + 1 or entries[-1].index != message.prev_index + len(entries)
-    ):
-        raise CodecError(f"entries of group {message.group} do not follow index {message.prev_index} without a gap")
-    out = to.append
-    out.group = message.group
-    out.term = message.term
-    out.prev_index = message.prev_index
-    out.prev_term = message.prev_term
-    out.commit = message.commit
-    if entries:
-        out.entry_terms.extend([entry.term for entry in entries])
-        out.entry_payloads.extend([entry.payload for entry in entries])
-
-
-def _append(one: pb.PeerMessage) -> m.Append:
-    a = one.append
-    first = a.prev_index + 1
-    terms, payloads = a.entry_terms, a.entry_payloads
-    if len(terms) != len(payloads):
-        raise CodecError(f"{len(terms)} terms for {len(payloads)} entries of group {a.group}")
-    entries = tuple(map(m.Entry, range(first, first + len(terms)), terms, payloads))
-    return m.Append(a.group, a.term, a.prev_index, a.prev_term, entries, a.commit)
-
-
-def _put_appended(to: pb.PeerMessage, message: m.Appended) -> None:
-    out = to.appended
-    out.group, out.term, out.success, out.match, out.conflict_term, out.incarnation, out.support_epoch = message
-
-
-def _appended(one: pb.PeerMessage) -> m.Appended:
-    a = one.appended
-    return m.Appended(a.group, a.term, a.success, a.match, a.conflict_term, a.incarnation, a.support_epoch)
-
-
-def _put_timeout_now(to: pb.PeerMessage, message: m.TimeoutNow) -> None:
-    to.timeout_now.group, to.timeout_now.term = message
-
-
-def _timeout_now(one: pb.PeerMessage) -> m.TimeoutNow:
-    return m.TimeoutNow(one.timeout_now.group, one.timeout_now.term)
-
-
-def _put_snapshot_chunk(to: pb.PeerMessage, message: m.SnapshotChunk) -> None:
-    out = to.snapshot_chunk
-    out.group, out.term, out.snapshot_index, out.snapshot_term, out.number, out.data, out.done = message
-
-
-def _snapshot_chunk(one: pb.PeerMessage) -> m.SnapshotChunk:
-    s = one.snapshot_chunk
-    return m.SnapshotChunk(s.group, s.term, s.snapshot_index, s.snapshot_term, s.number, s.data, s.done)
-
-
-def _put_snapshot_ack(to: pb.PeerMessage, message: m.SnapshotAck) -> None:
-    out = to.snapshot_ack
-    (
-        out.group,
-        out.term,
-        out.snapshot_index,
-        out.number,
-        out.installed,
-        out.refused,
-        out.incarnation,
-        out.support_epoch,
-    ) = message
-
-
-def _snapshot_ack(one: pb.PeerMessage) -> m.SnapshotAck:
-    s = one.snapshot_ack
-    return m.SnapshotAck(
-        s.group, s.term, s.snapshot_index, s.number, s.installed, s.refused, s.incarnation, s.support_epoch
-    )
-
-
-def _put_leads(to: pb.PeerMessage, message: m.Leads) -> None:
-    out = to.leads
-    out.version = message.version
-    for partition, term, revision in message.leads:
-        lead = out.leads.add()
-        lead.partition, lead.term, lead.definition_revision = partition, term, revision
-
-
-def _leads(one: pb.PeerMessage) -> m.Leads:
-    leads = tuple([(lead.partition, lead.term, lead.definition_revision) for lead in one.leads.leads])
-    return m.Leads(one.leads.version, leads)
-
-
-_PUT_PEER: Final[dict[type, Callable[[pb.PeerMessage, Any], None]]] = {
-    m.Heartbeat: _put_heartbeat,
-    m.HeartbeatAck: _put_heartbeat_ack,
-    m.VoteRequest: _put_vote_request,
-    m.Vote: _put_vote,
-    m.Append: _put_append,
-    m.Appended: _put_appended,
-    m.TimeoutNow: _put_timeout_now,
-    m.SnapshotChunk: _put_snapshot_chunk,
-    m.SnapshotAck: _put_snapshot_ack,
-    m.Leads: _put_leads,
-}
-_PEER: Final[dict[str, Callable[[pb.PeerMessage], m.PeerMessage]]] = {
-    "heartbeat": _heartbeat,
-    "heartbeat_ack": _heartbeat_ack,
-    "vote_request": _vote_request,
-    "vote": _vote,
-    "append": _append,
-    "appended": _appended,
-    "timeout_now": _timeout_now,
-    "snapshot_chunk": _snapshot_chunk,
-    "snapshot_ack": _snapshot_ack,
-    "leads": _leads,
 }
 
 

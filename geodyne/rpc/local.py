@@ -27,7 +27,7 @@ class LocalConnector:
 class LocalLink:
     """Implements geodyne.ports.ClientLink."""
 
-    __slots__ = ("_connected", "_events", "_handler", "_loop", "_node_id", "_requests", "_responses")
+    __slots__ = ("_connected", "_connecting", "_events", "_handler", "_loop", "_node_id", "_requests", "_responses")
 
     def __init__(self, node_id: str, handler: NodeHandler, events: ClientLinkEvents) -> None:
         self._node_id = node_id
@@ -37,7 +37,7 @@ class LocalLink:
         self._requests: list[Request] = []
         self._responses: list[Response] = []
         self._connected = False
-        self._loop.call_soon(self._connect)
+        self._connecting: asyncio.Handle | None = self._loop.call_soon(self._connect)
 
     @property
     def node_id(self) -> str:
@@ -56,6 +56,9 @@ class LocalLink:
         self._requests.append(request)
 
     async def close(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
         if self._connected:
             self._connected = False
             self._requests.clear()
@@ -63,6 +66,7 @@ class LocalLink:
             self._events.on_disconnected(self._node_id, "closed")
 
     def _connect(self) -> None:
+        self._connecting = None
         self._connected = True
         self._events.on_connected(self._node_id)
 

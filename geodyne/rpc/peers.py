@@ -12,8 +12,9 @@ from typing import Any
 
 from geodyne.messages import Hello, PeerMessage
 from geodyne.ports import PeerHandler
-from geodyne.rpc.codec import decode_peer_batch, encode_peer_batch, peer_message_bytes
+from geodyne.rpc.peercodec import decode_peer_batch, encode_peer_batch
 from geodyne.rpc.stream import BatchStream, Contract, Destination, StreamDialer, StreamRefused, accept_stream
+from geodyne.rpc.weights import peer_message_bytes
 
 PEER_PATH = "/geodyne.node.v1.Peer/Exchange"
 PEER_CONTRACT: Contract[PeerMessage, PeerMessage] = Contract(encode_peer_batch, decode_peer_batch, peer_message_bytes)

@@ -15,10 +15,9 @@ Deadlines and retries are kept by one coarse timer, which exists only while some
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from geodyne.errors import ApiError
 from geodyne.messages import (
@@ -26,44 +25,28 @@ from geodyne.messages import (
     Answer,
     Busy,
     Call,
-    Control,
-    Get,
     Moved,
     NotLeader,
-    Range,
-    ReadRows,
-    Refused,
     Request,
     Response,
     Unknown,
-    Watch,
     Watched,
-    Write,
-    WriteId,
 )
-from geodyne.ports import ClientConnector, ClientLink
-from geodyne.rpc.catalogview import NO_REVISION, CatalogView, LeaderMap
+from geodyne.ports import ClientConnector
+from geodyne.rpc.catalogview import CatalogView, LeaderMap
 from geodyne.rpc.drive import Reply
+from geodyne.rpc.nodelink import NodeAddress, NodeLink
+from geodyne.rpc.pending import NEVER, PendingCall, RevisionWaiter, WriteSequences
+
+__all__ = ["NodeAddress", "RegionClient", "RegionSettings"]
 
 IN_FLIGHT_MAX: Final = 16_384
 HOPS_MAX: Final = 3  # immediate resends after a hint, before the call waits its back-off
 RETRY_MS_MIN: Final = 25
 RETRY_MS_MAX: Final = 400
 PROBE_AFTER_MS: Final = 150  # with no leader known, ask some replica: its NotLeader names one, if it knows
-WATCH_RETRY_MS: Final = 200
-WATCH_GRACE_MS: Final = 5_000  # a node that is this late with a Watch answer has lost the request
 
-_NO_TIME: Final = float("inf")
-
-_log = logging.getLogger(__name__)
-
-
-class NodeAddress(NamedTuple):
-    """A node of the region and where its gRPC server listens ("host:port"; "" for a local one)."""
-
-    id: str
-    zone: str
-    address: str
+_RETRIED: Final = frozenset({NotLeader, Unknown, Busy})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +82,18 @@ class RegionClient:
         self.failures = 0  # and how many calls ended without an answer
         self._connector = connector
         self._router = router_incarnation
-        self._nodes = {node.id: _Node(self, node) for node in nodes}
+        self._nodes = {node.id: NodeLink(self, node) for node in nodes}
         # Own zone first; the others in the order given.
         self._by_distance = tuple(sorted(self._nodes.values(), key=lambda node: node.zone != zone))
-        self._nearest: dict[int, _Node] = {}
-        self._writes: dict[int, _WriteSequences] = {}
+        self._nearest: dict[int, NodeLink] = {}
+        self._writes: dict[int, WriteSequences] = {}
         self._last_id = 0
-        self._sent: dict[int, _Pending] = {}
-        self._waiting: set[_Pending] = set()
-        self._revision_waiters: list[_RevisionWaiter] = []
+        self._sent: dict[int, PendingCall] = {}
+        self._waiting: set[PendingCall] = set()
+        self._revision_waiters: list[RevisionWaiter] = []
         self._subscribers: list[Callable[[], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._sweep_at = _NO_TIME
+        self._sweep_at = NEVER
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._ready: asyncio.Event | None = None
@@ -149,7 +132,7 @@ class RegionClient:
 
     def wait_revision(self, revision: int, timeout_ms: int = 2_500) -> Reply[bool]:
         """Awaitable: True once the catalog is at `revision` or later, False when the time is up."""
-        waiter = _RevisionWaiter(revision, self._time() + timeout_ms / 1_000)
+        waiter = RevisionWaiter(revision, self._time() + timeout_ms / 1_000)
         if self.catalog.revision >= revision:
             waiter.succeed(True)
         else:
@@ -179,18 +162,31 @@ class RegionClient:
         Raises (on await) ApiError InternalServerError when the time is up and the call may have had an effect, or
         is a read that was sent; ServiceUnavailable when it had none for certain.
         """
-        pending = _Pending(call, request_id, self._time() + timeout_ms / 1_000)
-        if self._closed or len(self._sent) + len(self._waiting) >= self.settings.in_flight_max:
+        loop = self._loop
+        assert loop is not None, "start() comes first"
+        deadline = loop.time() + timeout_ms / 1_000
+        pending = PendingCall(call, request_id, deadline)
+        sent = self._sent
+        if len(sent) + len(self._waiting) >= self.settings.in_flight_max or self._closed:
             pending.fail(ApiError("ServiceUnavailable", "The service is overloaded; try again later"))
             return pending
+        partition = pending.partition
         if pending.is_write:
-            writes = self._writes.get(pending.partition)
+            writes = self._writes.get(partition)
             if writes is None:
-                writes = self._writes[pending.partition] = _WriteSequences()
-            pending.write_id = WriteId(self._router, *writes.begin())
-        self._dispatch(pending)
-        if pending.deadline < self._sweep_at:
-            self._sweep_by(pending.deadline)
+                writes = self._writes[partition] = WriteSequences()
+            pending.write_id = writes.begin(self._router)
+        node = self._nodes.get(self.leaders.leader(partition)) if pending.at_leader else self._nearest.get(partition)
+        if node is not None and node.connected:
+            self._last_id = id_ = self._last_id + 1
+            pending.id = id_
+            pending.node = pending.last = node
+            sent[id_] = pending
+            node.send(Request(id_, call, pending.write_id, timeout_ms, request_id))
+        else:
+            self._dispatch(pending)
+        if deadline < self._sweep_at:
+            self._sweep_by(deadline)
         return pending
 
     def nearest(self, partition: int) -> str:
@@ -198,7 +194,7 @@ class RegionClient:
         node = self._nearest.get(partition) or self._find_nearest(partition, None)
         return node.id if node is not None else ""
 
-    def _dispatch(self, pending: _Pending) -> None:
+    def _dispatch(self, pending: PendingCall) -> None:
         """Send to the node that should answer, or let the call wait."""
         if pending.at_leader:
             node = self._nodes.get(self.leaders.leader(pending.partition))
@@ -210,7 +206,7 @@ class RegionClient:
             return
         self._send(pending, node)
 
-    def _send(self, pending: _Pending, node: _Node) -> None:
+    def _send(self, pending: PendingCall, node: NodeLink) -> None:
         left_ms = int((pending.deadline - self._time()) * 1_000)
         if left_ms <= 0:
             self._expire(pending)
@@ -223,7 +219,7 @@ class RegionClient:
         self._sent[id_] = pending
         node.send(Request(id_, pending.call, pending.write_id, left_ms, pending.request_id))
 
-    def _find_nearest(self, partition: int, last: _Node | None) -> _Node | None:
+    def _find_nearest(self, partition: int, last: NodeLink | None) -> NodeLink | None:
         """The closest connected voter; after an attempt at `last` the one that follows it, which may do better."""
         voters = self.catalog.voters(partition)
         live = [node for node in self._by_distance if node.connected and (node.id in voters or not voters)]
@@ -237,7 +233,7 @@ class RegionClient:
 
     # --- answers ----------------------------------------------------------------------------------------
 
-    def on_responses(self, node: _Node, responses: Sequence[Response]) -> None:
+    def on_responses(self, node: NodeLink, responses: Sequence[Response]) -> None:
         """Answers of one node, in a batch."""
         sent = self._sent
         for id_, answer in responses:
@@ -255,7 +251,7 @@ class RegionClient:
                 self._finish(pending)
                 pending.succeed(answer)
 
-    def _try_again(self, pending: _Pending, node: _Node, answer: Answer) -> None:
+    def _try_again(self, pending: PendingCall, node: NodeLink, answer: Answer) -> None:
         if isinstance(answer, Unknown):
             pending.uncertain = True
         if isinstance(answer, (Unknown, NotLeader)):
@@ -267,7 +263,7 @@ class RegionClient:
                 return
         self._park(pending)
 
-    def _moved(self, pending: _Pending, answer: Moved) -> None:
+    def _moved(self, pending: PendingCall, answer: Moved) -> None:
         if pending.uncertain and pending.is_write:
             # An earlier attempt may have taken effect where the partition was: the caller must not write again.
             self._expire(pending)
@@ -280,11 +276,11 @@ class RegionClient:
             pending.retry_at = pending.deadline
             self._sweep_by(pending.deadline)
 
-    def _finish(self, pending: _Pending) -> None:
+    def _finish(self, pending: PendingCall) -> None:
         if pending.write_id is not None:
             self._writes[pending.partition].end(pending.write_id.sequence)
 
-    def _expire(self, pending: _Pending) -> None:
+    def _expire(self, pending: PendingCall) -> None:
         """No more time: say what is known of the outcome."""
         self._sent.pop(pending.id, None)
         self._waiting.discard(pending)
@@ -299,6 +295,16 @@ class RegionClient:
         else:
             pending.fail(ApiError("ServiceUnavailable", "The service is temporarily unable to handle the request"))
 
+    @property
+    def watch_ms(self) -> int:
+        """How long a node may let a Watch wait."""
+        return self.settings.watch_ms
+
+    @property
+    def catalog_revision(self) -> int:
+        """What the next Watch asks to be newer than."""
+        return self.catalog.revision
+
     def next_id(self) -> int:
         """An id that no other request of this client has: the same on all its streams."""
         self._last_id += 1
@@ -306,7 +312,7 @@ class RegionClient:
 
     # --- waiting ----------------------------------------------------------------------------------------
 
-    def _park(self, pending: _Pending) -> None:
+    def _park(self, pending: PendingCall) -> None:
         """The call cannot go on now: wait for a leader, or for the back-off."""
         now = self._time()
         pending.node = None
@@ -326,7 +332,7 @@ class RegionClient:
                 self._waiting.discard(pending)
                 self._dispatch(pending)
 
-    def _retry(self, pending: _Pending, now: float) -> None:
+    def _retry(self, pending: PendingCall, now: float) -> None:
         self._waiting.discard(pending)
         node = self._nodes.get(self.leaders.leader(pending.partition)) if pending.at_leader else None
         leaderless = pending.at_leader and (node is None or not node.connected)
@@ -349,7 +355,7 @@ class RegionClient:
     def _sweep(self) -> None:
         """Retries that are due and calls whose time is up."""
         self._sweep_timer = None
-        self._sweep_at = _NO_TIME
+        self._sweep_at = NEVER
         now = self._time()
         hold = self.settings.hold_ms / 1_000
         for pending in [p for p in self._sent.values() if p.deadline <= now]:
@@ -365,11 +371,12 @@ class RegionClient:
         for waiter in overdue:
             waiter.succeed(False)
         step = self.settings.sweep_ms / 1_000
-        following = min((p.deadline for p in self._sent.values()), default=_NO_TIME)
-        following = min(following, min((w.deadline for w in self._revision_waiters), default=_NO_TIME))
+        following = min((p.deadline for p in self._sent.values()), default=NEVER)
+        following = min(following, min((w.deadline for w in self._revision_waiters), default=NEVER))
         for pending in self._waiting:
-            following = min(following, pending.retry_at, pending.deadline)
-        if following < _NO_TIME:
+            held_until = pending.deadline if pending.moved is not None else pending.stuck_since + hold
+            following = min(following, pending.retry_at, pending.deadline, held_until)
+        if following < NEVER:
             self._sweep_by(max(following, now + step))
 
     def _time(self) -> float:
@@ -378,12 +385,12 @@ class RegionClient:
 
     # --- what the nodes tell ------------------------------------------------------------------------------
 
-    def on_node_up(self, node: _Node) -> None:
+    def on_node_up(self, node: NodeLink) -> None:
         """A link came up."""
         self._nearest.clear()
         self._wake(None)
 
-    def on_node_down(self, node: _Node) -> None:
+    def on_node_down(self, node: NodeLink) -> None:
         """A link went down: everything sent there has an unknown outcome and is sent elsewhere, or waits."""
         self._nearest.clear()
         self.leaders.forget(node.id)
@@ -392,7 +399,7 @@ class RegionClient:
             pending.uncertain = True
             self._dispatch(pending)
 
-    def on_watched(self, node: _Node, watched: Watched) -> None:
+    def on_watched(self, node: NodeLink, watched: Watched) -> None:
         """A node told its catalog and what it leads."""
         changed = self.leaders.claimed(node.id, watched.leads)
         newer = self.catalog.apply(watched)
@@ -435,179 +442,3 @@ class RegionClient:
             waiter.succeed(True)
         for on_change in self._subscribers:
             on_change()
-
-
-_RETRIED: Final = frozenset({NotLeader, Unknown, Busy})
-_WRITES: Final = frozenset({Write, Control})
-
-
-class _Pending(Reply[Answer]):
-    """A call on its way: its own awaitable."""
-
-    __slots__ = (
-        "at_leader",
-        "backoff_ms",
-        "call",
-        "deadline",
-        "hops",
-        "id",
-        "is_write",
-        "last",
-        "moved",
-        "node",
-        "partition",
-        "request_id",
-        "retry_at",
-        "stuck_since",
-        "uncertain",
-        "write_id",
-    )
-
-    def __init__(self, call: Call, request_id: str, deadline: float) -> None:
-        super().__init__()
-        kind = type(call)
-        self.call = call
-        self.request_id = request_id
-        self.deadline = deadline  # loop time, seconds; so are the other times
-        self.partition: int = METADATA_PARTITION if kind is Control else call.partition  # type: ignore[union-attr]
-        self.at_leader: bool = call.strong if kind in _MAYBE_EVENTUAL else True  # type: ignore[union-attr]
-        self.is_write = kind in _WRITES
-        self.write_id: WriteId | None = None
-        self.id = 0
-        self.node: _Node | None = None  # where it is, while it is sent
-        self.last: _Node | None = None  # where it was sent last
-        self.hops = 0
-        self.backoff_ms = 0
-        self.retry_at = -_NO_TIME
-        self.stuck_since = 0.0  # since when it makes no progress; means nothing before the first wait
-        self.uncertain = False  # an attempt was lost: it may have taken effect
-        self.moved: Moved | None = None  # the answer, while the catalog catches up with it
-
-
-_MAYBE_EVENTUAL: Final = frozenset({Get, Range, ReadRows})
-
-
-class _RevisionWaiter(Reply[bool]):
-    __slots__ = ("deadline", "revision")
-
-    def __init__(self, revision: int, deadline: float) -> None:
-        super().__init__()
-        self.revision = revision
-        self.deadline = deadline
-
-
-class _WriteSequences:
-    """The sequences of this router's writes to one partition, and the smallest that still awaits its answer."""
-
-    __slots__ = ("_low", "_next", "_open")
-
-    def __init__(self) -> None:
-        self._next = 1
-        self._low = 1
-        self._open: set[int] = set()
-
-    def begin(self) -> tuple[int, int]:
-        """(sequence, low) of a new write."""
-        sequence = self._next
-        self._next = sequence + 1
-        self._open.add(sequence)
-        return sequence, self._low
-
-    def end(self, sequence: int) -> None:
-        """The write was answered or given up: it will not be sent again."""
-        self._open.discard(sequence)
-        low = self._low
-        while low < self._next and low not in self._open:
-            low += 1
-        self._low = low
-
-
-class _Node:
-    """One node: its link and its outstanding Watch."""
-
-    __slots__ = (
-        "_client",
-        "_leads_version",
-        "_link",
-        "_loop",
-        "_timer",
-        "address",
-        "connected",
-        "id",
-        "watch_id",
-        "zone",
-    )
-
-    def __init__(self, client: RegionClient, node: NodeAddress) -> None:
-        self._client = client
-        self.id, self.zone, self.address = node
-        self.connected = False
-        self.watch_id = 0
-        self._link: ClientLink | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._leads_version = NO_REVISION
-        self._timer: asyncio.TimerHandle | None = None
-
-    def open(self, connector: ClientConnector, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._link = connector.open(self.id, self.address, self)
-
-    async def close(self) -> None:
-        self._stop_timer()
-        if self._link is not None:
-            await self._link.close()
-
-    def send(self, request: Request) -> None:
-        assert self._link is not None
-        self._link.send(request)
-
-    def on_connected(self, node_id: str) -> None:
-        self.connected = True
-        self._leads_version = NO_REVISION  # a restarted node counts anew
-        self._watch()
-        self._client.on_node_up(self)
-
-    def on_responses(self, node_id: str, responses: Sequence[Response]) -> None:
-        self._client.on_responses(self, responses)
-
-    def on_disconnected(self, node_id: str, reason: str) -> None:
-        self.connected = False
-        self.watch_id = 0
-        self._stop_timer()
-        self._client.on_node_down(self)
-
-    def on_watch_answer(self, answer: Answer) -> None:
-        if isinstance(answer, Watched):
-            self._leads_version = answer.leads_version
-            self._client.on_watched(self, answer)
-            if self.connected:
-                self._watch()
-        else:
-            if isinstance(answer, Refused):
-                _log.warning("node %s refuses to be watched: %s %s", self.id, answer.code, answer.message)
-            self.watch_id = 0
-            self._watch_after(WATCH_RETRY_MS)
-
-    def _watch(self) -> None:
-        """Ask for news, and again should no answer come."""
-        client = self._client
-        wait_ms = client.settings.watch_ms
-        self.watch_id = client.next_id()
-        call = Watch(client.catalog.revision, self._leads_version, wait_ms)
-        self.send(Request(self.watch_id, call, None, wait_ms + WATCH_GRACE_MS))
-        self._watch_after(wait_ms + WATCH_GRACE_MS)
-
-    def _watch_after(self, delay_ms: int) -> None:
-        self._stop_timer()
-        if self._loop is not None:
-            self._timer = self._loop.call_later(delay_ms / 1_000, self._watch_again)
-
-    def _watch_again(self) -> None:
-        self._timer = None
-        if self.connected:
-            self._watch()
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None

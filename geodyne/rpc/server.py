@@ -11,9 +11,10 @@ import grpc.aio
 
 from geodyne.messages import Hello, Refused, Request, Response
 from geodyne.ports import NodeHandler
-from geodyne.rpc.codec import decode_client_batch, encode_node_batch, response_bytes
+from geodyne.rpc.codec import decode_client_batch, encode_node_batch
 from geodyne.rpc.peers import GrpcPeerNetwork
 from geodyne.rpc.stream import ITEM_BYTES_MAX, SERVER_OPTIONS, BatchStream, Contract, accept_stream
+from geodyne.rpc.weights import response_bytes
 
 SERVER_CONTRACT: Contract[Response, Request] = Contract(encode_node_batch, decode_client_batch, response_bytes)
 STOP_GRACE_S: Final = 0.25

@@ -279,15 +279,16 @@ class Raft:
         return index > self.commit_index
 
     def install_snapshot(self, index: int, term: int) -> bool:
-        """The state is now that of (index, term), durably. Entries beyond it are kept if they follow it.
+        """The state is now that of (index, term), durably.
 
-        True when the log was emptied instead: the disk's log must be, too, before more entries are written to it.
+        True when the log was emptied: the disk's log must be, too, before anything more is written to it. False when
+        the log goes through that entry or is beyond it: it stays as it is, in memory and on disk, because answers
+        that promise its newest entries may already wait for a write under way.
         """
         if index <= self.commit_index:
             return False
         self.commit_index = index
-        if self.log.holds(index, term) and index <= self.log.persisted_index:
-            self.log.compact(index)
+        if self.log.holds(index, term):
             return False
         self.log.reset(index, term)
         return True

@@ -161,8 +161,7 @@ class Leadership:
         """Send one append from `progress.next` on; `shared` is used again if it is just that. Returns what was sent."""
         previous = progress.next - 1
         if previous < self._log.offset_index:
-            progress.mode = Mode.SNAPSHOT
-            progress.retry_at_ms = None
+            progress.await_snapshot()
             self._need_snapshot.append(peer)
             return shared
         if shared is None or empty or shared.prev_index != previous:
@@ -181,11 +180,11 @@ class Leadership:
     # --- events of the node -------------------------------------------------------------------------------
 
     def peer_connected(self, peer: str, now_ms: int) -> None:
-        """A new stream: what was in flight on the old one is gone."""
+        """A new stream: what was in flight on the old one is gone, and so may be the last news of the commit index."""
         progress = self._progress.get(peer)
         if progress is None:
             return
-        if progress.mode is not Mode.SNAPSHOT and (progress.inflight or progress.retry_at_ms is not None):
+        if progress.mode is not Mode.SNAPSHOT:
             progress.start_over()
         progress.retry_wait_ms = self._settings.retry_ms
         self.peer_renewed(peer, now_ms)
@@ -225,10 +224,11 @@ class Leadership:
         return moved
 
     def snapshot_failed(self, peer: str, now_ms: int) -> None:
-        """Ask for another after a wait; a peer that is lost gets it when it is heard of again."""
+        """After a wait, ask again where the peer's log ends: it may have refused because it is further on. A peer
+        that is lost is asked when it is heard of again."""
         progress = self._progress.get(peer)
         if progress is not None and progress.mode is Mode.SNAPSHOT:
-            progress.probe(progress.next)
+            progress.probe(self._log.last_index + 1)
             progress.back_off(now_ms, self._settings)
 
     def reassure(self, peer: str) -> None:

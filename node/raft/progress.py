@@ -105,6 +105,11 @@ class Progress:
         back to the start could ask for a snapshot that it does not need."""
         self.probe(self.match + 1 if self.mode is Mode.REPLICATE else self.next)
 
+    def await_snapshot(self) -> None:
+        """What it needs next is compacted."""
+        self.probe(self.next)
+        self.mode = Mode.SNAPSHOT
+
     def back_off(self, now_ms: int, settings: Settings) -> None:
         """No answer came: wait twice as long before the next question."""
         self.retry_wait_ms = min(2 * self.retry_wait_ms, settings.retry_ms_max)

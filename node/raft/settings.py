@@ -25,7 +25,7 @@ class Settings:
     inflight_appends_max, inflight_bytes_max   unanswered appends to one follower of one group
     """
 
-    heartbeat_ms: int = 150
+    heartbeat_ms: int = 200
     lease_ms: int = 750
     clock_drift_ms: int = 15
     election_ms_min: int = 900

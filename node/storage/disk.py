@@ -30,6 +30,10 @@ class PosixFile:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
+
     def write(self, data: bytes) -> None:
         written = os.write(self._descriptor, data)
         while written < len(data):

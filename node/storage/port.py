@@ -118,6 +118,10 @@ class GroupAbsent(StorageError):
 class DiskFile(Protocol):
     """One open file that is appended to. All methods raise OSError."""
 
+    @property
+    def descriptor(self) -> int | None:
+        """The operating system's number for it, None for a file that is not the system's: `sync` must be used."""
+
     def write(self, data: bytes) -> None:
         """Append all of `data`; durable only after `sync`."""
 

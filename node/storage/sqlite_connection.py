@@ -29,18 +29,22 @@ _FAILED_CODES = frozenset(
 _DAMAGED_CODES = frozenset((sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB))
 
 
+def translated(path: Path, error: sqlite3.Error) -> Exception:
+    """SQLite's error as ours; a programming error stays what it is."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary result code
+    if code in _DAMAGED_CODES:
+        return StateDamaged(f"{path}: {error}")
+    if code in _FAILED_CODES:
+        return StateFailed(f"{path}: {error}")
+    return error
+
+
 @contextmanager
 def state_errors(path: Path) -> Iterator[None]:
-    """SQLite's errors as ours; a programming error stays what it is."""
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary result code
-        if code in _DAMAGED_CODES:
-            raise StateDamaged(f"{path}: {error}") from error
-        if code in _FAILED_CODES:
-            raise StateFailed(f"{path}: {error}") from error
-        raise
+        raise translated(path, error) from error.__cause__
 
 
 def configure(database: sqlite3.Connection, cache_kb: int) -> None:
@@ -77,7 +81,9 @@ def check_schema(path: Path, database: sqlite3.Connection) -> None:
 async def connect_background(path: Path) -> aiosqlite.Connection:
     """A connection with a thread of its own, for reading and checkpoints."""
     with state_errors(path):
-        connection = await aiosqlite.connect(path, isolation_level=None)
+        opening = aiosqlite.connect(path, isolation_level=None)
+        opening._thread.daemon = True  # else a process that dies of an error would wait for it for ever
+        connection = await opening
         await connection.execute("PRAGMA synchronous=NORMAL")
         await connection.execute("PRAGMA wal_autocheckpoint=0")
         await connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")

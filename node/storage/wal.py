@@ -1,8 +1,8 @@
 """The node's log: entries and hard states of all groups in one sequence of segment files, one fsync for all.
 
 What is appended is buffered; `sync` says when everything appended before it is durable.  One batch is on its way to
-the disk at a time: written by the loop's thread (a copy into the kernel), fsynced by a thread of its own, which takes
-the interpreter lock as seldom as can be (twice a batch).  What is appended meanwhile forms the next batch.
+the disk at a time: written by the loop's thread (a copy into the kernel) and fsynced beside it.  What is appended
+meanwhile forms the next batch.
 
 Order obligations:
 - a segment is created only when the previous one is durable to its end, and begins with all groups' facts;
@@ -12,21 +12,19 @@ Order obligations:
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import NamedTuple
 
 from geodyne.messages import Entry
 from node.storage import wal_format as fmt
 from node.storage.disk import PosixDisk
-from node.storage.port import Disk, DiskFile, Recovered, StorageError, WalFailed
+from node.storage.port import Disk, Recovered, StorageError, WalFailed
 from node.storage.wal_index import GroupIndex
 from node.storage.wal_recovery import RecoveredLog, recover, segment_name
+from node.storage.wal_sync import KernelSyncer, Syncer, SyncJob, ThreadSyncer, make_durable
 
 SEGMENT_BYTES = 16 << 20
 SEALED_SEGMENTS_MAX = 4  # beyond, the log of a group that pins the oldest segment is written anew
@@ -36,7 +34,8 @@ PENDING_BYTES_MAX = 32 << 20  # appended and not yet written: beyond, the node m
 
 @dataclass(frozen=True, slots=True)
 class WalSettings:
-    """`inline`: fsync in the calling thread and call back before `sync` returns."""
+    """`inline`: fsync in the calling thread and call back before `sync` returns. Otherwise the kernel reports when
+    it is done, or (not `kernel`, or not on this machine) a thread waits for it: see node.storage.wal_sync."""
 
     cluster_id: str
     process_id: str
@@ -44,6 +43,7 @@ class WalSettings:
     sealed_segments_max: int = SEALED_SEGMENTS_MAX
     relocated_bytes_max: int = RELOCATED_BYTES_MAX
     inline: bool = False
+    kernel: bool = True
     nonce: Callable[[], bytes] = lambda: os.urandom(fmt.NONCE_BYTES)
 
 
@@ -68,8 +68,7 @@ class _Batch:
 class _Flight(NamedTuple):
     """A batch that has been written and is being fsynced."""
 
-    file: DiskFile
-    directory_changed: bool
+    job: SyncJob
     dones: list[Callable[[], None]]
     deletable: list[int]
 
@@ -102,7 +101,7 @@ class Wal:
         self._waiting: list[Callable[[], None]] = []
         self._flight: _Flight | None = None
         self._settling = False
-        self._syncer = None if settings.inline else _Syncer(disk, directory, self._landed)
+        self._syncer = self._choose_syncer(settings)
         self.syncs = 0
 
     @classmethod
@@ -205,9 +204,8 @@ class Wal:
             return
         self._closed = True
         if self._syncer is not None:
-            self._syncer.stop()  # returns when the flight has been fsynced
-            error = self._syncer.error
-            self._syncer = None
+            syncer, self._syncer = self._syncer, None
+            error = syncer.stop()  # returns when the flight has been fsynced
             if self._flight is not None:
                 self._settle(error)
         # Two batches: the mark that begins the second one says that the first is durable.
@@ -218,6 +216,12 @@ class Wal:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _choose_syncer(self, settings: WalSettings) -> Syncer | None:
+        if settings.inline:
+            return None
+        kernel = KernelSyncer.start(self._disk, self._landed) if settings.kernel else None
+        return kernel or ThreadSyncer(self._disk, self._landed)
 
     # --- batches ------------------------------------------------------------------------------------------
 
@@ -316,11 +320,12 @@ class Wal:
             return
         self._end = self._sizes[batch.segment] = batch.start + batch.size
         deletable = [n for n in self._sizes if n != batch.segment and not self._index.pinned(n)]
-        self._flight = flight = _Flight(self._file, batch.creates, dones, deletable)
+        job = SyncJob(self._file, self._directory if batch.creates else None)
+        self._flight = _Flight(job, dones, deletable)
         if self._syncer is not None:
-            self._syncer.submit(flight)
+            self._syncer.submit(job)
         else:
-            self._settle(_make_durable(self._disk, self._directory, flight))
+            self._settle(make_durable(self._disk, job))
 
     def _next_file(self, batch: _Batch) -> None:
         if self._file is not None:
@@ -370,42 +375,3 @@ class Wal:
             self._waiting = []
             if self._on_error is not None:
                 self._on_error(error)
-
-
-def _make_durable(disk: Disk, directory: Path, flight: _Flight) -> OSError | None:
-    try:
-        flight.file.sync()
-        if flight.directory_changed:
-            disk.sync_directory(directory)
-    except OSError as error:
-        return error
-    return None
-
-
-class _Syncer:
-    """The thread that waits for the disk. One job at a time; the outcome is delivered on the submitting loop."""
-
-    def __init__(self, disk: Disk, directory: Path, landed: Callable[[OSError | None], None]) -> None:
-        self._disk = disk
-        self._directory = directory
-        self._landed = landed
-        self._jobs: SimpleQueue[tuple[_Flight, asyncio.AbstractEventLoop] | None] = SimpleQueue()  # bound: 1 flight
-        self.error: OSError | None = None
-        self._thread = Thread(target=self._run, name="wal-sync", daemon=True)
-        self._thread.start()
-
-    def submit(self, flight: _Flight) -> None:
-        self._jobs.put((flight, asyncio.get_running_loop()))
-
-    def stop(self) -> None:
-        self._jobs.put(None)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            flight, loop = job
-            self.error = error = _make_durable(self._disk, self._directory, flight)
-            try:
-                loop.call_soon_threadsafe(self._landed, error)
-            except RuntimeError:  # the loop was closed before the log: nobody is left to be told
-                return

@@ -54,6 +54,14 @@ _ALONE = {
     "DeletionProtectionEnabled": "DeletionProtection modification must be the only operation in the request",
     "SSESpecification": "Server-Side Encryption modification must be the only operation in the request",
 }
+_REPLICA_ACTIONS = ("Create", "Update", "Delete", "Disassociate")
+_REPLICA_OPTIONS = (
+    "KMSMasterKeyId",
+    "ProvisionedThroughputOverride",
+    "OnDemandThroughputOverride",
+    "GlobalSecondaryIndexes",
+    "TableClassOverride",
+)
 _NOTHING = (
     "At least one of ProvisionedThroughput, BillingMode, UpdateStreamEnabled, GlobalSecondaryIndexUpdates, "
     "SSESpecification, ReplicaUpdates, MultiAccountReplicaReady, ReplicaTransitRoleArn, MultiRegionConsistency, "
@@ -90,6 +98,8 @@ def _check_one_kind(body: Body) -> None:
         if name in _REFUSED:
             raise not_supported(name)
     check_encryption(body)
+    if "SSESpecification" in present:
+        raise validation(f"{INVALID}Table is already encrypted by default")
 
 
 def _change(body: Body, record: TableRecord, context: Context) -> dict[str, Any]:
@@ -167,7 +177,7 @@ def _replica_change(updates: list[dict[str, Any]], record: TableRecord, context:
     add: list[str] = []
     remove: list[str] = []
     for update in updates:
-        actions = [name for name, action in update.items() if action is not None]
+        actions = [name for name in _REPLICA_ACTIONS if update.get(name) is not None]
         if len(actions) != 1:
             raise validation("There are no actions specified in the Replica Update Action of the request.")
         action = update[actions[0]]
@@ -186,8 +196,8 @@ def _replica_change(updates: list[dict[str, Any]], record: TableRecord, context:
 
 
 def _check_options(action: dict[str, Any]) -> None:
-    for name, value in action.items():
-        if name != "RegionName" and value is not None:
+    for name in _REPLICA_OPTIONS:
+        if action.get(name) is not None:
             raise not_supported(f"ReplicaUpdates.{name}")
 
 

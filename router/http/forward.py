@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -70,9 +71,20 @@ class _Exchange:
 
 
 class ConnectionPool:
-    """Exchanges with the server at host and port. Belongs to one event loop."""
+    """Exchanges with the server at host and port. Belongs to one event loop.
 
-    def __init__(self, host: str, port: int, limits: PoolLimits | None = None) -> None:
+    `on_idle_lost` is called when a kept connection breaks while nothing was asked on it: the first sign that
+    the server ends.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        limits: PoolLimits | None = None,
+        on_idle_lost: Callable[[], None] | None = None,
+    ) -> None:
+        self._on_idle_lost = on_idle_lost
         self.host = host
         self.port = port
         self.limits = limits or PoolLimits()
@@ -175,6 +187,8 @@ class ConnectionPool:
         self._open.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+            if self._on_idle_lost is not None and not self._closed:
+                self._on_idle_lost()
         if self._waiting and not self._closed:
             self._connect_if_needed()
 

@@ -25,6 +25,9 @@ def served(scenario: Callable[[Fetch, dict[str, Any]], Coroutine[Any, Any, None]
         Gauge("geodyne_example", "An example.", registry=registry).set(7)
         state: dict[str, Any] = {"healthy": True}
 
+        def fails(arguments: dict[str, Any]) -> dict[str, Any]:
+            raise KeyError("x")
+
         async def later(arguments: dict[str, Any]) -> dict[str, Any]:
             await asyncio.sleep(0)
             return {"later": arguments}
@@ -35,7 +38,7 @@ def served(scenario: Callable[[Fetch, dict[str, Any]], Coroutine[Any, Any, None]
             registry,
             health=lambda: state,
             status=lambda: {"partitions": []},
-            admin={"now": lambda arguments: {"now": arguments}, "later": later, "fails": lambda arguments: {}[1]},
+            admin={"now": lambda arguments: {"now": arguments}, "later": later, "fails": fails},
         )
         port = await server.start()
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from geodyne.messages import Entry, Heartbeat, HeartbeatAck
+from geodyne.messages import Entry, Heartbeat, HeartbeatAck, Vote
 from node.raft.core import NotLeaderError, Raft, Role
 from node.raft.effects import Effects, HardState
 from node.raft.liveness import Liveness
@@ -24,6 +24,9 @@ from node.raft.settings import Settings
 
 SETTINGS = Settings(append_bytes_max=64, inflight_appends_max=4, inflight_bytes_max=256)
 ALL_BYTES = 1 << 60
+
+
+COUNTED = ("leaders", "committed", "leases", "confirmed reads", "faults", "snapshots")
 
 
 class Violation(AssertionError):
@@ -44,6 +47,9 @@ class Disk:
         if entries:
             del self.entries[max(0, entries[0].index - self.offset[0] - 1) :]
             self.entries.extend(entry for entry in entries if entry.index > self.offset[0])
+
+    def last_term(self) -> int:
+        return self.entries[-1].term if self.entries else self.offset[1]
 
     def compact(self, index: int, term: int) -> None:
         del self.entries[: max(0, index - self.offset[0])]
@@ -66,8 +72,12 @@ class Node:
         self.drift = 1 + simulation.random.uniform(-0.008, 0.008)
         self.up = False
         self.paused_until = 0.0
+        self.slow_ms = 8
         self.writes: list[tuple[int, HardState | None, tuple[Entry, ...], tuple[Any, ...]]] = []
         self.reads: dict[int, tuple[int, int, int, int]] = {}  # by group: start, term, commit index here, anywhere
+
+    def disk_ms(self) -> float:
+        return self.simulation.random.choice((1, 1, 2, self.slow_ms))
 
     def now_ms(self) -> int:
         return self.offset_ms + int(self.simulation.now * self.drift)
@@ -84,6 +94,8 @@ class Node:
         self.rafts: dict[int, Raft] = {}
         for group, disk in self.disks.items():
             voters = simulation.voters(group)
+            if disk.last_term() > disk.hard_state.term:  # a snapshot was durable before the term of its sender
+                disk.hard_state = HardState(disk.last_term(), "")
             self.rafts[group] = simulation.make_raft(
                 self.name,
                 group,
@@ -183,14 +195,8 @@ class Node:
             _, group, term, index, index_term = message
             raft = self.rafts[group]
             if raft.snapshot_offered(peer, term, index, now_ms):
-                for position, write in enumerate(self.writes):  # what was under way for the log before is void
-                    if write[0] == group:
-                        self.writes[position] = (group, write[1], (), write[3])
-                if raft.install_snapshot(index, index_term):
-                    self.disks[group].reset(index, index_term)
-                else:
-                    self.disks[group].compact(index, index_term)
-                self.simulation.send(self.name, peer, ("installed", group, index, index_term))
+                delay_ms = self.simulation.random.choice((1, 50, 300))
+                self.simulation.schedule(delay_ms, self.install, self.incarnation, peer, group, index, index_term)
             else:
                 self.simulation.send(self.name, peer, ("refused", group))
         elif isinstance(message, tuple) and message[0] == "installed":
@@ -199,6 +205,18 @@ class Node:
             self.rafts[message[1]].snapshot_failed(peer, now_ms)
         else:
             self.rafts[message.group].step(peer, message, now_ms)
+        self.effects()
+
+    def install(self, incarnation: int, peer: str, group: int, index: int, term: int) -> None:
+        """The snapshot is durable."""
+        if not self.up or incarnation != self.incarnation:
+            return
+        if self.rafts[group].install_snapshot(index, term):
+            for position, write in enumerate(self.writes):  # what was under way for the log before is void
+                if write[0] == group:
+                    self.writes[position] = (group, write[1], (), write[3])
+            self.disks[group].reset(index, term)
+        self.simulation.send(self.name, peer, ("installed", group, index, term))
         self.effects()
 
     def effects(self) -> None:
@@ -223,7 +241,7 @@ class Node:
                 effects = effects._replace(after=())
             self.writes.append((group, effects.hard_state, effects.entries, effects.after))
             if len(self.writes) == 1:
-                self.simulation.schedule(self.simulation.disk_ms(), self.written, self.incarnation)
+                self.simulation.schedule(self.disk_ms(), self.written, self.incarnation)
 
     def snapshot_late(self, incarnation: int, group: int, peer: str) -> None:
         if self.up and incarnation == self.incarnation:
@@ -240,10 +258,13 @@ class Node:
         self.disks[group].write(self.simulation.durable(hard_state), entries)
         for peer, message in after:
             self.simulation.send(self.name, peer, message)
+            if self.simulation.sniper and isinstance(message, Vote) and message.granted:
+                self.simulation.sniper = False
+                self.simulation.schedule(self.simulation.random.choice((3, 10, 40)), self.simulation.kill, self.name, 5)
         if entries:
             self.rafts[group].persisted(entries[-1].index, entries[-1].term)
         if self.writes:
-            self.simulation.schedule(self.simulation.disk_ms(), self.written, incarnation)
+            self.simulation.schedule(self.disk_ms(), self.written, incarnation)
         self.effects()
 
 
@@ -254,7 +275,8 @@ class Simulation:
     make_liveness: Callable[..., Liveness] = Liveness
     sends_before_durable = False
 
-    def __init__(self, seed: int, nodes: int = 3, groups: int = 2, learners: int = 0) -> None:
+    def __init__(self, seed: int, nodes: int = 3, groups: int = 2, learners: int = 0, fault: str = "") -> None:
+        """`fault` names the only kind of fault that happens; by default each seed draws a few."""
         self.seed = seed
         self.random = random.Random(seed)
         self.now = 0.0
@@ -267,11 +289,20 @@ class Simulation:
         self.connection: dict[frozenset[str], int] = {}  # the number of each pair's current stream; absent: down
         self.last_arrival: dict[tuple[str, str], float] = {}
         self.delay_ms = 5.0
+        self.calm = False
+        self.sniper = False
+        # Each seed draws its own few kinds of faults, and how busy it is: what is rare in a mixture is common in some.
+        kinds: list[Callable[[str, str, float], None]]
+        kinds = [self.crash, self.reset, self.cut, self.isolate, self.pause, self.hand_over, self.bridge, self.duel]
+        drawn = self.random.sample(kinds, self.random.randint(1, 4))
+        self.kinds = [kind for kind in kinds if kind.__name__ == fault] if fault else drawn
+        self.fault_gap_ms = self.random.choice((200, 600, 1500))
+        self.work_gap_ms = self.random.choice((20, 150, 800))
         self.nodes = {name: Node(name, self) for name in self.names}
         self.leaders: dict[tuple[int, int], tuple[str, int]] = {}
         self.committed: dict[int, list[Entry]] = {group: [] for group in self.groups}
         self.committed_in: dict[int, list[int]] = {group: [] for group in self.groups}  # not before this term
-        self.counts = dict.fromkeys(("leaders", "committed", "leases", "confirmed reads", "faults", "snapshots"), 0)
+        self.counts = dict.fromkeys(COUNTED, 0)
 
     # --- the world ----------------------------------------------------------------------------------------
 
@@ -286,13 +317,13 @@ class Simulation:
         self.sequence += 1
         heapq.heappush(self.events, (self.now + delay_ms, self.sequence, call, arguments))
 
-    def disk_ms(self) -> float:
-        return self.random.choice((1, 1, 2, 8, 60))
-
     def send(self, source: str, target: str, message: Any) -> bool:
-        """In order on one stream; dropped in a blocked direction and, rarely, for a full queue."""
+        """In order on one stream; lost in a blocked direction. Rarely the queue is full, which resets the stream."""
         stream = self.connection.get(frozenset((source, target)))
-        if stream is None or (source, target) in self.blocked or self.random.random() < 0.002:
+        if stream is None or (source, target) in self.blocked:
+            return False
+        if not self.calm and self.random.random() < 0.001:
+            self.schedule(0, self.disconnect, source, target)
             return False
         if isinstance(message, tuple) and message[0] == "snapshot":
             self.counts["snapshots"] += 1
@@ -356,29 +387,72 @@ class Simulation:
     def fault(self) -> None:
         draw = self.random
         self.counts["faults"] += 1
-        one, other = draw.sample(self.names, 2)
-        kind = draw.randrange(9)
-        lasting = draw.choice((100, 400, 900, 1500, 2500))
-        if kind == 0:
-            self.kill(one, draw.choice((5, 30, 300, 1200)))
-        elif kind == 1:
-            self.disconnect(one, other)
-        elif kind == 2:
-            self.block({(one, other)}, lasting)
-        elif kind == 3:
-            self.block({(one, other), (other, one)}, lasting)
-        elif kind == 4:
-            self.block({(one, name) for name in self.names} | {(name, one) for name in self.names}, lasting)
-        elif kind == 5:
-            self.block({(one, name) for name in self.names}, lasting)
-        elif kind == 6:
-            self.block({(name, one) for name in self.names}, lasting)
-        elif kind == 7:
-            self.nodes[one].paused_until = max(self.nodes[one].paused_until, self.now + lasting)
-        else:
-            self.transfer()
+        one, other = draw.sample(self.voter_names, 2)
+        draw.choice(self.kinds)(one, other, draw.choice((100, 400, 900, 1500, 2500)))
+        self.nodes[draw.choice(self.names)].slow_ms = draw.choice((8, 60, 300))
         self.delay_ms = draw.choice((2.0, 5.0, 30.0, 120.0))
-        self.schedule(draw.choice((50, 200, 500, 1200)), self.fault)
+        self.schedule(draw.uniform(0.1, 2) * self.fault_gap_ms, self.fault)
+
+    def crash(self, one: str, other: str, lasting: float) -> None:
+        self.kill(one, self.random.choice((5, 30, lasting)))
+
+    def reset(self, one: str, other: str, lasting: float) -> None:
+        self.disconnect(one, other)
+
+    def cut(self, one: str, other: str, lasting: float) -> None:
+        self.block(self.random.choice(({(one, other)}, {(one, other), (other, one)})), lasting)
+
+    def isolate(self, one: str, other: str, lasting: float) -> None:
+        outward = {(one, name) for name in self.names}
+        inward = {(name, one) for name in self.names}
+        self.block(self.random.choice((outward, inward, outward | inward)), lasting)
+
+    def pause(self, one: str, other: str, lasting: float) -> None:
+        self.nodes[one].paused_until = max(self.nodes[one].paused_until, self.now + lasting)
+
+    def hand_over(self, one: str, other: str, lasting: float) -> None:
+        """A transfer, perhaps by a leader that hears nothing from the moment it has asked."""
+        for node in self.running():
+            for raft in node.rafts.values():
+                if raft.role is Role.LEADER and self.random.random() < 0.5:
+                    raft.transfer(self.random.choice(self.voter_names), node.now_ms())
+                    if self.random.random() < 0.5:
+                        self.schedule(self.random.choice((1, 5, 20)), self.isolate, node.name, other, lasting)
+            node.effects()
+
+    def bridge(self, one: str, other: str, lasting: float) -> None:
+        """A leader and a replica that do not hear each other, and a third that both hear, or heard: it dies for a
+        moment, perhaps with the leader for longer, or loses sight of the leader for a while. What it forgot, or
+        what only those two had, decides."""
+        draw = self.random
+        leader = draw.choice([name for _, name in self.leading()] or [one])
+        middle, far = draw.sample([name for name in self.voter_names if name != leader], 2)
+        self.block({(leader, far), (far, leader)}, draw.choice((300, 3000)))
+        wait_ms = draw.choice((20, 150, 1000, 1500))
+        kind = draw.randrange(4)
+        if kind == 0:
+            self.schedule(wait_ms, self.kill, middle, 5)
+            self.schedule(wait_ms, self.kill, leader, 2500)
+        elif kind == 1:
+            self.schedule(wait_ms, self.kill, leader, 5)
+            self.schedule(wait_ms, self.kill, middle, 2500)
+        elif kind == 2:
+            self.schedule(wait_ms, self.kill, middle, 5)
+            self.schedule(wait_ms, self.block, {(leader, middle)}, 700)
+        else:
+            self.schedule(wait_ms, self.pause, leader, middle, draw.choice((900, 1100, 1300)))
+
+    def duel(self, one: str, other: str, lasting: float) -> None:
+        """Two that want to lead and do not hear each other; who votes for one of them dies for a moment."""
+        self.block({(one, other), (other, one)}, 2500)
+        self.nodes[one].slow_ms = 300
+        self.sniper = True
+        for name in self.voter_names:
+            if name not in {one, other}:
+                self.kill(name, 5)
+
+    def leading(self) -> list[tuple[int, str]]:
+        return [(g, n.name) for n in self.running() for g, raft in n.rafts.items() if raft.role is Role.LEADER]
 
     def block(self, directions: set[tuple[str, str]], lasting_ms: float) -> None:
         self.blocked |= directions
@@ -389,13 +463,6 @@ class Simulation:
         for source, target in sorted(directions):
             if self.random.random() < 0.7 and source != target:
                 self.disconnect(source, target)
-
-    def transfer(self) -> None:
-        for node in self.running():
-            for raft in node.rafts.values():
-                if raft.role is Role.LEADER and self.random.random() < 0.5:
-                    raft.transfer(self.random.choice(self.voter_names), node.now_ms())
-            node.effects()
 
     def work(self) -> None:
         """Propose on whoever believes to lead, and now and then cut a log."""
@@ -409,7 +476,7 @@ class Simulation:
                     raft.compact(limit)
                     node.disks[group].compact(raft.log.offset_index, raft.log.offset_term)
             node.effects()
-        self.schedule(self.random.choice((5, 40, 150, 600)), self.work)
+        self.schedule(self.random.uniform(0.1, 2) * self.work_gap_ms, self.work)
 
     def running(self) -> list[Node]:
         return [node for node in self.nodes.values() if node.up and self.now >= node.paused_until]
@@ -491,6 +558,7 @@ class Simulation:
         self.schedule(200, self.work)
         self.run_until(faulty_ms)
         if calm_ms:
+            self.calm = True
             self.events = [event for event in self.events if event[2] not in {self.fault, self.work}]
             heapq.heapify(self.events)
             self.run_until(faulty_ms + calm_ms)

@@ -124,6 +124,8 @@ class LiveInsteadOfConfirmed(Leadership):
 
 
 class VoteNotDurable(Simulation):
+    make_liveness = NoLeaseWaitAfterRestart  # which hides it
+
     def durable(self, hard_state: HardState | None) -> HardState | None:
         return None if hard_state is None else HardState(hard_state.term, "")
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from geodyne.errors import ApiError
 from geodyne.limits import BATCH_GET_BYTES_MAX
-from geodyne.messages import Found, Refused
+from geodyne.messages import Answer, Call, Found, Refused
+from geodyne.rpc.drive import Reply, drive
+from router.api.registry import OPERATIONS
 from tests.unit.router.fake_region import Client, table
 
 BUSY = Refused("ProvisionedThroughputExceededException", "busy")
@@ -148,3 +151,31 @@ def test_a_missing_table_refuses_the_whole_batch(client: Client) -> None:
     not_found = ("ResourceNotFoundException", "Requested resource not found")
     assert client.refused("BatchWriteItem", RequestItems={"things": [put("a")], "absent": [put("a")]}) == not_found
     assert client.refused("BatchGetItem", RequestItems={"absent": {"Keys": [key("a")]}}) == not_found
+
+
+def test_answers_may_arrive_late_and_in_any_order(client: Client) -> None:
+    replies: list[Reply[Answer]] = []
+
+    def call(call: Call, *, timeout_ms: int, request_id: str = "") -> Reply[Answer]:
+        replies.append(Reply())
+        return replies[-1]
+
+    client.region.call = call  # type: ignore[method-assign]
+    done: list[tuple[bytes | None, BaseException | None]] = []
+    body = {"RequestItems": {"things": {"Keys": [key("a"), key("b"), key("c")]}}}
+    drive(
+        OPERATIONS["BatchGetItem"].handler(body, client.api.context()),
+        lambda answer, error: done.append((answer, error)),
+    )
+    assert len(replies) == 3
+    replies[2].succeed(Found(b'{"pk":{"S":"c"}}', 3))
+    replies[0].succeed(Found(b'{"pk":{"S":"a"}}', 3))
+    assert done == []
+    replies[1].fail(ApiError("ServiceUnavailable", "away"))
+    answer, error = done[0]
+    assert error is None
+    assert answer is not None
+    assert orjson.loads(answer) == {
+        "Responses": {"things": [key("a"), key("c")]},
+        "UnprocessedKeys": {"things": {"Keys": [key("b")]}},
+    }

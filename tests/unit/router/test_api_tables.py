@@ -324,6 +324,7 @@ def test_replica_updates_are_checked(client: Client, updates: list[dict[str, Any
         ),
         ({"WarmThroughput": {"ReadUnitsPerSecond": 1}}, "WarmThroughput is not supported"),
         ({"ProvisionedThroughput": UNITS}, "Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when"),
+        ({"SSESpecification": {"Enabled": False}}, "Table is already encrypted by default"),
         ({"BillingMode": "PROVISIONED"}, "ProvisionedThroughput must be specified when BillingMode is PROVISIONED"),
     ],
 )

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,15 @@ from router.http.server import HttpServer, ServerLimits, _Connection
 from router.http.values import HttpRequest, HttpResponse
 
 POST = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b"
+
+
+_loop: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {}
+
+
+@pytest.fixture(params=["asyncio", "uvloop"], scope="module", autouse=True)
+def event_loop_kind(request: pytest.FixtureRequest) -> None:
+    """Both event loops: their transports differ in details that matter here."""
+    _loop["factory"] = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
 
 
 def post(body: bytes) -> bytes:
@@ -65,7 +75,8 @@ def serve(
         assert server.buffered_bytes == 0
         assert not server.connections
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=_loop["factory"]) as runner:
+        runner.run(run())
 
 
 def test_every_response_has_the_headers_that_sdks_look_for() -> None:

@@ -10,6 +10,7 @@ import grpc.aio
 import pytest
 
 from geodyne import messages as m
+from geodyne.rpc import server as servers
 from geodyne.rpc import stream as streams
 from geodyne.rpc.client import GrpcConnector
 from geodyne.rpc.codec import STREAM_FORMAT, encode_client_batch
@@ -86,6 +87,11 @@ def get(id: int) -> m.Request:
     return m.Request(id, m.Get(1, 1, b"k", True), None, 1_000)
 
 
+async def read_to_the_end(call: Any) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
+
+
 def test_what_is_queued_in_one_turn_travels_as_one_batch_and_in_order():
     async def main() -> None:
         node, events = Echo(), Events()
@@ -142,16 +148,15 @@ def test_a_hello_that_does_not_fit_is_refused(other, expected, reason):
 
 
 @pytest.mark.parametrize(
-    ("client", "dialled"), [(hello("r", cluster="other"), "n"), (hello("r", format=2), "n"), (hello("r"), "another node")]
+    ("client", "dialled"),
+    [(hello("r", cluster="other"), "n"), (hello("r", format=2), "n"), (hello("r"), "another node")],
 )
 def test_a_mismatch_keeps_the_link_down_and_is_logged_once(client, dialled, caplog):
     async def main() -> None:
         node, events = Echo(), Events()
         server = GrpcNodeServer("127.0.0.1:0", hello("n"), node)
         link = GrpcConnector(client).open(dialled, f"127.0.0.1:{await server.start()}", events)
-        while not any("is down" in record.message for record in caplog.records):
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.15)  # at least one more attempt
+        await asyncio.sleep(0.3)  # several attempts
         assert events.log == []
         assert len([r for r in caplog.records if "is down" in r.message]) == 1
         await link.close()
@@ -184,8 +189,7 @@ def test_bytes_that_are_no_batch_close_that_stream_only():
                 await call.write(first)
                 await call.write(b"\xff\xff")
                 with pytest.raises(grpc.aio.AioRpcError, match="not a client batch"):
-                    while await call.read() is not grpc.aio.EOF:
-                        pass
+                    await read_to_the_end(call)
         link.send(get(1))
         await events.until(lambda: bool(events.received()))
         assert events.kinds() == ["up", "items"]
@@ -221,7 +225,7 @@ def test_a_defect_of_the_handler_costs_its_stream_only(caplog):
     assert "receiving a batch failed" in caplog.text
 
 
-def test_a_client_that_does_not_read_is_cut_off(monkeypatch):
+def test_a_client_that_does_not_read_is_cut_off():
     class Flood(Echo):
         def __init__(self) -> None:
             super().__init__()
@@ -249,9 +253,9 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch):
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     break
                 await asyncio.sleep(0.005)
-            while server.clients:
-                await asyncio.sleep(0.01)
-            call.cancel()
+            with pytest.raises(grpc.aio.AioRpcError, match="does not read its answers"):
+                await read_to_the_end(call)
+            assert server.clients == 0
         await server.stop()
 
     run(main())
@@ -305,7 +309,7 @@ def batches_of(items: list[bytes], encode: Callable[[Any], bytes] = b"".join) ->
     async def main() -> list[list[bytes]]:
         contract = streams.Contract(encode, lambda data: [], len)
         stream = BatchStream(contract, None, None, hello("x"))  # type: ignore[arg-type]
-        assert all([stream.send(item) for item in items])
+        assert all(stream.send(item) for item in items)
         taken = []
         while stream._queue:
             taken.append(stream._take())
@@ -328,11 +332,12 @@ def test_a_batch_is_bounded_by_bytes_but_holds_at_least_one_item():
     assert b"".join(b"".join(batch) for batch in taken) == b"".join([large, third * 4, large])
 
 
-def test_items_that_weigh_more_than_they_said_are_split_by_their_real_size():
+def test_items_that_weigh_more_than_they_said_are_split_by_their_real_size(monkeypatch):
     async def main() -> None:
+        monkeypatch.setattr(streams, "MESSAGE_BYTES_MAX", 1_000)
         contract = streams.Contract(lambda items: b"".join(items) * 3, lambda data: [], len)  # type: ignore[arg-type]
         stream = BatchStream(contract, None, None, hello("x"))  # type: ignore[arg-type]
-        item = bytes(streams.MESSAGE_BYTES_MAX // 4)
+        item = bytes(250)
         assert [len(data) // 3 // len(item) for data in stream._encoded([item] * 4)] == [1, 1, 1, 1]
 
     asyncio.run(main())
@@ -418,7 +423,12 @@ def test_only_the_smaller_of_two_known_peers_may_dial(who, reason):
         network._admit(hello(who))
 
 
-def test_a_silent_connection_is_noticed_within_the_keepalive_bound():
+def test_a_silent_connection_is_noticed_within_the_keepalive_bound(monkeypatch):
+    assert streams.KEEPALIVE_MS + streams.KEEPALIVE_TIMEOUT_MS <= 2_000
+    quick = {"grpc.keepalive_time_ms": 200, "grpc.http2.ping_timeout_ms": 200}
+    monkeypatch.setattr(streams, "CHANNEL_OPTIONS", tuple({**dict(streams.CHANNEL_OPTIONS), **quick}.items()))
+    monkeypatch.setattr(servers, "SERVER_OPTIONS", tuple({**dict(servers.SERVER_OPTIONS), **quick}.items()))
+
     async def main() -> None:
         links = DelayedLinks()
         pair = await Pair().start(links)
@@ -426,7 +436,7 @@ def test_a_silent_connection_is_noticed_within_the_keepalive_bound():
         began = asyncio.get_running_loop().time()
         await pair.a.until(lambda: "down" in pair.a.kinds())
         await pair.b.until(lambda: "down" in pair.b.kinds())
-        assert asyncio.get_running_loop().time() - began < 4.0
+        assert asyncio.get_running_loop().time() - began < 2.0
         links.unblock(pair.address)
         await pair.a.until(lambda: pair.a.kinds().count("up") == 2)
         await pair.stop()

@@ -318,7 +318,7 @@ def test_random_histories_come_back_at_every_confirmed_point(tmp_path: Path) -> 
     wal.close()
 
 
-# --- the threaded mode and failures ----------------------------------------------------------------------------
+# --- beside the loop, and failures ----------------------------------------------------------------------------
 
 
 class FailingFile:
@@ -328,6 +328,7 @@ class FailingFile:
         self._file = file
         self._disk = disk
         self.read_at, self.truncate, self.close = file.read_at, file.truncate, file.close
+        self.descriptor = None  # so that the failing sync below is what is called
 
     def write(self, data: bytes) -> None:
         if self._disk.failing == "write":
@@ -374,8 +375,9 @@ def test_a_failed_write_or_fsync_is_final_and_confirms_nothing(tmp_path: Path, k
     assert reopened(tmp_path).groups[1].entries[:1] == entries(1, 1)
 
 
-def threaded(
+def beside_the_loop(
     tmp_path: Path,
+    kernel: bool,
     body: Callable[[Wal], Coroutine[None, None, None]],
     disk: PosixDisk | None = None,
     on_error: Callable[[], None] = lambda: None,
@@ -387,7 +389,7 @@ def threaded(
         on_error()
 
     async def run() -> None:
-        wal, _ = Wal.open(tmp_path, WalSettings("cluster", "node-a"), disk, failed)
+        wal, _ = Wal.open(tmp_path, WalSettings("cluster", "node-a", kernel=kernel), disk, failed)
         try:
             await body(wal)
         finally:
@@ -397,7 +399,8 @@ def threaded(
     return errors
 
 
-def test_syncs_share_one_fsync_while_another_is_in_flight_and_keep_their_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", [False, True])
+def test_syncs_share_one_fsync_while_another_is_in_flight_and_keep_their_order(tmp_path: Path, kernel: bool) -> None:
     order: list[int] = []
 
     async def body(wal: Wal) -> None:
@@ -412,12 +415,13 @@ def test_syncs_share_one_fsync_while_another_is_in_flight_and_keep_their_order(t
         await landed.wait()
         assert wal.syncs == 2
 
-    assert threaded(tmp_path, body) == []
+    assert beside_the_loop(tmp_path, kernel, body) == []
     assert order == list(range(1, 20))
     assert reopened(tmp_path).groups[1].entries == entries(1, 19)
 
 
-def test_close_confirms_what_is_in_flight_and_what_waits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", [False, True])
+def test_close_confirms_what_is_in_flight_and_what_waits(tmp_path: Path, kernel: bool) -> None:
     order: list[int] = []
 
     async def body(wal: Wal) -> None:
@@ -430,11 +434,12 @@ def test_close_confirms_what_is_in_flight_and_what_waits(tmp_path: Path) -> None
         with pytest.raises(StorageError):
             wal.append(1, entries(3, 3))
 
-    assert threaded(tmp_path, body) == []
+    assert beside_the_loop(tmp_path, kernel, body) == []
     assert order == [1, 2]
 
 
-def test_an_fsync_error_in_the_thread_reaches_the_loop_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", [False, True])
+def test_an_fsync_error_beside_the_loop_reaches_the_loop_once(tmp_path: Path, kernel: bool) -> None:
     disk = FailingDisk()
 
     async def body(wal: Wal) -> None:
@@ -446,7 +451,20 @@ def test_an_fsync_error_in_the_thread_reaches_the_loop_once(tmp_path: Path) -> N
         await told.wait()
 
     told = asyncio.Event()
-    assert len(threaded(tmp_path, body, disk, told.set)) == 1
+    assert len(beside_the_loop(tmp_path, kernel, body, disk, told.set)) == 1
+
+
+@pytest.mark.parametrize("kernel", [False, True])
+def test_close_does_not_confirm_a_flight_that_failed(tmp_path: Path, kernel: bool) -> None:
+    disk = FailingDisk()
+
+    async def body(wal: Wal) -> None:
+        disk.failing = "sync"
+        wal.append(1, entries(1, 1))
+        wal.sync(lambda: pytest.fail("confirmed a failed fsync"))
+        wal.close()
+
+    assert len(beside_the_loop(tmp_path, kernel, body, disk)) == 1
 
 
 def test_callbacks_may_append_and_sync_again(tmp_path: Path) -> None:

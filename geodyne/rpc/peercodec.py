@@ -1,0 +1,197 @@
+"""The bytes of a stream between nodes; otherwise like geodyne.rpc.codec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from geodyne import messages as m
+from geodyne.rpc.codec import BAD_VALUES, CodecError, hello_of, put_hello
+from geodyne.wire import node_v1_pb2 as pb
+
+
+def encode_peer_batch(batch: m.Hello | Sequence[m.PeerMessage]) -> bytes:
+    """A batch from node to node. Raises CodecError."""
+    out = pb.PeerBatch()
+    try:
+        if isinstance(batch, m.Hello):
+            put_hello(out.hello, batch)
+            return out.SerializeToString()
+        add = out.messages.add
+        for message in batch:
+            _PUT_PEER[type(message)](add(), message)
+        return out.SerializeToString()
+    except BAD_VALUES as error:
+        raise CodecError(f"cannot encode a peer batch: {error!r}") from error
+
+
+def decode_peer_batch(data: bytes) -> m.Hello | list[m.PeerMessage]:
+    """The inverse of encode_peer_batch. Raises CodecError."""
+    try:
+        batch = pb.PeerBatch.FromString(data)
+        if batch.HasField("hello"):
+            return hello_of(batch.hello)
+        messages = []
+        for one in batch.messages:
+            kind = one.WhichOneof("message")
+            if kind is None:
+                raise CodecError("a peer message is of a kind that this version does not know")
+            messages.append(_PEER[kind](one))
+        return messages
+    except CodecError:
+        raise
+    except BAD_VALUES as error:
+        raise CodecError(f"not a peer batch: {error!r}") from error
+
+
+def _put_heartbeat(to: pb.PeerMessage, message: m.Heartbeat) -> None:
+    out = to.heartbeat
+    out.incarnation, out.sent_at_ms = message
+
+
+def _heartbeat(one: pb.PeerMessage) -> m.Heartbeat:
+    return m.Heartbeat(one.heartbeat.incarnation, one.heartbeat.sent_at_ms)
+
+
+def _put_heartbeat_ack(to: pb.PeerMessage, message: m.HeartbeatAck) -> None:
+    out = to.heartbeat_ack
+    out.incarnation, out.sent_at_ms, out.support_epoch = message
+
+
+def _heartbeat_ack(one: pb.PeerMessage) -> m.HeartbeatAck:
+    h = one.heartbeat_ack
+    return m.HeartbeatAck(h.incarnation, h.sent_at_ms, h.support_epoch)
+
+
+def _put_vote_request(to: pb.PeerMessage, message: m.VoteRequest) -> None:
+    out = to.vote_request
+    out.group, out.term, out.last_index, out.last_term, out.pre, out.transfer = message
+
+
+def _vote_request(one: pb.PeerMessage) -> m.VoteRequest:
+    v = one.vote_request
+    return m.VoteRequest(v.group, v.term, v.last_index, v.last_term, v.pre, v.transfer)
+
+
+def _put_vote(to: pb.PeerMessage, message: m.Vote) -> None:
+    out = to.vote
+    out.group, out.term, out.granted, out.pre = message
+
+
+def _vote(one: pb.PeerMessage) -> m.Vote:
+    return m.Vote(one.vote.group, one.vote.term, one.vote.granted, one.vote.pre)
+
+
+def _put_append(to: pb.PeerMessage, message: m.Append) -> None:
+    entries = message.entries
+    if entries and (
+        entries[0].index != message.prev_index + 1 or entries[-1].index != message.prev_index + len(entries)
+    ):
+        raise CodecError(f"entries of group {message.group} do not follow index {message.prev_index} without a gap")
+    out = to.append
+    out.group = message.group
+    out.term = message.term
+    out.prev_index = message.prev_index
+    out.prev_term = message.prev_term
+    out.commit = message.commit
+    if entries:
+        out.entry_terms.extend([entry.term for entry in entries])
+        out.entry_payloads.extend([entry.payload for entry in entries])
+
+
+def _append(one: pb.PeerMessage) -> m.Append:
+    a = one.append
+    first = a.prev_index + 1
+    terms, payloads = a.entry_terms, a.entry_payloads
+    if len(terms) != len(payloads):
+        raise CodecError(f"{len(terms)} terms for {len(payloads)} entries of group {a.group}")
+    entries = tuple(map(m.Entry, range(first, first + len(terms)), terms, payloads))
+    return m.Append(a.group, a.term, a.prev_index, a.prev_term, entries, a.commit)
+
+
+def _put_appended(to: pb.PeerMessage, message: m.Appended) -> None:
+    out = to.appended
+    out.group, out.term, out.success, out.match, out.conflict_term, out.incarnation, out.support_epoch = message
+
+
+def _appended(one: pb.PeerMessage) -> m.Appended:
+    a = one.appended
+    return m.Appended(a.group, a.term, a.success, a.match, a.conflict_term, a.incarnation, a.support_epoch)
+
+
+def _put_timeout_now(to: pb.PeerMessage, message: m.TimeoutNow) -> None:
+    to.timeout_now.group, to.timeout_now.term = message
+
+
+def _timeout_now(one: pb.PeerMessage) -> m.TimeoutNow:
+    return m.TimeoutNow(one.timeout_now.group, one.timeout_now.term)
+
+
+def _put_snapshot_chunk(to: pb.PeerMessage, message: m.SnapshotChunk) -> None:
+    out = to.snapshot_chunk
+    out.group, out.term, out.snapshot_index, out.snapshot_term, out.number, out.data, out.done = message
+
+
+def _snapshot_chunk(one: pb.PeerMessage) -> m.SnapshotChunk:
+    s = one.snapshot_chunk
+    return m.SnapshotChunk(s.group, s.term, s.snapshot_index, s.snapshot_term, s.number, s.data, s.done)
+
+
+def _put_snapshot_ack(to: pb.PeerMessage, message: m.SnapshotAck) -> None:
+    out = to.snapshot_ack
+    (
+        out.group,
+        out.term,
+        out.snapshot_index,
+        out.number,
+        out.installed,
+        out.refused,
+        out.incarnation,
+        out.support_epoch,
+    ) = message
+
+
+def _snapshot_ack(one: pb.PeerMessage) -> m.SnapshotAck:
+    s = one.snapshot_ack
+    return m.SnapshotAck(
+        s.group, s.term, s.snapshot_index, s.number, s.installed, s.refused, s.incarnation, s.support_epoch
+    )
+
+
+def _put_leads(to: pb.PeerMessage, message: m.Leads) -> None:
+    out = to.leads
+    out.version = message.version
+    for partition, term, revision in message.leads:
+        lead = out.leads.add()
+        lead.partition, lead.term, lead.definition_revision = partition, term, revision
+
+
+def _leads(one: pb.PeerMessage) -> m.Leads:
+    leads = tuple([(lead.partition, lead.term, lead.definition_revision) for lead in one.leads.leads])
+    return m.Leads(one.leads.version, leads)
+
+
+_PUT_PEER: Final[dict[type, Callable[[pb.PeerMessage, Any], None]]] = {
+    m.Heartbeat: _put_heartbeat,
+    m.HeartbeatAck: _put_heartbeat_ack,
+    m.VoteRequest: _put_vote_request,
+    m.Vote: _put_vote,
+    m.Append: _put_append,
+    m.Appended: _put_appended,
+    m.TimeoutNow: _put_timeout_now,
+    m.SnapshotChunk: _put_snapshot_chunk,
+    m.SnapshotAck: _put_snapshot_ack,
+    m.Leads: _put_leads,
+}
+_PEER: Final[dict[str, Callable[[pb.PeerMessage], m.PeerMessage]]] = {
+    "heartbeat": _heartbeat,
+    "heartbeat_ack": _heartbeat_ack,
+    "vote_request": _vote_request,
+    "vote": _vote,
+    "append": _append,
+    "appended": _appended,
+    "timeout_now": _timeout_now,
+    "snapshot_chunk": _snapshot_chunk,
+    "snapshot_ack": _snapshot_ack,
+    "leads": _leads,
+}

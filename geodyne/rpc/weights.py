@@ -1,0 +1,72 @@
+"""About how many bytes a message adds to a batch: cheap estimates, for the bounds on batches and queues.
+
+They err on the high side for what is usual and may be far off for rare documents; the writer of a stream checks the
+real size of what it encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from geodyne import messages as m
+
+FIXED_BYTES: Final = 96  # what a message weighs beside its payload; an estimate that errs on the high side
+
+
+def request_bytes(request: m.Request) -> int:
+    """About how many bytes a request adds to a batch; cheap, for bounds on batches and queues."""
+    call = request.call
+    if type(call) is m.Write:
+        size = FIXED_BYTES + len(call.item) + len(call.key) + _text_bytes(call.condition) + _text_bytes(call.update)
+        return size + _values_bytes(call.values) if call.values else size
+    if type(call) is m.ApplyChanges:
+        return FIXED_BYTES + sum(len(c.key) + len(c.image or b"") + FIXED_BYTES for c in call.changes)
+    return FIXED_BYTES * 4
+
+
+def response_bytes(response: m.Response) -> int:
+    """About how many bytes a response adds to a batch."""
+    answer = response.answer
+    kind = type(answer)
+    if kind is m.Found or kind is m.Refused:
+        return FIXED_BYTES + len(answer.item or b"")  # type: ignore[union-attr]
+    if kind is m.Written:
+        return FIXED_BYTES + len(answer.attributes or b"")  # type: ignore[union-attr]
+    if isinstance(answer, m.Page):
+        return FIXED_BYTES + sum(map(len, answer.items)) + 4 * len(answer.items)
+    if isinstance(answer, m.Rows):
+        return FIXED_BYTES + sum(map(_change_bytes, answer.rows))
+    if isinstance(answer, m.FeedPage):
+        return FIXED_BYTES + sum(_change_bytes(r.change) + len(r.old_image or b"") for r in answer.records)
+    if isinstance(answer, m.Watched):
+        return FIXED_BYTES + 4096 * len(answer.records) + 24 * len(answer.leads)
+    return FIXED_BYTES
+
+
+def peer_message_bytes(message: m.PeerMessage) -> int:
+    """About how many bytes a peer message adds to a batch."""
+    if type(message) is m.Append:
+        return FIXED_BYTES + sum([len(entry.payload) + 8 for entry in message.entries])
+    if type(message) is m.SnapshotChunk:
+        return FIXED_BYTES + len(message.data)
+    if type(message) is m.Leads:
+        return FIXED_BYTES + 24 * len(message.leads)
+    return FIXED_BYTES
+
+
+def _change_bytes(change: m.Change) -> int:
+    return FIXED_BYTES + len(change.key) + len(change.image or b"")
+
+
+def _values_bytes(values: Mapping[str, m.AttributeValue]) -> int:
+    """Exact enough for strings, numbers and binary; documents count as if they were small."""
+    size = 0
+    for value in values.values():
+        for content in value.values():
+            size += 2 * FIXED_BYTES + (len(content) if isinstance(content, str) else 0)
+    return size
+
+
+def _text_bytes(text: str | None) -> int:
+    return 0 if text is None else 4 * len(text)
