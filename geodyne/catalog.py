@@ -24,8 +24,10 @@ class ControlOperation(StrEnum):
                       stream (view type or null), replicas_add [region], replicas_remove [region]  -> table
     DELETE_TABLE      name                                                    -> table (as it was, DELETING)
     ENSURE_REPLICA    definition, members {region: status}, table_id          -> table; idempotent, from another region
-    SET_REPLICA       name, region, status                                    -> table
-    DROP_REPLICA      name, region: forget a member of a global table         -> table
+    SET_REPLICA       name, region, status, expected: only from that status   -> table
+    DROP_REPLICA      name, region: forget a member of a global table; ""     -> table (only looks)
+
+    Operations on a table take an optional table_id: of another table by the same name they say that it is not found.
     """
 
     CREATE_TABLE = "create_table"

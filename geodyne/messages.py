@@ -293,7 +293,19 @@ class Busy(NamedTuple):
 
 
 Answer = (
-    Written | Found | Page | Applied | Rows | FeedPage | ControlDone | Watched | Refused | NotLeader | Moved | Unknown | Busy
+    Written
+    | Found
+    | Page
+    | Applied
+    | Rows
+    | FeedPage
+    | ControlDone
+    | Watched
+    | Refused
+    | NotLeader
+    | Moved
+    | Unknown
+    | Busy
 )
 
 
@@ -412,16 +424,7 @@ class Leads(NamedTuple):
 
 RaftMessage = VoteRequest | Vote | Append | Appended | TimeoutNow
 PeerMessage = (
-    Heartbeat
-    | HeartbeatAck
-    | VoteRequest
-    | Vote
-    | Append
-    | Appended
-    | TimeoutNow
-    | SnapshotChunk
-    | SnapshotAck
-    | Leads
+    Heartbeat | HeartbeatAck | VoteRequest | Vote | Append | Appended | TimeoutNow | SnapshotChunk | SnapshotAck | Leads
 )
 
 

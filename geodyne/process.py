@@ -36,9 +36,10 @@ def main(
         print(f"{name}: {error}", file=sys.stderr)
         return EXIT_USAGE
     configure(config.process_id, config.log_level)
+    expected: tuple[type[Exception], ...] = (ListenError, OSError, *refusals)
     try:
         run(lambda stop: choose(config)(config, stop))
-    except (ListenError, OSError, *refusals) as error:
+    except expected as error:
         logging.getLogger("geodyne").critical("cannot start", extra={"reason": str(error)})
         return EXIT_FAILED
     return EXIT_OK

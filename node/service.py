@@ -28,7 +28,6 @@ from geodyne.messages import (
     Answer,
     ApplyChanges,
     Busy,
-    Call,
     Control,
     Get,
     Heartbeat,

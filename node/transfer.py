@@ -30,7 +30,7 @@ SENDING_MAX = 4  # transfers at once from one node; a group's next attempt comes
 
 
 class _Outgoing:
-    __slots__ = ("acked", "ack", "task")
+    __slots__ = ("ack", "acked", "task")
 
     def __init__(self) -> None:
         self.ack: SnapshotAck | None = None

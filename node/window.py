@@ -59,8 +59,7 @@ class Window:
         router.last_us = max(router.last_us, wall_us)
         outcomes = router.outcomes
         outcomes[sequence] = outcome
-        if low > router.low:
-            router.low = low
+        router.low = max(router.low, low)
         while outcomes:
             oldest = next(iter(outcomes))
             if oldest >= router.low and len(outcomes) <= OUTCOMES_MAX:

@@ -289,7 +289,8 @@ class _Pipe:
             self.ended = True
             transport = self._sink.transport
             if transport is not None and not transport.is_closing() and transport.can_write_eof():
-                transport.write_eof()
+                with suppress(OSError):  # the peer has reset the connection; its own events end this one
+                    transport.write_eof()
             self._connection.close_when_done()
 
     def clear(self) -> None:

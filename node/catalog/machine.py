@@ -17,6 +17,7 @@ from geodyne.catalog import (
     ReplicaStatus,
     TableRecord,
     TableStatus,
+    merged_members,
 )
 from geodyne.errors import ApiError
 from node.catalog.placement import Placement
@@ -222,7 +223,7 @@ def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: 
 
 
 def _delete_table(draft: _Draft, body: Record) -> Record:
-    table = draft.table(body["name"])
+    table = _same_table(draft, body)
     if table.status in (TableStatus.CREATING, TableStatus.UPDATING):
         raise ApiError(
             "ResourceInUseException",
@@ -256,6 +257,7 @@ def _ensure_replica(draft: _Draft, body: Record) -> Record:
         return {"table": draft.put(created).to_json()}
     if table.id != body["table_id"]:
         raise ApiError("ResourceInUseException", f"Table already exists: {table.name}")
+    members = merged_members(draft.around.region, table.replicas, members)
     if table.replicas == members or table.status is TableStatus.DELETING:
         return {"table": table.to_json()}
     status = TableStatus.UPDATING if table.status is TableStatus.ACTIVE else table.status
@@ -264,15 +266,24 @@ def _ensure_replica(draft: _Draft, body: Record) -> Record:
 
 
 def _set_replica(draft: _Draft, body: Record) -> Record:
-    table = draft.table(body["name"])
-    if table.replicas.get(body["region"]) == body["status"]:
+    table = _same_table(draft, body)
+    status = table.replicas.get(body["region"])
+    if status == body["status"] or status != body.get("expected", status):
         return {"table": table.to_json()}
     replicas = {**table.replicas, body["region"]: body["status"]}
     return {"table": draft.put(replace(table, replicas=replicas)).to_json()}
 
 
-def _drop_replica(draft: _Draft, body: Record) -> Record:
+def _same_table(draft: _Draft, body: Record) -> TableRecord:
+    """The table of that name, unless the body says by id that it means another one, since deleted."""
     table = draft.table(body["name"])
+    if body.get("table_id", table.id) != table.id:
+        raise ApiError("ResourceNotFoundException", f"Requested resource not found: Table: {table.name} not found")
+    return table
+
+
+def _drop_replica(draft: _Draft, body: Record) -> Record:
+    table = _same_table(draft, body)
     if body["region"] not in table.replicas:
         return {"table": table.to_json()}
     replicas = {region: status for region, status in table.replicas.items() if region != body["region"]}

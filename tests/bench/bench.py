@@ -1,7 +1,7 @@
 """`make bench`: geodyne dev and a three-zone region beside a yardstick, in one run on one machine.
 
-The yardstick is what Python needs for HTTP and a signature alone (yardstick.py). Absolute figures depend on the machine and
-its other load: read the ratios. CPU is that of all server processes, user and system, per request.
+The yardstick is what Python needs for HTTP and a signature alone (yardstick.py). Absolute figures depend on the machine
+and its other load: read the ratios. CPU is that of all server processes, user and system, per request.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -149,19 +150,21 @@ def environment() -> dict[str, str]:
 
 
 def port_in(process: subprocess.Popen[str]) -> int:
-    line = wait_for_line(process, "http://127.0.0.1:")
-    return int("".join(c if c.isdigit() else " " for c in line.partition("127.0.0.1:")[2]).split()[0])
+    line = wait_for_line(process, "http://127.0.0.1:", "listening on ")
+    match = re.search(r"(?:127\.0\.0\.1:|listening on )(\d+)", line)
+    assert match is not None, line
+    return int(match.group(1))
 
 
-def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
+def wait_for_line(process: subprocess.Popen[str], *texts: str) -> str:
     assert process.stdout is not None
     until = time.monotonic() + START_S_MAX
     for line in process.stdout:
-        if text in line:
+        if any(text in line for text in texts):
             return line
         if time.monotonic() > until:
             break
-    raise SystemExit(f"{' '.join(process.args)} did not say {text!r}")  # type: ignore[arg-type]
+    raise SystemExit(f"{' '.join(process.args)} did not say {texts[0]!r}")  # type: ignore[arg-type]
 
 
 # --- report -------------------------------------------------------------------------------------------------

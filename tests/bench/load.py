@@ -105,8 +105,16 @@ def run(server: Server, requests: Sequence[tuple[str, dict[str, Any]]], connecti
         script.write_text(_SCRIPT.format(path=data))
         before = cpu_seconds(server.pids)
         output = subprocess.run(
-            ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
-            + [f"http://{server.host}:{server.port}/"],
+            [
+                "wrk",
+                "-t1",
+                f"-c{connections}",
+                f"-d{seconds}s",
+                "--latency",
+                "-s",
+                str(script),
+                f"http://{server.host}:{server.port}/",
+            ],
             capture_output=True,
             text=True,
             check=True,

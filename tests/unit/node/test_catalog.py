@@ -43,7 +43,8 @@ def test_a_new_table_has_four_partitions_that_cover_the_hash_space() -> None:
     run(catalog, "create_table", {"definition": DEFINITION})
     partitions = catalog.tables["T"].partitions
     assert len(partitions) == 4
-    assert partitions[0].low == 0 and partitions[-1].high == HASH_SPACE
+    assert partitions[0].low == 0
+    assert partitions[-1].high == HASH_SPACE
     assert all(one.high == two.low for one, two in itertools.pairwise(partitions))
     assert catalog.tables["T"].partition_of(HASH_SPACE - 1) is partitions[-1]
     assert catalog.tables["T"].partition_of(partitions[1].low) is partitions[1]
@@ -106,7 +107,8 @@ def test_adding_a_replica_makes_the_table_global_and_switches_its_stream_on() ->
     run(catalog, "update_table", {"name": "T", "replicas_add": ["eu-west-1"]})
     table = catalog.tables["T"]
     assert table.replicas == {"us-east-1": "ACTIVE", "eu-west-1": "CREATING"}
-    assert table.stream_view == "NEW_AND_OLD_IMAGES" and table.status is TableStatus.UPDATING
+    assert table.stream_view == "NEW_AND_OLD_IMAGES"
+    assert table.status is TableStatus.UPDATING
 
 
 def test_ensuring_a_replica_twice_changes_nothing_the_second_time() -> None:
@@ -121,10 +123,13 @@ def test_ensuring_a_replica_twice_changes_nothing_the_second_time() -> None:
 def test_a_copy_that_is_too_old_gets_everything() -> None:
     catalog = table_made()
     full, records = catalog.since(-1)
-    assert full and dict(records)["table/T"] is not None
+    assert full
+    assert dict(records)["table/T"] is not None
     assert catalog.since(catalog.revision + 1) == (False, ())
     full, records = catalog.since(catalog.revision - 1)
-    assert not full and {key for key, _ in records} == {"table/T"}
+    assert not full
+    assert {key for key, _ in records} == {"table/T"}
     restored = Catalog()
     restored.restore(9, {"table/T": (9, catalog.tables["T"].to_json())})
-    assert restored.since(3)[0] and restored.tables == catalog.tables
+    assert restored.since(3)[0]
+    assert restored.tables == catalog.tables

@@ -12,8 +12,10 @@ def test_the_newest_image_is_seen_by_evaluation_and_the_committed_one_by_reads()
     overlay.put(b"k", 6, row("new"))
     newest = overlay.newest(b"k")
     committed = overlay.committed(b"k", 5)
-    assert newest is not None and newest.row == row("new")
-    assert committed is not None and committed.row == row("old")
+    assert newest is not None
+    assert newest.row == row("new")
+    assert committed is not None
+    assert committed.row == row("old")
     assert overlay.committed(b"k", 4) is None
 
 
@@ -22,7 +24,8 @@ def test_the_last_image_of_one_entry_wins() -> None:
     overlay.put(b"k", 5, row("first"))
     overlay.put(b"k", 5, None)
     newest = overlay.newest(b"k")
-    assert newest is not None and newest.row is None
+    assert newest is not None
+    assert newest.row is None
 
 
 def test_applied_images_leave_and_later_ones_stay() -> None:
@@ -31,6 +34,8 @@ def test_applied_images_leave_and_later_ones_stay() -> None:
     overlay.put(b"k", 7, row("b"))
     overlay.applied(b"k", 5)
     newest = overlay.newest(b"k")
-    assert newest is not None and newest.index == 7
+    assert newest is not None
+    assert newest.index == 7
     overlay.applied(b"k", 7)
-    assert overlay.newest(b"k") is None and len(overlay) == 0
+    assert overlay.newest(b"k") is None
+    assert len(overlay) == 0

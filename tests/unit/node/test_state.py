@@ -21,7 +21,8 @@ def test_the_feed_is_trimmed_to_the_slowest_consumer() -> None:
     state.advance("replica/a", 90)
     assert state.trim_to() is None
     state.advance("replica/b", 70)
-    assert state.trim_to() == 70 and state.feed_floor == 70
+    assert state.trim_to() == 70
+    assert state.feed_floor == 70
     assert state.trim_to() is None
 
 

@@ -73,6 +73,7 @@ class Node:
         self.up = False
         self.paused_until = 0.0
         self.slow_ms = 8
+        self.syncing = 0  # how many of the writes the sync under way covers
         self.writes: list[tuple[int, HardState | None, tuple[Entry, ...], tuple[Any, ...]]] = []
         self.reads: dict[int, tuple[int, int, int, int]] = {}  # by group: start, term, commit index here, anywhere
 
@@ -87,6 +88,7 @@ class Node:
         self.incarnation += 1
         self.up = True
         self.writes = []
+        self.syncing = 0
         self.reads = {}
         now_ms = self.now_ms()
         peers = [name for name in simulation.names if name != self.name]
@@ -240,31 +242,37 @@ class Node:
                     self.simulation.send(self.name, peer, message)
                 effects = effects._replace(after=())
             self.writes.append((group, effects.hard_state, effects.entries, effects.after))
-            if len(self.writes) == 1:
-                self.simulation.schedule(self.disk_ms(), self.written, self.incarnation)
+        self.sync()
 
     def snapshot_late(self, incarnation: int, group: int, peer: str) -> None:
         if self.up and incarnation == self.incarnation:
             self.rafts[group].snapshot_failed(peer, self.now_ms())
 
+    def sync(self) -> None:
+        """One at a time; the next covers all that was written meanwhile."""
+        if self.writes and not self.syncing:
+            self.syncing = len(self.writes)
+            self.simulation.schedule(self.disk_ms(), self.written, self.incarnation)
+
     def written(self, incarnation: int) -> None:
-        """The oldest write is durable."""
+        """A sync is done."""
         if not self.up or incarnation != self.incarnation:
             return
         if self.simulation.now < self.paused_until:
             self.simulation.schedule(self.paused_until - self.simulation.now, self.written, incarnation)
             return
-        group, hard_state, entries, after = self.writes.pop(0)
-        self.disks[group].write(self.simulation.durable(hard_state), entries)
-        for peer, message in after:
-            self.simulation.send(self.name, peer, message)
-            if self.simulation.sniper and isinstance(message, Vote) and message.granted:
-                self.simulation.sniper = False
-                self.simulation.schedule(self.simulation.random.choice((3, 10, 40)), self.simulation.kill, self.name, 5)
-        if entries:
-            self.rafts[group].persisted(entries[-1].index, entries[-1].term)
-        if self.writes:
-            self.simulation.schedule(self.disk_ms(), self.written, incarnation)
+        done, self.writes = self.writes[: self.syncing], self.writes[self.syncing :]
+        self.syncing = 0
+        for group, hard_state, entries, after in done:
+            self.disks[group].write(self.simulation.durable(hard_state), entries)
+            for peer, message in after:
+                self.simulation.send(self.name, peer, message)
+                if self.simulation.sniper and isinstance(message, Vote) and message.granted:
+                    self.simulation.sniper = False
+                    delay_ms = self.simulation.random.choice((3, 10, 40))
+                    self.simulation.schedule(delay_ms, self.simulation.kill, self.name, 5)
+            if entries:
+                self.rafts[group].persisted(entries[-1].index, entries[-1].term)
         self.effects()
 
 

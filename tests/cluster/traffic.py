@@ -1,0 +1,75 @@
+"""Clients that go on and on in threads of their own, and remember what they saw."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+JOIN_S_MAX = 60.0
+
+
+class Traffic:
+    """Calls `step(number)` without pause, from entering the block to leaving it. Its first error is raised at the end."""
+
+    def __init__(self, name: str, step: Callable[[int], None]) -> None:
+        self.name = name
+        self.steps = 0
+        self.gap_s_max = 0.0  # longest time between two completed steps
+        self._step = step
+        self._error: BaseException | None = None
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ending.set()
+        self._thread.join(JOIN_S_MAX)
+        if error is None:
+            self.check()
+            assert not self._thread.is_alive(), f"{self.name} did not end within {JOIN_S_MAX:.0f} s"
+
+    def check(self) -> bool:
+        """Raise what the client saw, if it saw an error; True otherwise, so that it can stand in a condition."""
+        if self._error is not None:
+            raise AssertionError(f"{self.name} saw an error after {self.steps} steps: {self._error!r}") from self._error
+        return True
+
+    def _run(self) -> None:
+        last = time.monotonic()
+        try:
+            while not self._ending.is_set():
+                self._step(self.steps)
+                self.steps += 1
+                now = time.monotonic()
+                self.gap_s_max = max(self.gap_s_max, now - last)
+                last = now
+        except BaseException as error:  # handed to the thread that waits: it fails the test
+            self._error = error
+
+
+class Attempts:
+    """Counts what a boto3 client was answered by attempt, retries included: HTTP status or name of the exception."""
+
+    def __init__(self, client: Any) -> None:
+        self.seen: Counter[str] = Counter()
+        client.meta.events.register("needs-retry.dynamodb", self._note)
+
+    def _note(self, response: Any = None, caught_exception: Any = None, **_: Any) -> None:
+        """None leaves the decision to the SDK."""
+        if caught_exception is not None:
+            self.seen[type(caught_exception).__name__] += 1
+        elif response is not None:
+            self.seen[str(response[0].status_code)] += 1
+
+    @property
+    def failed(self) -> dict[str, int]:
+        return {what: count for what, count in self.seen.items() if what != "200"}
