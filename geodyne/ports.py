@@ -19,7 +19,7 @@ class Clock(Protocol):
 
 
 class ClientLink(Protocol):
-    """The client's end of one client-to-node stream. `send` queues; what is queued in one loop turn travels together."""
+    """The client's end of one client-to-node stream. What is sent in one loop turn travels together."""
 
     @property
     def node_id(self) -> str: ...

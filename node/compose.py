@@ -23,6 +23,7 @@ from node.raft.liveness import Liveness
 from node.raft.settings import Settings as RaftSettings
 from node.service import NodeService
 from node.storage.directory import DataDirectory, open_directory
+from node.storage.port import Disk
 from node.storage.sqlite import StateStore
 from node.storage.wal import Wal, WalSettings
 
@@ -156,11 +157,14 @@ def open_node(
     registry: CollectorRegistry,
     fatal: Callable[[str], None],
     inline_sync: bool = False,
+    disk: Disk | None = None,
 ) -> Node:
-    """Open the data directory and recover. Raises node.storage.port.StorageError for data that cannot be used."""
-    directory = open_directory(place.data_dir, place.cluster_id, place.node_id)
+    """Open the data directory and recover. `disk` is the log's, the machine's own unless given.
+
+    Raises node.storage.port.StorageError for data that cannot be used."""
+    directory = open_directory(place.data_dir, place.cluster_id, place.node_id, incarnation_min=clock.wall_us())
     try:
-        return _open(place, directory, clock, random, registry, fatal, inline_sync)
+        return _open(place, directory, clock, random, registry, fatal, inline_sync, disk)
     except BaseException:
         directory.close()
         raise
@@ -174,12 +178,14 @@ def _open(
     registry: CollectorRegistry,
     fatal: Callable[[str], None],
     inline_sync: bool,
+    disk: Disk | None,
 ) -> Node:
     settings = RaftSettings()
     metrics = NodeMetrics(registry)
     log, recovered = Wal.open(
         directory.log_path,
         WalSettings(place.cluster_id, place.node_id, inline=inline_sync),
+        disk,
         on_error=lambda error: fatal(f"the log cannot be written: {error}"),
     )
     store = StateStore.open(directory.state_path)
@@ -202,7 +208,7 @@ def _open(
         region=place.region,
         clock=clock,
         placement=rings_by_zone(place.members),
-        submit=lambda control: service.control_internally(control),
+        submit=lambda control: service.control_internally(control),  # noqa: PLW0108 - `service` comes later
     )
     keeper.attach(groups)
     service = NodeService(

@@ -1,11 +1,11 @@
 """One replica of one partition: the consensus core, the images in flight, and what the log has led to.
 
-The group decides and remembers; it neither waits, sends nor writes. `node.service` drives it: hands it calls, performs the
-effects of its consensus core, and asks it what to apply.
+The group decides and remembers; it neither waits, sends nor writes. `node.service` drives it: hands it calls, performs
+the effects of its consensus core, and asks it what to apply.
 
 Must hold:
-- Calls are evaluated only by a leader that has committed an entry of its own term; older entries are applied by then, so
-  the newest image of a key is in the overlay or in SQLite.
+- Calls are evaluated only by a leader that has committed an entry of its own term; older entries are applied by then,
+  so the newest image of a key is in the overlay or in SQLite.
 - An answer that rests on an uncommitted image waits until that image commits. An answer that rests on committed state
   only (reads, refusals) is given after the lease has been checked, later than the state was looked at.
 - When leadership ends, what was proposed and not committed is unknown to the asker; the overlay goes with it.
@@ -263,16 +263,18 @@ class Group:
         self.seal()
         return index
 
-    def define(self, definition: Definition, wall_us: int) -> None:
-        """Log a marker, once for each revision of the table's definition."""
+    def define(self, definition: Definition, wall_us: int) -> bool:
+        """Log a marker, once for each revision of the table's definition. True when that proposed an entry: the
+        driver has effects to perform."""
         if not self.serving or definition.revision <= max(self._marker_proposed, self.state.definition.revision):
-            return
+            return False
         self.seal()  # effects before the marker were made under the old definition
         builder = self._open(wall_us)
         builder.payload.definition.CopyFrom(definition.to_wire())
         builder.size += 256
         self._marker_proposed = definition.revision
         self.seal()
+        return True
 
     def read(self, call: Get, asker: Asker) -> None:
         """A strong point read: looked up now, answered after the lease check."""

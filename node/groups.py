@@ -106,7 +106,8 @@ class Groups:
             self._log.reset(partition, state.applied_index, state.applied_term)
         if log.offset_index > state.applied_index:
             raise StateLost(
-                f"partition {partition}: the log begins at {log.offset_index + 1}, the state ends at {state.applied_index}"
+                f"partition {partition}: the log begins at {log.offset_index + 1}, "
+                f"the state ends at {state.applied_index}"
             )
         return state, _window(stored, state, log), log
 

@@ -1,7 +1,7 @@
 """Snapshots between nodes: a replica that is further behind than the log reaches gets the whole state.
 
-One chunk is in flight at a time for each transfer, acknowledged by the receiver: a slow receiver slows its own transfer only.
-The receiver imports into a space of its own; the old state stays in use until the new one is complete and durable.
+One chunk is in flight at a time for each transfer, acknowledged by the receiver: a slow receiver slows its own transfer
+only. The receiver imports into a space of its own; the old state stays in use until the new one is complete and durable.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class SnapshotTransfers:
             self._service.touch(group)
 
     async def _export(self, group: Group) -> Export:
-        """Begin to read the state, with a window that is as new as the rows: the receiver has no log to catch up from."""
+        """Begin to read the state, with a window as new as the rows: the receiver has no log to catch up from."""
         group.frozen = True
         try:
             self._store.save_window(group.partition, group.window.to_bytes(), group.state.applied_index)

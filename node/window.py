@@ -1,7 +1,7 @@
 """The deduplication window: what a resent write is answered.
 
-Part of the replicated state: filled while entries are applied, from the entries alone, so that every replica holds the same
-window at the same index. Bounded in three ways, all decided by the log: a router's `low` mark drops what it no
+Part of the replicated state: filled while entries are applied, from the entries alone, so that every replica holds the
+same window at the same index. Bounded in three ways, all decided by the log: a router's `low` mark drops what it no
 longer waits for, a router unheard of for ROUTER_IDLE_US is forgotten, and a router keeps at most OUTCOMES_MAX outcomes.
 """
 

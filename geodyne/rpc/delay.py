@@ -14,6 +14,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
+from contextlib import suppress
 from enum import Flag
 from typing import Final, cast
 

@@ -24,6 +24,7 @@ import grpc.aio
 
 from geodyne.messages import Hello
 from geodyne.rpc.codec import CodecError
+from geodyne.rpc.pace import PROCESS_PACE
 
 Out = TypeVar("Out")
 In = TypeVar("In")
@@ -187,11 +188,16 @@ class BatchStream(Generic[Out, In]):
     async def _write_batches(self) -> str:
         write = self._write
         loop = asyncio.get_running_loop()
+        pace, not_before = PROCESS_PACE, 0.0
         try:
             while True:
                 if not self._queue:
                     self._wake = loop.create_future()
                     await self._wake
+                wait_s = not_before - loop.time()
+                if wait_s > 0:
+                    await asyncio.sleep(wait_s)
+                not_before = loop.time() + pace.gap_s()
                 for data in self._encoded(self._take()):
                     await write(data)
         except (CodecError, *STREAM_ERRORS) as error:

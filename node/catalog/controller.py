@@ -1,4 +1,4 @@
-"""What the leader of the metadata group does by itself: tables become ACTIVE, and disappear, when their partitions say so."""
+"""What the metadata leader does by itself: tables become ACTIVE, and disappear, when their partitions say so."""
 
 from __future__ import annotations
 

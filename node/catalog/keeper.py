@@ -1,4 +1,4 @@
-"""The node's copy of the catalog, and the duties that follow from it: replicas to hold, markers to log, tables to activate."""
+"""The node's copy of the catalog, and its duties: replicas to hold, markers to log, tables to activate."""
 
 from __future__ import annotations
 
@@ -76,8 +76,11 @@ class CatalogKeeper:
 
     # --- duties of every node ----------------------------------------------------------------------------
 
-    def changed(self) -> None:
-        """The catalog has moved on: hold what it assigns, drop what is gone, log the markers that are due."""
+    def changed(self) -> list[Group]:
+        """The catalog has moved on: hold what it assigns, drop what is gone, log the markers that are due.
+
+        Returns the groups that have proposed a marker: nothing else would make their driver look at them.
+        """
         replicas = self._replicas
         assert replicas is not None
         wanted: dict[int, object] = {}
@@ -91,12 +94,14 @@ class CatalogKeeper:
         counter = self.catalog.record("counter/partition") or {"next": 1}
         replicas.drop_all_but(wanted, int(counter["next"]))
         wall_us = self._clock.wall_us()
+        marked: list[Group] = []
         for table in self.catalog.tables.values():
             definition = definition_of(table, self._region)
             for partition in table.partitions:
                 group = replicas.get(partition.id)
-                if group is not None and group.serving:
-                    group.define(definition, wall_us)
+                if group is not None and group.define(definition, wall_us):
+                    marked.append(group)
+        return marked
 
     def define(self, group: Group, wall_us: int) -> None:
         """A group has a new leader here: its marker may be due."""

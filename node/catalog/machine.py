@@ -206,7 +206,8 @@ def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: 
         if region in replicas:
             raise ApiError(
                 "ValidationException",
-                f"Failed to create a the new replica of table with name: '{table.name}' because one or more replicas already existed as tables.",
+                f"Failed to create a the new replica of table with name: '{table.name}' "
+                "because one or more replicas already existed as tables.",
             )
         replicas[region] = ReplicaStatus.CREATING
     for region in remove:
@@ -222,12 +223,15 @@ def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: 
     return replace(table, replicas=replicas)
 
 
+_DOING = {TableStatus.CREATING: "created", TableStatus.UPDATING: "updated", TableStatus.DELETING: "deleted"}
+
+
 def _delete_table(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status in (TableStatus.CREATING, TableStatus.UPDATING):
         raise ApiError(
             "ResourceInUseException",
-            f"Attempt to change a resource which is still in use: Table is being {'created' if table.status is TableStatus.CREATING else 'updated'}: {table.name}",
+            f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
         )
     if table.status is TableStatus.DELETING:
         raise ApiError(
@@ -237,7 +241,8 @@ def _delete_table(draft: _Draft, body: Record) -> Record:
     if table.deletion_protection:
         raise ApiError(
             "ValidationException",
-            f"Resource cannot be deleted as it is currently protected against deletion. Disable deletion protection first. Table: {table.name}",
+            "Resource cannot be deleted as it is currently protected against deletion. "
+            f"Disable deletion protection first. Table: {table.name}",
         )
     others = [r for r in table.replicas if r != draft.around.region]
     if others and not body.get("as_replica", False):

@@ -15,7 +15,7 @@ CHUNK_ROWS = 64  # rows evaluated before other work gets its turn: well under 2 
 
 
 class PageBuilder:
-    """Takes rows until the page is full or the range exhausted. Filter and projection come after paging, as on DynamoDB."""
+    """Takes rows until the page is full or the range exhausted. Filter and projection come after paging."""
 
     __slots__ = ("_call", "_count", "_filter", "_items", "_projection", "_scanned", "_size", "full", "last_key")
 

@@ -1,9 +1,10 @@
 """A process's data directory: whose it is, in which format, and that one process at a time has it.
 
-FORMAT     {"format": 1, "cluster_id": "...", "process_id": "..."}, written once
-LOCK       held with flock while the process lives; the kernel lets go of it at any death
-log/       node.storage.wal
-state.db   node.storage.sqlite
+FORMAT       {"format": 1, "cluster_id": "...", "process_id": "..."}, written once
+INCARNATION  the number of the process that has the directory; larger at each start
+LOCK         held with flock while the process lives; the kernel lets go of it at any death
+log/         node.storage.wal
+state.db     node.storage.sqlite
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,21 @@ FORMAT_FILE = "FORMAT"
 LOCK_FILE = "LOCK"
 LOG_DIRECTORY = "log"
 STATE_FILE = "state.db"
-INCARNATION_BITS = 63
+INCARNATION_FILE = "INCARNATION"
+INCARNATION_MAX = (1 << 63) - 1
 
 
 class DataDirectory:
     """An open, locked data directory. `fresh`: it was made by this start, so nothing can be recovered from it.
 
-    `incarnation` is random and new at each start: peers tell by it that everything volatile here was lost.
+    `incarnation` is larger at each start: peers tell by it that everything volatile here was lost, and which of two
+    processes is the older one.
     """
 
-    def __init__(self, path: Path, fresh: bool, lock: int) -> None:
+    def __init__(self, path: Path, fresh: bool, incarnation: int, lock: int) -> None:
         self.path = path
         self.fresh = fresh
-        self.incarnation = secrets.randbits(INCARNATION_BITS) | 1
+        self.incarnation = incarnation
         self.log_path = path / LOG_DIRECTORY
         self.state_path = path / STATE_FILE
         self._lock: int | None = lock
@@ -48,9 +50,18 @@ class DataDirectory:
 
 
 def open_directory(
-    path: str | os.PathLike[str], cluster_id: str, process_id: str, format: int = FORMAT, disk: Disk | None = None
+    path: str | os.PathLike[str],
+    cluster_id: str,
+    process_id: str,
+    format: int = FORMAT,
+    disk: Disk | None = None,
+    incarnation_min: int = 1,
 ) -> DataDirectory:
-    """Lock the directory, or make it. Raises DirectoryInUse, WrongCluster, WrongFormat or OSError."""
+    """Lock the directory, or make it. Raises DirectoryInUse, WrongCluster, WrongFormat or OSError.
+
+    The incarnation follows the last one that was used here, and is `incarnation_min` at least: with the wall clock
+    there (microseconds), a node whose directory was emptied still starts with a larger number than its peers know.
+    """
     disk = disk or PosixDisk()
     directory = Path(path).absolute()
     directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
@@ -65,10 +76,30 @@ def open_directory(
             _check(directory, _read_format(disk, directory), cluster_id, process_id, format)
         # A crash may have hit between an earlier start's rename and its sync of the directory.
         disk.sync_directory(directory)
+        incarnation = _next_incarnation(disk, directory, incarnation_min)
     except BaseException:
         os.close(lock)
         raise
-    return DataDirectory(directory, fresh, lock)
+    return DataDirectory(directory, fresh, incarnation, lock)
+
+
+def _next_incarnation(disk: Disk, directory: Path, least: int) -> int:
+    """Durable before it is used: a number must not be used twice."""
+    path = directory / INCARNATION_FILE
+    last = 0
+    if path.exists():
+        text = disk.read(path).decode("ascii", "replace").strip()
+        if not text.isdigit():
+            raise WrongFormat(
+                f"{path} does not hold a number. Remove it if this machine's clock is right; the next start makes it anew."
+            )
+        last = int(text)
+    incarnation = max(last + 1, least)
+    if incarnation > INCARNATION_MAX:
+        raise WrongFormat(f"{path} holds {last}, which is beyond every incarnation")
+    _replace(disk, path, b"%d\n" % incarnation)
+    disk.sync_directory(directory)
+    return incarnation
 
 
 def _lock(directory: Path) -> int:
@@ -97,16 +128,21 @@ def _refuse_unmarked_data(directory: Path) -> None:
 
 
 def _write_format(disk: Disk, directory: Path, marker: dict[str, Any]) -> None:
-    temporary = directory / (FORMAT_FILE + ".new")
+    _replace(disk, directory / FORMAT_FILE, json.dumps(marker, sort_keys=True).encode() + b"\n")
+
+
+def _replace(disk: Disk, path: Path, data: bytes) -> None:
+    """The file with new contents, or as it was; durable once its directory is."""
+    temporary = path.with_name(path.name + ".new")
     if temporary.exists():
         disk.remove(temporary)
     file = disk.create(temporary)
     try:
-        file.write(json.dumps(marker, sort_keys=True).encode() + b"\n")
+        file.write(data)
         file.sync()
     finally:
         file.close()
-    disk.rename(temporary, directory / FORMAT_FILE)
+    disk.rename(temporary, path)
 
 
 def _read_format(disk: Disk, directory: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Node:
         self.reads: dict[int, tuple[int, int, int, int]] = {}  # by group: start, term, commit index here, anywhere
 
     def disk_ms(self) -> float:
-        return self.simulation.random.choice((1, 1, 2, self.slow_ms))
+        return self.simulation.random.choice((1, 2, self.slow_ms))
 
     def now_ms(self) -> int:
         return self.offset_ms + int(self.simulation.now * self.drift)
@@ -267,13 +267,12 @@ class Node:
             self.disks[group].write(self.simulation.durable(hard_state), entries)
             for peer, message in after:
                 self.simulation.send(self.name, peer, message)
-                if self.simulation.sniper and isinstance(message, Vote) and message.granted:
-                    self.simulation.sniper = False
-                    delay_ms = self.simulation.random.choice((3, 10, 40))
-                    self.simulation.schedule(delay_ms, self.simulation.kill, self.name, 5)
+                if self.simulation.sniper and isinstance(message, Vote) and message.granted and not message.pre:
+                    self.simulation.snipe(self.name, peer)
             if entries:
                 self.rafts[group].persisted(entries[-1].index, entries[-1].term)
         self.effects()
+        self.sync()
 
 
 class Simulation:
@@ -299,12 +298,14 @@ class Simulation:
         self.delay_ms = 5.0
         self.calm = False
         self.sniper = False
+        self.idle_until = 0.0
         # Each seed draws its own few kinds of faults, and how busy it is: what is rare in a mixture is common in some.
         kinds: list[Callable[[str, str, float], None]]
-        kinds = [self.crash, self.reset, self.cut, self.isolate, self.pause, self.hand_over, self.bridge, self.duel]
+        kinds = [self.crash, self.reset, self.cut, self.isolate, self.pause, self.hand_over]
+        kinds += [self.lost_write, self.lost_promise, self.stale_leader, self.duel]
         drawn = self.random.sample(kinds, self.random.randint(1, 4))
         self.kinds = [kind for kind in kinds if kind.__name__ == fault] if fault else drawn
-        self.fault_gap_ms = self.random.choice((200, 600, 1500))
+        self.fault_gap_ms = self.random.choice((200, 600, 1500, 3000))
         self.work_gap_ms = self.random.choice((20, 150, 800))
         self.nodes = {name: Node(name, self) for name in self.names}
         self.leaders: dict[tuple[int, int], tuple[str, int]] = {}
@@ -396,9 +397,9 @@ class Simulation:
         draw = self.random
         self.counts["faults"] += 1
         one, other = draw.sample(self.voter_names, 2)
-        draw.choice(self.kinds)(one, other, draw.choice((100, 400, 900, 1500, 2500)))
         self.nodes[draw.choice(self.names)].slow_ms = draw.choice((8, 60, 300))
         self.delay_ms = draw.choice((2.0, 5.0, 30.0, 120.0))
+        draw.choice(self.kinds)(one, other, draw.choice((100, 400, 900, 1500, 2500)))
         self.schedule(draw.uniform(0.1, 2) * self.fault_gap_ms, self.fault)
 
     def crash(self, one: str, other: str, lasting: float) -> None:
@@ -428,36 +429,62 @@ class Simulation:
                         self.schedule(self.random.choice((1, 5, 20)), self.isolate, node.name, other, lasting)
             node.effects()
 
-    def bridge(self, one: str, other: str, lasting: float) -> None:
-        """A leader and a replica that do not hear each other, and a third that both hear, or heard: it dies for a
-        moment, perhaps with the leader for longer, or loses sight of the leader for a while. What it forgot, or
-        what only those two had, decides."""
-        draw = self.random
-        leader = draw.choice([name for _, name in self.leading()] or [one])
-        middle, far = draw.sample([name for name in self.voter_names if name != leader], 2)
-        self.block({(leader, far), (far, leader)}, draw.choice((300, 3000)))
-        wait_ms = draw.choice((20, 150, 1000, 1500))
-        kind = draw.randrange(4)
-        if kind == 0:
-            self.schedule(wait_ms, self.kill, middle, 5)
-            self.schedule(wait_ms, self.kill, leader, 2500)
-        elif kind == 1:
-            self.schedule(wait_ms, self.kill, leader, 5)
-            self.schedule(wait_ms, self.kill, middle, 2500)
-        elif kind == 2:
-            self.schedule(wait_ms, self.kill, middle, 5)
-            self.schedule(wait_ms, self.block, {(leader, middle)}, 700)
-        else:
-            self.schedule(wait_ms, self.pause, leader, middle, draw.choice((900, 1100, 1300)))
+    def lost_write(self, one: str, other: str, lasting: float) -> None:
+        """Only a leader and one follower can have the newest entries; then one of the two dies for a moment and
+        forgets what was not durable, and the other for longer."""
+        leader, middle, far = self.cast(one)
+        self.part(leader, far, 300)
+        brief, longer = self.random.choice(((leader, middle), (middle, leader)))
+        wait_ms = self.random.choice((20, 100, 250))
+        self.schedule(wait_ms, self.kill, brief, 5)
+        self.schedule(wait_ms, self.kill, longer, 2500)
+
+    def lost_promise(self, one: str, other: str, lasting: float) -> None:
+        """One that cannot hear the leader waits for the vote of one that can; that one dies for a moment."""
+        leader, middle, far = self.cast(one)
+        self.idle_until = self.now + 3000
+        self.part(leader, far, 3000)
+        wait_ms = self.random.randrange(1200, 2200)
+        self.schedule(wait_ms, self.kill, middle, 5)
+        self.schedule(wait_ms, self.block, {(leader, middle)}, 700)
+
+    def stale_leader(self, one: str, other: str, lasting: float) -> None:
+        """A leader is replaced while it is frozen, and afterwards hears only one that knows better."""
+        leader, _, far = self.cast(one)
+        self.rest(3000)
+        self.part(leader, far, 3000)
+        self.schedule(self.random.choice((20, 1000)), self.pause, leader, far, self.random.choice((900, 1100, 1300)))
+
+    def cast(self, one: str) -> tuple[str, str, str]:
+        """A leader, if there is any, and two others."""
+        leader = self.random.choice([name for _, name in self.leading()] or [one])
+        middle, far = self.random.sample([name for name in self.voter_names if name != leader], 2)
+        return leader, middle, far
+
+    def part(self, one: str, other: str, lasting: float) -> None:
+        self.block({(one, other), (other, one)}, lasting)
 
     def duel(self, one: str, other: str, lasting: float) -> None:
-        """Two that want to lead and do not hear each other; who votes for one of them dies for a moment."""
-        self.block({(one, other), (other, one)}, 2500)
-        self.nodes[one].slow_ms = 300
+        """A leader's node dies for a moment; the others, who do not hear each other, both want its vote. Whoever
+        votes dies right after that, and comes back out of sight of the one it voted for."""
+        leader, middle, far = self.cast(one)
+        self.idle_until = self.now + 2000
+        self.part(middle, far, 2500)
+        self.nodes[far].slow_ms = 300
+        self.delay_ms = 30
         self.sniper = True
-        for name in self.voter_names:
-            if name not in {one, other}:
-                self.kill(name, 5)
+        self.schedule(100, self.kill, leader, 5)
+
+    def snipe(self, voter: str, candidate: str) -> None:
+        self.sniper = False
+        delay_ms = self.delay_ms + 1
+        self.schedule(delay_ms, self.kill, voter, 5)
+        self.schedule(delay_ms, self.block, {(candidate, voter)}, 500)
+
+    def rest(self, lasting_ms: float) -> None:
+        """Half of the time nothing is written for a while, so that a replica that is cut off may still be elected."""
+        if self.random.random() < 0.5:
+            self.idle_until = self.now + lasting_ms
 
     def leading(self) -> list[tuple[int, str]]:
         return [(g, n.name) for n in self.running() for g, raft in n.rafts.items() if raft.role is Role.LEADER]
@@ -476,7 +503,7 @@ class Simulation:
         """Propose on whoever believes to lead, and now and then cut a log."""
         for node in self.running():
             for group, raft in node.rafts.items():
-                if raft.role is Role.LEADER and self.random.random() < 0.7:
+                if raft.role is Role.LEADER and self.now >= self.idle_until and self.random.random() < 0.7:
                     with suppress(NotLeaderError):  # handing over
                         raft.propose(b"%d/%d" % (self.seed, self.sequence))
                 limit = min(raft.commit_index, raft.log.persisted_index)

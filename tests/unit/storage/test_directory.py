@@ -11,15 +11,30 @@ from node.storage.directory import open_directory
 from node.storage.port import DirectoryInUse, WrongCluster, WrongFormat
 
 
-def test_a_directory_is_fresh_once_and_each_start_has_a_new_incarnation(tmp_path: Path) -> None:
+def test_a_directory_is_fresh_once_and_each_start_has_a_larger_incarnation(tmp_path: Path) -> None:
     first = open_directory(tmp_path / "a" / "b", "cluster", "node-a")
     assert first.fresh
     first.close()
     second = open_directory(tmp_path / "a" / "b", "cluster", "node-a")
     assert not second.fresh
-    assert 0 < first.incarnation < 1 << 63
-    assert first.incarnation != second.incarnation
+    assert 0 < first.incarnation < second.incarnation < 1 << 63
     second.close()
+
+
+def test_an_incarnation_is_never_below_what_the_caller_asks_for_and_never_goes_back(tmp_path: Path) -> None:
+    first = open_directory(tmp_path, "cluster", "node-a", incarnation_min=1_000)
+    first.close()
+    assert first.incarnation == 1_000
+    second = open_directory(tmp_path, "cluster", "node-a", incarnation_min=900)  # the clock was set back
+    second.close()
+    assert second.incarnation == 1_001
+
+
+def test_an_unreadable_incarnation_is_refused(tmp_path: Path) -> None:
+    open_directory(tmp_path, "cluster", "node-a").close()
+    (tmp_path / "INCARNATION").write_bytes(b"x")
+    with pytest.raises(WrongFormat, match="does not hold a number"):
+        open_directory(tmp_path, "cluster", "node-a")
 
 
 def test_a_directory_in_use_is_refused_and_its_holder_named(tmp_path: Path) -> None:

@@ -1,0 +1,360 @@
+"""Streams between the parties of a simulated region: in order, delayed, cut, held up by partitions.
+
+A stream is what gRPC gives: messages arrive in order or the stream breaks, and then everything in flight is gone. While
+a direction is blocked its messages are held, as TCP holds them; the stream breaks when that lasts too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any, Protocol
+
+from geodyne.messages import Busy, FeedPage, Hello, PeerMessage, Request, Response, Watched
+from geodyne.ports import ClientLinkEvents, PeerHandler
+
+DELAY_S = (0.0001, 0.0008)  # one way, on an ordinary day
+SLOW_DELAY_S = 0.08  # now and then
+SLOW_CHANCE = 0.002
+RECONNECT_S = (0.02, 0.25)
+KEEPALIVE_S = 3.0  # a stream with a blocked direction breaks after this long
+LONG_POLLS = (Watched, FeedPage)
+ANSWER_WITHIN_S = 20.0  # of virtual time, with the node alive and the stream up, long polls included
+
+
+class Violation(AssertionError):
+    """Something that must never happen."""
+
+
+class Party(Protocol):
+    """A node process or a client process. `life` grows with each start."""
+
+    id: str
+    life: int
+    alive: bool
+
+
+class Pipe:
+    """One direction of one stream."""
+
+    def __init__(self, world: World, source: str, target: str, deliver: Callable[[list[Any]], None]) -> None:
+        self._world = world
+        self._source, self._target = source, target
+        self._deliver = deliver
+        self._batch: list[Any] = []
+        self._held: list[list[Any]] = []
+        self._last_at = 0.0
+        self.broken = False
+        self.blocked_since: float | None = None
+
+    def send(self, message: Any) -> None:
+        if self.broken:
+            return
+        if not self._batch:
+            self._world.loop.call_soon(self._flush)
+        self._batch.append(message)
+
+    def _flush(self) -> None:
+        batch, self._batch = self._batch, []
+        if not self.broken and batch:
+            self._depart(batch)
+
+    def _depart(self, batch: list[Any]) -> None:
+        world = self._world
+        at = max(world.loop.time() + world.delay_s(self._source, self._target), self._last_at)
+        self._last_at = at
+        world.loop.call_at(at, self._arrive, batch)
+
+    def _arrive(self, batch: list[Any]) -> None:
+        if self.broken:
+            return
+        world = self._world
+        if self._held or (self._source, self._target) in world.blocked:
+            self._held.append(batch)
+            if self.blocked_since is None:
+                self.blocked_since = world.loop.time()
+            return
+        self._deliver(batch)
+
+    def release(self) -> None:
+        held, self._held = self._held, []
+        self.blocked_since = None
+        for batch in held:
+            self._depart(batch)
+
+
+class Stream:
+    """Both directions between two parties, for as long as both live and nobody cuts it."""
+
+    def __init__(self, ends: tuple[str, str], on_break: Callable[[str], None]) -> None:
+        self.ends = ends
+        self.pipes: list[Pipe] = []
+        self._on_break = on_break
+        self.broken = False
+
+    def cut(self, reason: str) -> None:
+        if not self.broken:
+            self.broken = True
+            for pipe in self.pipes:
+                pipe.broken = True
+            self._on_break(reason)
+
+
+class World:
+    """All streams, and what is wrong with them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, random: Random) -> None:
+        self.loop = loop
+        self.random = random
+        self.blocked: set[tuple[str, str]] = set()
+        self.slow: set[str] = set()  # parties whose messages all take long
+        self.streams: dict[Stream, None] = {}
+        self._retries: list[Callable[[], None]] = []
+
+    def delay_s(self, source: str, target: str) -> float:
+        delay = self.random.uniform(*DELAY_S)
+        if source in self.slow or target in self.slow:
+            delay += self.random.uniform(0.0, SLOW_DELAY_S)
+        elif self.random.random() < SLOW_CHANCE:
+            delay += SLOW_DELAY_S
+        return delay
+
+    def opened(self, stream: Stream) -> None:
+        self.streams[stream] = None
+
+    def cut(self, party: str, other: str | None = None, reason: str = "reset") -> None:
+        """Break the streams of a party (with another one)."""
+        for stream in list(self.streams):
+            if party in stream.ends and (other is None or other in stream.ends):
+                self.streams.pop(stream, None)
+                stream.cut(reason)
+
+    def block(self, source: str, target: str) -> None:
+        self.blocked.add((source, target))
+
+    def isolate(self, party: str, others: list[str]) -> None:
+        for other in others:
+            if other != party:
+                self.block(party, other)
+                self.block(other, party)
+
+    def heal(self) -> None:
+        self.blocked.clear()
+        self.slow.clear()
+        for stream in list(self.streams):
+            for pipe in stream.pipes:
+                pipe.release()
+
+    def keepalive(self) -> None:
+        """Break what has been blocked for too long."""
+        now = self.loop.time()
+        for stream in list(self.streams):
+            since = [pipe.blocked_since for pipe in stream.pipes if pipe.blocked_since is not None]
+            if since and now - min(since) > KEEPALIVE_S:
+                self.streams.pop(stream, None)
+                stream.cut("keepalive")
+
+    def reachable(self, one: str, two: str) -> bool:
+        return (one, two) not in self.blocked and (two, one) not in self.blocked
+
+    def reconnect_s(self) -> float:
+        return self.random.uniform(*RECONNECT_S)
+
+
+class PeerEnd(Protocol):
+    """A node process, as its peers' streams see it."""
+
+    id: str
+    alive: bool
+
+    def hello(self) -> Hello: ...
+
+    @property
+    def handler(self) -> PeerHandler: ...
+
+    peer_pipes: dict[str, Pipe]
+
+
+def connect_peers(world: World, one: PeerEnd, two: PeerEnd) -> None:
+    """Keep a stream up between two node processes, for as long as the region lasts."""
+
+    def attempt() -> None:
+        if one.alive and two.alive and world.reachable(one.id, two.id):
+            _open_peers(world, one, two, lambda: world.loop.call_later(world.reconnect_s(), attempt))
+        else:
+            world.loop.call_later(world.reconnect_s(), attempt)
+
+    world.loop.call_later(world.reconnect_s(), attempt)
+
+
+def _open_peers(world: World, one: PeerEnd, two: PeerEnd, again: Callable[[], object]) -> None:
+    sides = ((one, two), (two, one))
+    handlers = [side.handler for side, _ in sides]
+    connected: list[int] = []
+
+    def broken(reason: str) -> None:
+        for number, (side, peer) in enumerate(sides):
+            if number in connected and side.alive and side.handler is handlers[number]:
+                side.peer_pipes.pop(peer.id, None)
+                side.handler.on_peer_disconnected(peer.id, reason)
+        again()
+
+    stream = Stream((one.id, two.id), broken)
+    hellos = {one.id: one.hello(), two.id: two.hello()}
+    for number, (side, peer) in enumerate(sides):
+
+        def deliver(batch: list[PeerMessage], number: int = number, side: PeerEnd = side, peer: PeerEnd = peer) -> None:
+            if side.alive and side.handler is handlers[number]:
+                side.handler.on_peer_messages(peer.id, batch)
+
+        stream.pipes.append(Pipe(world, peer.id, side.id, deliver))
+
+    def up(number: int) -> None:
+        side, peer = sides[number]
+        if not stream.broken and side.alive and side.handler is handlers[number]:
+            connected.append(number)
+            side.peer_pipes[peer.id] = stream.pipes[1 - number]
+            side.handler.on_peer_connected(peer.id, hellos[peer.id])
+
+    world.opened(stream)
+    up(0)
+    # The other side learns of the stream before any message on it: the first hello travels with it.
+    up(1)
+
+
+class SimPeers:
+    """Implements geodyne.ports.PeerNetwork for one life of a node."""
+
+    def __init__(self, own: PeerEnd) -> None:
+        self._own = own
+
+    def send(self, peer: str, message: PeerMessage) -> None:
+        pipe = self._own.peer_pipes.get(peer)
+        if pipe is not None and self._own.alive:
+            pipe.send(message)
+
+    def connected(self, peer: str) -> bool:
+        return peer in self._own.peer_pipes
+
+
+class Ledger:
+    """Every request that reached a node, and its one answer."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._open: dict[tuple[int, int], tuple[float, Stream, Request]] = {}
+        self._answered: set[tuple[int, int]] = set()
+        self._streams = 0
+        self.busy = 0
+
+    def stream(self) -> int:
+        self._streams += 1
+        return self._streams
+
+    def arrived(self, number: int, stream: Stream, request: Request) -> None:
+        self._open[number, request.id] = (self._loop.time(), stream, request)
+
+    def answered(self, number: int, response: Response) -> None:
+        mark = (number, response.id)
+        if mark in self._answered:
+            raise Violation(f"answered twice: {response}")
+        if mark not in self._open:
+            raise Violation(f"answered and never asked: {response}")
+        del self._open[mark]
+        self._answered.add(mark)
+        self.busy += isinstance(response.answer, Busy)
+
+    def check(self) -> None:
+        """Nothing waits for longer than its time on a stream that is still up."""
+        now = self._loop.time()
+        for mark, (since, stream, request) in list(self._open.items()):
+            if stream.broken:
+                del self._open[mark]
+            elif now - since > ANSWER_WITHIN_S:
+                raise Violation(f"unanswered for {now - since:.1f} s: {request}")
+
+
+class SimConnector:
+    """Implements geodyne.ports.ClientConnector for one client process."""
+
+    def __init__(self, world: World, ledger: Ledger, own: str, nodes: dict[str, Any]) -> None:
+        self._world = world
+        self._ledger = ledger
+        self._own = own
+        self._nodes = nodes
+
+    def open(self, node_id: str, address: str, events: ClientLinkEvents) -> SimLink:
+        return SimLink(self._world, self._ledger, self._own, self._nodes[node_id], events)
+
+
+class SimLink:
+    """Implements geodyne.ports.ClientLink; reconnects until closed."""
+
+    def __init__(self, world: World, ledger: Ledger, own: str, node: Any, events: ClientLinkEvents) -> None:
+        self._world = world
+        self._ledger = ledger
+        self._own = own
+        self._node = node
+        self._events = events
+        self._stream: Stream | None = None
+        self._requests: Pipe | None = None
+        self._closed = False
+        world.loop.call_later(world.reconnect_s(), self._attempt)
+
+    @property
+    def node_id(self) -> str:
+        return str(self._node.id)
+
+    @property
+    def connected(self) -> bool:
+        return self._requests is not None
+
+    def send(self, request: Request) -> None:
+        if self._requests is not None:
+            self._requests.send(request)
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._stream is not None:
+            self._world.streams.pop(self._stream, None)
+            self._stream.cut("closed")
+
+    def _attempt(self) -> None:
+        if self._closed:
+            return
+        node, world = self._node, self._world
+        if not node.alive or not world.reachable(self._own, node.id):
+            world.loop.call_later(world.reconnect_s(), self._attempt)
+            return
+        number = self._ledger.stream()
+        service, life = node.handler, node.life
+        stream = Stream((self._own, node.id), self._down)
+
+        def requests(batch: list[Request]) -> None:
+            if node.alive and node.life == life:
+                for request in batch:
+                    self._ledger.arrived(number, stream, request)
+                service.on_requests(batch, reply)
+
+        def reply(response: Response) -> None:
+            if node.alive and node.life == life and not stream.broken:
+                self._ledger.answered(number, response)
+                answers.send(response)
+
+        def responses(batch: list[Response]) -> None:
+            self._events.on_responses(node.id, batch)
+
+        answers = Pipe(world, node.id, self._own, responses)
+        self._stream = stream
+        self._requests = Pipe(world, self._own, node.id, requests)
+        stream.pipes += [self._requests, answers]
+        world.opened(stream)
+        self._events.on_connected(node.id)
+
+    def _down(self, reason: str) -> None:
+        self._requests = None
+        self._stream = None
+        self._events.on_disconnected(self._node.id, reason)
+        if not self._closed:
+            self._world.loop.call_later(self._world.reconnect_s(), self._attempt)

@@ -1,0 +1,292 @@
+"""The machine under a simulated node: real files and real SQLite, with fsyncs that take virtual time and crashes that
+lose what was never fsynced.
+
+Two things of the node are replaced, both at a seam: the log's syncer (instead of the kernel's completion or a thread: a timer
+of the loop), and the state database's background connection (instead of a thread: the loop's own, each
+statement after a drawn delay, so that checkpoints and exports interleave with other work, in an order the seed decides).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Any
+from unittest.mock import patch
+
+from node.storage import sqlite, sqlite_snapshots
+from node.storage.disk import PosixDisk, PosixFile
+from node.storage.port import DiskFile
+from node.storage.wal import Wal
+from node.storage.wal_sync import SyncJob, make_durable
+
+WAL_HEADER_BYTES = 32  # of SQLite's log; a new header marks its reuse from the start
+
+
+class SimFile:
+    """A file of the log that knows how much of it is durable."""
+
+    def __init__(self, disk: SimDisk, path: Path, file: PosixFile, size: int) -> None:
+        self._disk = disk
+        self._file = file
+        self.path = path
+        self.size = self.synced = size
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.size += len(data)
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self._file.read_at(offset, length)
+
+    def sync(self) -> None:
+        self.synced = self.size
+
+    def truncate(self, size: int) -> None:
+        self._file.truncate(size)
+        self.size = size
+        self.synced = min(self.synced, size)
+
+    def close(self) -> None:
+        self._file.close()
+        self._disk.open_files.pop(self, None)
+
+
+class SimDisk(PosixDisk):
+    """The log's disk of one process. Nothing is really fsynced: the files outlive the test's process or nobody cares."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.slow_until = 0.0
+        self.open_files: dict[SimFile, None] = {}
+        self.files: dict[Path, SimFile] = {}
+        self.unlisted: set[Path] = set()  # created, and the directory not synced since
+        self.dead = False
+
+    def create(self, path: Path) -> DiskFile:
+        file = super().create(path)
+        self.unlisted.add(path)
+        return self._track(path, file, 0)
+
+    def open(self, path: Path) -> DiskFile:
+        return self._track(path, super().open(path), path.stat().st_size)
+
+    def _track(self, path: Path, file: DiskFile, size: int) -> SimFile:
+        assert isinstance(file, PosixFile)
+        known = self.files.get(path)
+        tracked = SimFile(self, path, file, size)
+        if known is not None:  # opened for reading beside the one that is written
+            tracked.synced = known.synced
+        else:
+            self.files[path] = tracked
+        self.open_files[tracked] = None
+        return tracked
+
+    def sync_directory(self, path: Path) -> None:
+        self.unlisted = {file for file in self.unlisted if file.parent != path}
+
+    def sync_delay_s(self, now: float) -> float:
+        if now < self.slow_until:
+            return self.random.uniform(0.05, 0.4)
+        return self.random.choice((0.0002, 0.0005, 0.001, 0.003, 0.010))
+
+    def lose_power(self, copy: Path, original: Path) -> None:
+        """In the copy of the data directory, take away from the log what was not durable, or a part of that."""
+        for path, file in self.files.items():
+            there = copy / path.relative_to(original)
+            if not there.exists():
+                continue
+            if path in self.unlisted and self.random.random() < 0.5:
+                there.unlink()
+            elif file.synced < file.size:
+                os.truncate(there, self.random.randint(file.synced, file.size))
+
+    def close_all(self) -> None:
+        self.dead = True
+        for file in list(self.open_files):
+            file.close()
+
+
+class _TimedSyncer:
+    """Implements node.storage.wal_sync.Syncer on the loop's timers."""
+
+    def __init__(self, disk: SimDisk, landed: Callable[[OSError | None], None]) -> None:
+        self._disk = disk
+        self._landed = landed
+        self._job: SyncJob | None = None
+
+    def submit(self, job: SyncJob) -> None:
+        loop = asyncio.get_running_loop()
+        self._job = job
+        loop.call_later(self._disk.sync_delay_s(loop.time()), self._done)
+
+    def _done(self) -> None:
+        job, self._job = self._job, None
+        if job is not None and not self._disk.dead:
+            self._landed(make_durable(self._disk, job))
+
+    def stop(self) -> OSError | None:
+        job, self._job = self._job, None
+        return make_durable(self._disk, job) if job is not None else None
+
+
+class DurableStates:
+    """How far the state databases' logs are durable, by path: noted where SQLite fsyncs them."""
+
+    def __init__(self) -> None:
+        self._noted: dict[Path, tuple[bytes, int]] = {}
+
+    def note(self, path: Path) -> None:
+        log = _log_of(path)
+        if log.exists():
+            with log.open("rb") as file:
+                self._noted[path] = (file.read(WAL_HEADER_BYTES), log.stat().st_size)
+
+    def lose_power(self, path: Path, copy: Path, random: Random) -> None:
+        log = _log_of(copy)
+        if not log.exists():
+            return
+        with log.open("rb") as file:
+            header = file.read(WAL_HEADER_BYTES)
+        noted, floor = self._noted.get(path, (b"", 0))
+        size = log.stat().st_size
+        if size:
+            os.truncate(log, random.randint(min(size, floor if noted == header else 0), size))
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def copy_directory(source: Path, target: Path) -> None:
+    """What a dead process leaves behind: all that it wrote. SQLite's shared memory is rebuilt at the next opening."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*-shm"))
+
+
+class _Statement:
+    """What `execute` of an aiosqlite connection returns: to be awaited, or entered."""
+
+    def __init__(self, connection: InlineConnection, statement: str, arguments: Sequence[Any]) -> None:
+        self._connection = connection
+        self._statement = statement
+        self._arguments = arguments
+        self._cursor: InlineCursor | None = None
+
+    def __await__(self) -> Generator[Any, Any, InlineCursor]:
+        return self._connection.run(self._statement, self._arguments).__await__()
+
+    async def __aenter__(self) -> InlineCursor:
+        self._cursor = await self
+        return self._cursor
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._cursor is not None
+        self._cursor.close()
+
+
+class InlineCursor:
+    def __init__(self, connection: InlineConnection, cursor: sqlite3.Cursor) -> None:
+        self._connection = connection
+        self._cursor = cursor
+
+    async def fetchone(self) -> Any:
+        return self._cursor.fetchone()
+
+    async def fetchmany(self, count: int) -> list[Any]:
+        await self._connection.pause()
+        return self._cursor.fetchmany(count)
+
+    async def fetchall(self) -> list[Any]:
+        return self._cursor.fetchall()
+
+    def close(self) -> None:
+        self._cursor.close()
+
+
+class InlineConnection:
+    """The part of aiosqlite.Connection that the node uses."""
+
+    opened: dict[InlineConnection, None] = {}  # noqa: RUF012 - bounded by the simulation, which closes what a crash left
+
+    def __init__(self, path: Path, durable: DurableStates, random: Random) -> None:
+        self.path = path
+        self._durable = durable
+        self._random = random
+        self._database = sqlite3.connect(path, isolation_level=None)
+        for pragma in ("synchronous=NORMAL", "wal_autocheckpoint=0"):
+            self._database.execute(f"PRAGMA {pragma}").close()
+        self.opened[self] = None
+
+    async def pause(self) -> None:
+        await asyncio.sleep(self._random.uniform(0.0, 0.02))
+
+    def execute(self, statement: str, arguments: Sequence[Any] = ()) -> _Statement:
+        return _Statement(self, statement, arguments)
+
+    async def run(self, statement: str, arguments: Sequence[Any]) -> InlineCursor:
+        await self.pause()
+        cursor = InlineCursor(self, self._database.execute(statement, arguments))
+        if "wal_checkpoint" in statement:
+            self._durable.note(self.path)
+        return cursor
+
+    async def close(self) -> None:
+        self.close_now()
+
+    def close_now(self) -> None:
+        if self in self.opened:
+            del self.opened[self]
+            self._database.close()
+
+
+@contextmanager
+def simulated_storage(random: Random) -> Iterator[DurableStates]:
+    """While it lasts, nodes use the simulated syncer and background connection. Yields what the crashes need."""
+    durable = DurableStates()
+
+    async def connect(path: Path) -> InlineConnection:
+        return InlineConnection(path, durable, random)
+
+    def choose_syncer(log: Wal, settings: object) -> _TimedSyncer:
+        disk = log._disk
+        assert isinstance(disk, SimDisk)
+        return _TimedSyncer(disk, log._landed)
+
+    real_synchronous = sqlite.StateStore._synchronous
+    real_here = sqlite.StateStore._checkpoint_here
+
+    @contextmanager
+    def synchronous(store: sqlite.StateStore) -> Iterator[None]:
+        with real_synchronous(store):
+            yield
+        durable.note(store._path)
+
+    def checkpoint_here(store: sqlite.StateStore) -> bool:
+        done = real_here(store)
+        durable.note(store._path)
+        return done
+
+    patches: list[AbstractContextManager[Any]] = [
+        patch.object(Wal, "_choose_syncer", choose_syncer),
+        patch.object(sqlite, "connect_background", connect),
+        patch.object(sqlite_snapshots, "connect_background", connect),
+        patch.object(sqlite.StateStore, "_synchronous", synchronous),
+        patch.object(sqlite.StateStore, "_checkpoint_here", checkpoint_here),
+    ]
+    for one in patches:
+        one.__enter__()
+    try:
+        yield durable
+    finally:
+        for one in reversed(patches):
+            one.__exit__(None, None, None)
+        for connection in list(InlineConnection.opened):
+            connection.close_now()
