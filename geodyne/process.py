@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +14,10 @@ from pathlib import Path
 from geodyne.listen import ListenError
 from geodyne.observe.log import configure
 from geodyne.settings import ProcessConfig, SettingsError, load
+
+# gRPC reads this once, when it is first imported; its notices about forks and polling engines would otherwise stand
+# between the log's JSON lines. Entry points import this module before anything that imports gRPC.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 EXIT_OK = 0
 EXIT_FAILED = 1

@@ -29,6 +29,7 @@ from geodyne.messages import (
     Found,
     Get,
     NotLeader,
+    Refused,
     Response,
     Unknown,
     Write,
@@ -107,9 +108,10 @@ class Group:
         self.peers = frozenset((*raft.voters, *raft.learners)) - {raft.node_id}
         self.parked: deque[Callable[[], None]] = deque()  # calls that came before the leader was ready
         self._marker_proposed = -1
+        self._definition = state.definition  # in force at the log's end, while serving: a marker binds what follows it
         self.reported_revision = -1  # definition revision last told to the others
         self.handing_over = False
-        self.frozen = False  # a snapshot is being taken or installed: nothing is applied
+        self.frozen = 0  # how many snapshots are being begun or installed: while any is, nothing is applied
 
     # --- leadership -------------------------------------------------------------------------------------
 
@@ -126,10 +128,11 @@ class Group:
             self.handing_over = False
             self._stop_serving()
         elif self.raft.ready_to_serve and not self.serving and not self.handing_over:
-            while self.state.applied_index < self.raft.commit_index:
-                self._catch_up()
+            if not self._catch_up():
+                return  # the driver asks again when there is more to apply
             self._last_us = self.state.last_us
             self._marker_proposed = self.state.definition.revision
+            self._definition = self.state.definition
             self.serving = True
             parked, self.parked = self.parked, deque()
             for call in parked:
@@ -144,10 +147,14 @@ class Group:
         self.serving = False
         return True
 
-    def _catch_up(self) -> None:
-        batch = self.take_applied(APPLY_EFFECTS_MAX)
-        if batch is not None:
+    def _catch_up(self) -> bool:
+        """Apply everything committed. False when that is not possible yet: the group is frozen, or its own log lacks
+        what the others hold."""
+        while self.behind:
+            batch = self.take_applied(APPLY_EFFECTS_MAX)
+            assert batch is not None
             self.catch_up_sink(batch)
+        return self.state.applied_index >= self.raft.commit_index
 
     catch_up_sink: Callable[[AppliedBatch], None]  # set by the driver: performs a batch at once
 
@@ -161,12 +168,9 @@ class Group:
         waiting, self._waiting = self._waiting, {}
         for index in sorted(waiting):
             for asker, answer in waiting[index]:
-                lost: Answer = (
-                    Unknown(self.partition, self.raft.leader)
-                    if isinstance(answer, (Written, Applied))
-                    else self.not_leader()
-                )
-                asker.answer(lost)
+                # A refusal had no effect. Anything else may have been logged, and may yet be committed by another.
+                refused = isinstance(answer, Refused)
+                asker.answer(self.not_leader() if refused else Unknown(self.partition, self.raft.leader))
         reads = [*self._reads, *(read for _, batch in self._unconfirmed for read in batch)]
         self._reads = []
         self._unconfirmed.clear()
@@ -178,7 +182,7 @@ class Group:
 
     def admit(self, asker: Asker, again: Callable[[], None]) -> bool:
         """Whether a call for the leader can run now. If not, it has been answered or parked (`again` runs it later)."""
-        if self.serving:
+        if self.serving and self.leading:  # a message of this very turn may have ended the leadership
             if self.uncommitted_bytes > UNCOMMITTED_BYTES_MAX:
                 asker.answer(Busy("too many uncommitted bytes in this partition"))
                 return False
@@ -208,7 +212,7 @@ class Group:
         if verdict.image is not None:
             row: Row | None = Row(verdict.image, version, verdict.size)
         else:
-            row = Row(None, version, 0) if self.state.definition.tombstones else None
+            row = Row(None, version, 0) if self._definition.tombstones else None
         index = self._add(key, row, version, prior, write_id, outcome, wall_us)
         self._waiting.setdefault(index, []).append((asker, outcome))
 
@@ -273,6 +277,7 @@ class Group:
         builder.payload.definition.CopyFrom(definition.to_wire())
         builder.size += 256
         self._marker_proposed = definition.revision
+        self._definition = definition
         self.seal()
         return True
 
@@ -321,7 +326,7 @@ class Group:
         live_before = prior is not None and prior.value is not None
         live_after = row is not None and row.value is not None
         bytes_delta = (row.size if row is not None else 0) - (prior.size if prior is not None else 0)
-        old_image = prior.value if prior is not None and self.state.definition.old_images else None
+        old_image = prior.value if prior is not None and self._definition.old_images else None
         builder.add(Effect(key, row, version, live_after - live_before, bytes_delta, write_id, outcome), old_image)
         self._overlay.put(key, builder.index, row)
         if write_id is not None and outcome is not None:
@@ -387,8 +392,15 @@ class Group:
     # --- applying ----------------------------------------------------------------------------------------
 
     @property
+    def _appliable_index(self) -> int:
+        """Committed, and durable in this node's own log: a state that were ahead of the log would, after a crash, lack
+        the deduplication window's share of the entries between them."""
+        return min(self.raft.commit_index, self.raft.log.persisted_index)
+
+    @property
     def behind(self) -> bool:
-        return self.state.applied_index < self.raft.commit_index and not self.frozen
+        """There is something to apply, and it may be applied."""
+        return self.state.applied_index < self._appliable_index and not self.frozen
 
     def reload(self, state: GroupState, window: Window) -> None:
         """Go on from an installed snapshot."""
@@ -408,25 +420,27 @@ class Group:
         self._waiting.clear()
         self._reads.clear()
         self._unconfirmed.clear()
-        self.parked.clear()
         for asker in askers:
             asker.answer(answer)
+        parked, self.parked = self.parked, deque()
+        for call in parked:  # each finds out by itself that the replica is gone
+            call()
 
     def take_applied(self, effects_max: int) -> AppliedBatch | None:
         """Apply committed entries to the state, up to about `effects_max` effects, and say what storage must write.
 
         The caller writes the batch in one transaction and then calls `applied`. Deterministic: reads no clock."""
-        commit = self.raft.commit_index
-        state = self.state
-        if state.applied_index >= commit or self.frozen:
+        if not self.behind:
             return None
+        last = self._appliable_index
+        state = self.state
         rows: dict[bytes, Row | None] = {}
         feed: list[tuple[int, bytes]] = []
         keys: list[tuple[bytes, int]] = []
         catalog: list[tuple[int, Changes]] = []
         trim: int | None = None
         count = 0
-        while state.applied_index < commit and count <= effects_max:
+        while state.applied_index < last and count <= effects_max:
             decided = self._next_decided(state.applied_index + 1)
             count += 1 + len(decided.effects)
             trim = self._apply_entry(decided, rows, feed, keys, catalog) or trim

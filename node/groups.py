@@ -98,8 +98,9 @@ class Groups:
             self._store.create(partition, state.to_bytes())
             return state, Window(), log or RecoveredGroup((0, ""), 0, 0, [])
         state = GroupState.from_bytes(stored.state)
-        if log is None or log.offset_index + len(log.entries) < state.applied_index:
-            # A snapshot was installed and the log not yet reset when the process ended: the snapshot is durable.
+        if log is None or not _reaches(log, state.applied_index, state.applied_term):
+            # A snapshot was installed and the log not yet reset when the process ended: the snapshot is durable. A
+            # log that has another entry there belongs to a leader that was overruled, with all that follows it.
             term, vote = log.hard_state if log is not None else (0, "")
             hard_state = (term, vote) if term >= state.applied_term else (state.applied_term, "")
             log = RecoveredGroup(hard_state, state.applied_index, state.applied_term, [])
@@ -153,6 +154,14 @@ class Groups:
             self.dropped(group)
         self._log.destroy(partition)
         self._log.sync(lambda: self._store.destroy(partition))
+
+
+def _reaches(log: RecoveredGroup, index: int, term: int) -> bool:
+    """The log goes through the entry (index, term), or begins beyond it."""
+    if index <= log.offset_index:
+        return index < log.offset_index or term == log.offset_term
+    position = index - log.offset_index - 1
+    return position < len(log.entries) and log.entries[position].term == term
 
 
 def _window(stored: StoredGroup, state: GroupState, log: RecoveredGroup) -> Window:

@@ -37,6 +37,8 @@ class Maintenance:
         last_bytes, last_time = self._log.bytes_on_disk, loop.time()
         while True:
             await asyncio.sleep(INTERVAL_S)
+            self._metrics.log_bytes.set(self._log.bytes_on_disk)
+            self._metrics.partitions.set(len(self._groups))
             grown = self._log.bytes_on_disk - last_bytes
             if grown < CHECKPOINT_LOG_BYTES and loop.time() - last_time < CHECKPOINT_INTERVAL_S:
                 continue
@@ -44,8 +46,6 @@ class Maintenance:
             if self._dirty():
                 await self.checkpoint()
             last_bytes = self._log.bytes_on_disk
-            self._metrics.log_bytes.set(last_bytes)
-            self._metrics.partitions.set(len(self._groups))
             await self._store.collect_garbage(GARBAGE_ROWS)
 
     def _dirty(self) -> bool:
@@ -55,6 +55,8 @@ class Maintenance:
         """Save windows, checkpoint the state, cut the log."""
         windows: dict[int, int] = {}
         for number, group in enumerate(self._groups):
+            if self._groups.get(group.partition) is not group:
+                continue  # destroyed since the loop began
             index = group.state.applied_index
             if self._applied.get(group.partition) != index:
                 self._store.save_window(group.partition, group.window.to_bytes(), index)

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
+from time import perf_counter
 from typing import NamedTuple
 
 from geodyne.messages import (
@@ -51,8 +52,7 @@ from geodyne.messages import (
 )
 from geodyne.ports import Clock, PeerNetwork
 from node.catalog.keeper import CatalogKeeper, catalog_records
-from node.engine.ranges import PageBuilder
-from node.feed import read_page, read_rows
+from node.feed import read_page
 from node.group import AppliedBatch, Asker, Group
 from node.groups import Groups
 from node.metrics import NodeMetrics
@@ -60,6 +60,7 @@ from node.raft.core import Raft
 from node.raft.effects import Effects
 from node.raft.liveness import Liveness
 from node.raft.settings import Settings as RaftSettings
+from node.scans import Scans
 from node.storage.port import GroupLog
 from node.storage.sqlite import StateStore
 from node.transfer import SnapshotTransfers
@@ -84,18 +85,6 @@ class _Durable(NamedTuple):
     index: int  # type: ignore[assignment]  # shadows tuple.index
     term: int
     after: Sequence[tuple[str, PeerMessage]]
-
-
-class _Scan:
-    """A Query or Scan page under construction; a chunk of rows per turn."""
-
-    __slots__ = ("asker", "builder", "call", "term")
-
-    def __init__(self, call: Range, asker: Asker, term: int) -> None:
-        self.call = call
-        self.asker = asker
-        self.builder = PageBuilder(call)
-        self.term = term
 
 
 class NodeService:
@@ -128,6 +117,7 @@ class NodeService:
         self.network = network
         self._clock = clock
         self._random = random
+        self.scans = Scans(self, store, self._apply_all)
         self._log = log
         self._store = store
         self._settings = settings
@@ -142,7 +132,6 @@ class NodeService:
         self._requests: list[tuple[Sequence[Request], Callable[[Response], None]]] = []
         self._messages: list[tuple[str, Sequence[PeerMessage]]] = []
         self._early: deque[tuple[str, PeerMessage]] = deque(maxlen=EARLY_MESSAGES_MAX)
-        self._scans: deque[_Scan] = deque()
         self._touched: set[Group] = set()
         self._readers: set[Group] = set()
         self._unconfirmed: set[Group] = set()
@@ -176,7 +165,7 @@ class NodeService:
         self._loop = asyncio.get_running_loop()
         for group in self.groups:
             self.adopt(group)
-        self.catalog.changed()
+        self._catalog_changed()
         self._beat()
         self._schedule()
 
@@ -209,8 +198,8 @@ class NodeService:
         """A snapshot has replaced the group's state."""
         if group.partition == METADATA_PARTITION:
             self.catalog.restore(group.state.catalog_revision, catalog_records(self._store))
-            self.catalog.changed()
-            self.waits.news(CATALOG_TOPIC)
+            self._catalog_changed()
+        self.scans.news(group.partition)
         self.leads_changed()
         self.waits.news(group.partition)
 
@@ -218,6 +207,14 @@ class NodeService:
         """Something outside a turn may have given this group work."""
         self._touched.add(group)
         self._schedule()
+
+    def wake(self) -> None:
+        """There is something for a turn to do."""
+        self._schedule()
+
+    def confirm_soon(self, group: Group) -> None:
+        """Reads of this group wait for the look at the lease that ends the turn."""
+        self._readers.add(group)
 
     # --- what arrives ------------------------------------------------------------------------------------
 
@@ -275,8 +272,8 @@ class NodeService:
             for calls, reply in requests:
                 for request in calls:
                     self._dispatch(request, reply)
-            if self._scans:
-                self._step_scans()
+            if self.scans:
+                self.scans.step()
             self._pump()
         except Exception:
             logger.exception("the turn failed")
@@ -301,11 +298,13 @@ class NodeService:
                 touched, self._touched = self._touched, set()
                 durable: list[_Durable] = []
                 for group in touched:
+                    if self.groups.get(group.partition) is not group:
+                        continue  # destroyed meanwhile: nothing of it may reach the log again
                     group.seal()
                     self._perform(group, group.raft.take_effects(), durable)
                 if durable:
                     self._syncs += 1
-                    self._log.sync(partial(self._synced, durable))
+                    self._log.sync(partial(self._synced, durable, perf_counter()))
         finally:
             self._pumping = False
         readers, self._readers = self._readers, set()
@@ -316,7 +315,7 @@ class NodeService:
                 waiting = True
         if waiting:
             self._send_heartbeats(self._clock.lease_ms(), self._peers)
-        if self._touched or self._messages or self._requests or self._scans:
+        if self._touched or self._messages or self._requests or self.scans:
             self._schedule()
 
     def _perform(self, group: Group, effects: Effects, durable: list[_Durable]) -> None:
@@ -346,9 +345,10 @@ class NodeService:
         if group.raft.next_deadline_ms is not None:
             self._wake(group)
 
-    def _synced(self, durable: Sequence[_Durable]) -> None:
+    def _synced(self, durable: Sequence[_Durable], began_s: float) -> None:
         """The log is durable up to and including what `durable` names."""
         self._syncs -= 1
+        self.metrics.fsync_seconds.observe(perf_counter() - began_s)
         for group, index, term, after in durable:
             for peer, message in after:
                 self.network.send(peer, message)
@@ -370,11 +370,14 @@ class NodeService:
             },
         )
         self._touched.add(group)
+        self.scans.news(group.partition)
         self.leads_changed()
         if group.serving:
             self.catalog.define(group, self._wall_us)
-            if group.partition == METADATA_PARTITION:
+        if group.partition == METADATA_PARTITION:
+            if group.serving:
                 self.catalog.lead(self._led())
+            self._retry_controls()  # here, or (no longer the leader) to learn where
 
     # --- consensus ---------------------------------------------------------------------------------------
 
@@ -534,38 +537,46 @@ class NodeService:
         if not batches:
             return
         self._store.apply([batch.update for _, batch in batches])
+        self.metrics.apply_effects.inc(sum(len(batch.applied_keys) for _, batch in batches))
         for group, batch in batches:
             group.applied(batch)
+            self.scans.news(group.partition)
             if batch.fed:
                 self.waits.news(group.partition)
             for revision, changes in batch.catalog:
                 self.catalog.apply(revision, changes)
             if group.partition == METADATA_PARTITION and batch.catalog:
-                for call, asker in self.catalog.next_controls():
-                    self.on_requests((Request(asker.id, call, None, 5_000),), asker.reply)
-                self.catalog.changed()
-                self.catalog.plan(self._led())
-                self.waits.news(CATALOG_TOPIC)
+                self._retry_controls()
+                self._catalog_changed()
             if group.state.definition.revision != group.reported_revision:
                 group.reported_revision = group.state.definition.revision
                 self.leads_changed()
 
-    def flush(self, group: Group) -> None:
-        """Apply everything committed, so that a range read of SQLite sees it."""
+    def _apply_all(self, group: Group) -> None:
+        """Apply what can be applied, so that a read of SQLite sees it."""
         while group.behind:
             batch = group.take_applied(APPLY_TURN_EFFECTS_MAX)
             if batch is not None:
-                self._write_batches([(group, batch)])
+                self._write_batch(batch)
 
     # --- who leads what ----------------------------------------------------------------------------------
 
     def leads_changed(self) -> None:
+        known = self.catalog.leads()
         leads = self.catalog.refresh_leads(self.groups)
-        for peer in self._peers:
-            self.network.send(peer, leads)
-        self.metrics.leader_partitions.set(len(leads.leads))
-        self.waits.news(CATALOG_TOPIC)
+        if leads is not known:
+            for peer in self._peers:
+                self.network.send(peer, leads)
+            self.metrics.leader_partitions.set(len(leads.leads))
+            self.waits.news(CATALOG_TOPIC)
         self.catalog.plan(self._led())
+
+    def _catalog_changed(self) -> None:
+        """Take up and put down replicas as the catalog now says, and tell everybody."""
+        self._touched.update(self.catalog.changed())
+        self.leads_changed()
+        self.waits.news(CATALOG_TOPIC)
+        self._schedule()
 
     def _led(self) -> dict[int, int]:
         """partition -> definition revision that its leader has applied, over the whole region as far as known."""
@@ -581,6 +592,9 @@ class NodeService:
         self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadFeed | ReadRows, asker: Asker
     ) -> Group | None:
         group = self.groups.get(call.partition)
+        if group is None and not self.catalog.knows(call.partition):
+            asker.answer(Busy("this node's catalog is not as new as the call"))
+            return None
         if group is None or group.state.epoch != call.epoch:
             asker.answer(Moved(call.partition, self.catalog.revision))
             return None
@@ -630,58 +644,12 @@ class NodeService:
     def _range(self, call: Range, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker) if call.strong else self._group_of(call, asker)
         if group is not None:
-            self._scans.append(_Scan(call, asker, group.raft.term))
-
-    def _step_scans(self) -> None:
-        """One chunk for each page under construction."""
-        for _ in range(len(self._scans)):
-            scan = self._scans.popleft()
-            try:
-                if not self._step_scan(scan):
-                    self._scans.append(scan)
-            except Exception:  # a page reads only: nothing to undo
-                logger.exception("page failed")
-                scan.asker.answer(Refused("InternalServerError", "Internal server error"))
-
-    def _step_scan(self, scan: _Scan) -> bool:
-        call, builder = scan.call, scan.builder
-        group = self.groups.get(call.partition)
-        if group is None:
-            scan.asker.answer(Moved(call.partition, self.catalog.revision))
-            return True
-        self.flush(group)
-        low, high = call.low, call.high
-        if builder.last_key is not None:
-            if call.reverse:
-                high = min(high, builder.last_key)
-            else:
-                low = max(low, builder.last_key + b"\x00")
-        wanted = builder.rows_wanted()
-        rows = self._store.range(call.partition, low, high, call.reverse, wanted) if low < high else []
-        builder.add(rows)
-        if not builder.full and len(rows) == wanted:
-            return False
-        page = builder.page()
-        if not call.strong:
-            scan.asker.answer(page)
-        elif group.raft.term != scan.term:
-            scan.asker.answer(group.not_leader())
-        else:
-            group.answer_read(scan.asker, page)
-            self._readers.add(group)
-        return True
+            self.scans.add(call, asker, group)
 
     def _read_rows(self, call: ReadRows, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker) if call.strong else self._group_of(call, asker)
-        if group is None:
-            return
-        self.flush(group)
-        rows = read_rows(self._store, call)
-        if call.strong:
-            group.answer_read(asker, rows)
-            self._readers.add(group)
-        else:
-            asker.answer(rows)
+        if group is not None:
+            self.scans.add(call, asker, group)
 
     def _read_feed(self, call: ReadFeed, request: Request, asker: Asker) -> None:
         def attempt(late: bool) -> Answer | None:
@@ -714,6 +682,10 @@ class NodeService:
             self._touched.add(group)
             self._readers.add(group)
 
+    def _retry_controls(self) -> None:
+        for call, asker in self.catalog.next_controls():
+            self.on_requests((Request(asker.id, call, None, 5_000),), asker.reply)
+
     def control_internally(self, call: Control) -> None:
         """A control operation of the node's own planning; the answer is of no interest: it is planned anew."""
         self.on_requests((Request(0, call, None, 5_000),), _ignore)
@@ -726,6 +698,8 @@ class NodeService:
         self._awake.discard(group)
         self._readers.discard(group)
         self._unconfirmed.discard(group)
+        self.transfers.forget(group.partition)
+        self.scans.news(group.partition)
         self.waits.news(group.partition)
 
 

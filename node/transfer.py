@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from geodyne.messages import SnapshotAck, SnapshotChunk
@@ -58,13 +59,13 @@ class SnapshotTransfers:
         self.network = network
         self._outgoing: dict[tuple[int, str], _Outgoing] = {}
         self._incoming: dict[int, _Incoming] = {}
-        self._installing: set[asyncio.Task[None]] = set()
+        self._installing: dict[int, asyncio.Task[None]] = {}
 
     def close(self) -> None:
         for outgoing in self._outgoing.values():
             if outgoing.task is not None:
                 outgoing.task.cancel()
-        for task in self._installing:
+        for task in self._installing.values():
             task.cancel()
 
     # --- sending -----------------------------------------------------------------------------------------
@@ -85,6 +86,13 @@ class SnapshotTransfers:
             if receiver == peer:
                 outgoing.acked.set()  # with no acknowledgement: the sender gives up
 
+    def forget(self, partition: int) -> None:
+        """The replica is being destroyed: nothing more is installed into it."""
+        self._abort(partition)
+        installing = self._installing.get(partition)
+        if installing is not None:
+            installing.cancel()
+
     def on_ack(self, group: Group, peer: str, ack: SnapshotAck) -> None:
         outgoing = self._outgoing.get((group.partition, peer))
         if outgoing is not None:
@@ -99,14 +107,17 @@ class SnapshotTransfers:
             index, index_term = export.applied_index, export.applied_term
             logger.info("sending snapshot", extra={"partition": partition, "peer": peer, "index": index})
             number = 0
-            async for data in export:
-                await self._send_chunk(
-                    peer, outgoing, SnapshotChunk(partition, term, index, index_term, number, data, False)
-                )
-                number += 1
+            async with aclosing(aiter(export)) as chunks:
+                async for data in chunks:
+                    await self._send_chunk(
+                        peer, outgoing, SnapshotChunk(partition, term, index, index_term, number, data, False)
+                    )
+                    number += 1
             await self._send_chunk(peer, outgoing, SnapshotChunk(partition, term, index, index_term, number, b"", True))
             if raft.term == term:
                 raft.snapshot_sent(peer, index, index_term, self._service.now_ms())
+            else:  # led again, in a later term, which waits for this transfer: it has to ask the peer anew
+                raft.snapshot_failed(peer, self._service.now_ms())
             self._service.metrics.snapshots.labels("sent", "ok").inc()
         except (_Refused, TimeoutError, StorageError) as reason:
             logger.info("snapshot not taken", extra={"partition": partition, "peer": peer, "reason": str(reason)})
@@ -120,17 +131,19 @@ class SnapshotTransfers:
 
     async def _export(self, group: Group) -> Export:
         """Begin to read the state, with a window as new as the rows: the receiver has no log to catch up from."""
-        group.frozen = True
+        group.frozen += 1
         try:
             self._store.save_window(group.partition, group.window.to_bytes(), group.state.applied_index)
             return await self._store.export(group.partition, CHUNK_BYTES)
         finally:
-            group.frozen = False
+            group.frozen -= 1
             self._service.touch(group)
 
     async def _send_chunk(self, peer: str, outgoing: _Outgoing, chunk: SnapshotChunk) -> None:
         outgoing.acked.clear()
         outgoing.ack = None
+        if not self.network.connected(peer):
+            raise _Refused("not connected")
         self.network.send(peer, chunk)
         while True:
             await asyncio.wait_for(outgoing.acked.wait(), ACK_TIMEOUT_S)
@@ -147,7 +160,7 @@ class SnapshotTransfers:
         """Take the next part. Anything unexpected is refused: the sender starts again."""
         wanted = group.raft.snapshot_offered(peer, chunk.term, chunk.snapshot_index, self._service.now_ms())
         self._service.touch(group)
-        if not wanted:
+        if not wanted or group.partition in self._installing:
             self._abort(group.partition)
             self._answer(peer, group, chunk, refused=True)
             return
@@ -163,8 +176,8 @@ class SnapshotTransfers:
             if chunk.done:
                 del self._incoming[group.partition]
                 task = asyncio.get_running_loop().create_task(self._install(group, peer, chunk, incoming.importing))
-                self._installing.add(task)
-                task.add_done_callback(self._installing.discard)
+                self._installing[group.partition] = task
+                task.add_done_callback(lambda _: self._installing.pop(group.partition, None))
                 return
             incoming.importing.add(chunk.data)
         except StorageError as error:
@@ -181,16 +194,12 @@ class SnapshotTransfers:
             importing.abort()
             self._answer(peer, group, chunk, refused=True)
             return
-        group.frozen = True
+        group.frozen += 1
         try:
             await importing.commit()
             raft, index, term = group.raft, chunk.snapshot_index, chunk.snapshot_term
-            if index > raft.commit_index:  # else the log has it all meanwhile, and what is beyond it must stay
-                if raft.log.holds(index, term) and index <= raft.log.persisted_index:
-                    self._log.compact(group.partition, index, term)
-                else:
-                    self._log.reset(group.partition, index, term)
-                raft.install_snapshot(index, term)
+            if raft.install_snapshot(index, term):  # else the log has it all meanwhile, and what is beyond it must stay
+                self._log.reset(group.partition, index, term)
             group.reload(GroupState.from_bytes(importing.state), Window.from_bytes(importing.window))
             self._service.metrics.snapshots.labels("received", "ok").inc()
             logger.info("snapshot installed", extra={"partition": group.partition, "index": index})
@@ -199,8 +208,11 @@ class SnapshotTransfers:
             logger.warning("snapshot not installed", extra={"partition": group.partition, "reason": str(error)})
             self._answer(peer, group, chunk, refused=True)
             return
+        except asyncio.CancelledError:
+            importing.abort()
+            raise
         finally:
-            group.frozen = False
+            group.frozen -= 1
             self._service.touch(group)
         self._answer(peer, group, chunk, installed=True)
 

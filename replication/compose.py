@@ -7,7 +7,7 @@ import logging
 from random import Random, SystemRandom
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from geodyne.clock import SystemClock
 from geodyne.messages import Hello
@@ -18,14 +18,11 @@ from geodyne.rpc.delay import DelayedLinks
 from geodyne.rpc.region import NodeAddress, RegionClient
 from geodyne.settings import ProcessConfig
 from geodyne.topology import ProcessSpec
-from replication.metrics import ReplicationCollector
+from replication.metrics import ReplicationCollector, latency_histogram
 from replication.service import PeerReplicator, Replicator
 from replication.values import FORMAT
 
 log = logging.getLogger(__name__)
-
-# Seconds from a write to its application in another region: one way across an ocean up to a long outage.
-LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0)
 
 
 async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
@@ -35,13 +32,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     incarnation = random.getrandbits(63)
     links = DelayedLinks()
     client = await _region_client(config, links, random, incarnation)
-    latency = Histogram(
-        "geodyne_replication_latency_seconds",
-        "From the newest write of a batch to the receipt that it is applied.",
-        ("source", "destination"),
-        buckets=LATENCY_BUCKETS_S,
-        registry=None,
-    )
+    latency = latency_histogram()
     replicator = Replicator(
         Hello(config.cluster_id, config.region, config.process_id, incarnation, FORMAT),
         str(config.listen),

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from prometheus_client import Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 _LABELS = ("source", "destination")
+
+# Seconds from a write to its application in another region: one way across an ocean up to a long outage.
+LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0)
 
 
 class DestinationFigures(NamedTuple):
@@ -93,6 +97,17 @@ _APPLIED: tuple[tuple[str, str, Callable[[AppliedFigures], int]], ...] = (
     ),
     ("geodyne_replication_failed_batches_total", "Batches that could not be applied.", lambda f: f.failed_batches),
 )
+
+
+def latency_histogram() -> Histogram:
+    """How long changes take to another region; in no registry yet."""
+    return Histogram(
+        "geodyne_replication_latency_seconds",
+        "From the newest write of a batch to the receipt that it is applied.",
+        _LABELS,
+        buckets=LATENCY_BUCKETS_S,
+        registry=None,
+    )
 
 
 class ReplicationCollector(Collector):

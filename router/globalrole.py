@@ -90,8 +90,10 @@ class GlobalEndpoint(Collector):
         }
 
     def collect(self) -> Iterable[Metric]:
-        up = GaugeMetricFamily("geodyne_region_up", "1 while the region takes requests.", labels=("region",))
-        forwarded = CounterMetricFamily("geodyne_forwarded_requests", "Requests sent to a region.", labels=("region",))
+        # Not "region": whoever scrapes gives that label to the process that answers, which stands in none.
+        label = ("destination",)
+        up = GaugeMetricFamily("geodyne_region_up", "1 while the region takes requests.", labels=label)
+        forwarded = CounterMetricFamily("geodyne_forwarded_requests", "Requests sent to a region.", labels=label)
         for region, health in self.health.items():
             up.add_metric((region,), 1.0 if health.healthy else 0.0)
             forwarded.add_metric((region,), self._forwarded[region])

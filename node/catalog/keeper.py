@@ -16,7 +16,7 @@ from geodyne.errors import ApiError
 from geodyne.messages import METADATA_PARTITION, Control, ControlDone, Leads, Refused
 from geodyne.ports import Clock
 from node.catalog.controller import plan
-from node.catalog.machine import Catalog, Changes, Surroundings, evaluate
+from node.catalog.machine import COUNTER, Catalog, Changes, Surroundings, evaluate
 from node.catalog.placement import Placement
 from node.group import Asker, Group
 from node.state import definition_of
@@ -54,7 +54,7 @@ class CatalogKeeper:
         self._submit = submit
         self._replicas: Replicas | None = None
         self._leads = Leads(1, ())
-        self._busy_until = 0  # index of the catalog entry in flight
+        self._in_flight = (0, 0)  # term and index of the newest catalog entry of this node's own
         self._waiting: deque[tuple[Control, Asker]] = deque()
         self._planned: set[str] = set()
 
@@ -65,6 +65,14 @@ class CatalogKeeper:
     def revision(self) -> int:
         return self.catalog.revision
 
+    def knows(self, partition: int) -> bool:
+        """Whether this copy is new enough to say what became of a partition: ids are given out in order."""
+        return partition < self._next_partition()
+
+    def _next_partition(self) -> int:
+        counter = self.catalog.record(COUNTER) or {"next": 1}
+        return int(counter["next"])
+
     def since(self, revision: int) -> tuple[bool, tuple[tuple[str, dict[str, Any] | None], ...]]:
         return self.catalog.since(revision)
 
@@ -72,6 +80,8 @@ class CatalogKeeper:
         self.catalog.restore(revision, records)
 
     def apply(self, revision: int, changes: Changes) -> None:
+        """A committed entry. Each was evaluated against what the one before it had made."""
+        assert revision == self.catalog.revision + 1, (revision, self.catalog.revision)
         self.catalog.apply(revision, changes)
 
     # --- duties of every node ----------------------------------------------------------------------------
@@ -91,8 +101,7 @@ class CatalogKeeper:
                 if self._node_id in partition.voters:
                     wanted[partition.id] = table
                     replicas.hold(partition.id, partition.epoch, partition.voters)
-        counter = self.catalog.record("counter/partition") or {"next": 1}
-        replicas.drop_all_but(wanted, int(counter["next"]))
+        replicas.drop_all_but(wanted, self._next_partition())
         wall_us = self._clock.wall_us()
         marked: list[Group] = []
         for table in self.catalog.tables.values():
@@ -124,7 +133,6 @@ class CatalogKeeper:
 
     def lead(self, led: Mapping[int, int]) -> None:
         """This node has become the metadata leader."""
-        self._busy_until = 0
         self._planned.clear()
         self.plan(led)
 
@@ -144,7 +152,8 @@ class CatalogKeeper:
     def control(self, group: Group, call: Control, asker: Asker, wall_us: int) -> None:
         """Evaluate a control operation, or queue it behind the one whose record is not applied yet: each must see
         the catalog as the one before left it."""
-        if group.state.applied_index < self._busy_until:
+        term, index = self._in_flight
+        if term == group.raft.term and group.state.applied_index < index:
             if len(self._waiting) >= CONTROLS_WAITING_MAX:
                 asker.answer(Refused("LimitExceededException", "Too many control-plane operations at once"))
             else:
@@ -167,8 +176,9 @@ class CatalogKeeper:
             return
         revision = self.catalog.revision + 1
         logger.info("control", extra={"operation": call.operation, "revision": revision})
-        self._busy_until = group.change_catalog(revision, changes, wall_us)
-        group.wait_for(self._busy_until, asker, ControlDone(revision, answer))
+        index = group.change_catalog(revision, changes, wall_us)
+        self._in_flight = (group.raft.term, index)
+        group.wait_for(index, asker, ControlDone(revision, answer))
 
     def next_controls(self) -> list[tuple[Control, Asker]]:
         """What was queued and may be tried again."""

@@ -60,7 +60,7 @@ class Raft:
     withdrawn on `liveness` itself, before the vote that needs it is among the effects.
     """
 
-    def __init__(  # noqa: PLR0917 - all of it is given once, by name
+    def __init__(
         self,
         node_id: str,
         group: int,

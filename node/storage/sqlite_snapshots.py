@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -138,7 +139,7 @@ class Export:
             await connection.close()
             raise
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         try:
             writer = ChunkWriter()
             writer.state(self.state)
@@ -146,20 +147,23 @@ class Export:
             for start in range(0, len(window), self._chunk_bytes):
                 writer.window(self._window_index, window[start : start + self._chunk_bytes])
                 yield writer.take()
-            async for key, value, version, size in self._rows(schema.EXPORT_ITEMS, self._space):
-                writer.row(key, value, version, size)
-                if writer.size >= self._chunk_bytes:
-                    yield writer.take()
-            async for sequence, record in self._rows(schema.EXPORT_FEED, self._space, self._floor):
-                writer.record(sequence, record)
-                if writer.size >= self._chunk_bytes:
-                    yield writer.take()
+            # Closed by name: an abandoned generator would be finalised only after its connection is gone.
+            async with aclosing(self._rows(schema.EXPORT_ITEMS, self._space)) as items:
+                async for key, value, version, size in items:
+                    writer.row(key, value, version, size)
+                    if writer.size >= self._chunk_bytes:
+                        yield writer.take()
+            async with aclosing(self._rows(schema.EXPORT_FEED, self._space, self._floor)) as records:
+                async for sequence, record in records:
+                    writer.record(sequence, record)
+                    if writer.size >= self._chunk_bytes:
+                        yield writer.take()
             writer.end()
             yield writer.take()
         finally:
             await self.close()
 
-    async def _rows(self, statement: str, *arguments: int) -> AsyncIterator[sqlite3.Row]:
+    async def _rows(self, statement: str, *arguments: int) -> AsyncGenerator[sqlite3.Row, None]:
         if self._connection is None:
             raise StorageError("the export is closed")
         async with self._connection.execute(statement, arguments) as cursor:

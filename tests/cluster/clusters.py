@@ -230,10 +230,12 @@ class Cluster:
 
     def kill(self, process_id: str) -> int:
         """SIGKILL; returns the pid that is no more."""
-        pid = self.process(process_id).pid
-        assert pid is not None, f"{process_id} is not running"
-        os.kill(pid, signal.SIGKILL)
-        return pid
+        return self.signal(self.process(process_id), signal.SIGKILL)
+
+    def signal(self, process: Process, number: signal.Signals) -> int:
+        assert process.pid is not None, f"{process.id} is not running"
+        os.kill(process.pid, number)
+        return process.pid
 
     @contextmanager
     def paused(self, process_id: str) -> Iterator[None]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import http.client
+import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from tests.cluster.clusters import Cluster, canonical
 from tests.cluster.waiting import until, until_none
@@ -34,7 +37,7 @@ def make_global(cluster: Cluster, home: str, name: str, regions: Sequence[str] =
     client.close()
     for region in regions:
         other = cluster.client(region)
-        until(f"{name} is settled in {region}", lambda other=other: _settled(other, name, len(regions)))
+        until(f"{name} is settled in {region}", partial(_settled, other, name, len(regions)))
         other.close()
 
 
@@ -47,6 +50,30 @@ def _settled(client: Any, name: str, replicas: int = 0) -> bool:
     active = all(member["ReplicaStatus"] == "ACTIVE" for member in members)
     # A region lists the other replicas, as DynamoDB does, or all of them.
     return table["TableStatus"] == "ACTIVE" and active and len(members) >= replicas - 1
+
+
+class Partition(NamedTuple):
+    id: int
+    leader: str
+    replicas: tuple[str, ...]
+
+
+def partition_with_items(cluster: Cluster, region: str, table: str) -> Partition | None:
+    """The first partition of the table that holds anything, by what the nodes tell of those that they lead."""
+    for node in cluster.processes(region, "node"):
+        for partition in _node_status(node.metrics)["partitions"]:
+            if partition["table"] == table and partition["items"]:
+                return Partition(partition["id"], partition["leader"], tuple(partition["replicas"]))
+    return None
+
+
+def _node_status(metrics: str) -> dict[str, Any]:
+    connection = http.client.HTTPConnection(metrics, timeout=10)
+    try:
+        connection.request("GET", "/status")
+        return dict(json.loads(connection.getresponse().read()))
+    finally:
+        connection.close()
 
 
 def contents(client: Any, name: str, keys: Sequence[str] = ("pk",)) -> dict[tuple[str, ...], str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 from typing import Any
 
 import pytest
 
 from tests.cluster.clusters import Cluster
-from tests.cluster.tables import create_table
+from tests.cluster.tables import create_table, partition_with_items
 from tests.cluster.traffic import Attempts, Traffic
 from tests.cluster.waiting import until
 
@@ -70,24 +68,6 @@ def count_of(client: Any, key: dict[str, Any]) -> int:
     return int(client.get_item(TableName=TABLE, Key=key, ConsistentRead=True)["Item"]["n"]["N"])
 
 
-def partition_with_items(cluster: Cluster) -> int:
-    """The partition of the table that holds anything, by what the nodes tell of those that they lead."""
-    for node in cluster.processes(REGION, "node"):
-        for partition in node_status(node.metrics)["partitions"]:
-            if partition["table"] == TABLE and partition["items"]:
-                return int(partition["id"])
-    return 0
-
-
-def node_status(metrics: str) -> dict[str, Any]:
-    connection = http.client.HTTPConnection(metrics, timeout=10)
-    try:
-        connection.request("GET", "/status")
-        return dict(json.loads(connection.getresponse().read()))
-    finally:
-        connection.close()
-
-
 def kill_the_leader(cluster: Cluster, partition: int, traffic: Traffic) -> str:
     """One round: kill, see another lead and the killed node come back, let the client go on for a while."""
     leader = until("the partition has a leader", lambda: cluster.leader(REGION, TABLE, partition))
@@ -115,7 +95,7 @@ def test_a_client_sees_no_error_when_leaders_are_killed_and_every_write_counts_o
     killed: list[str] = []
     with Traffic("writer", writer.step) as traffic:
         until("the first writes are there", lambda: traffic.check() and traffic.steps >= STEPS_BETWEEN_KILLS)
-        partition = until("the partition is known", lambda: partition_with_items(world))
+        partition = until("the partition is known", lambda: partition_with_items(world, REGION, TABLE)).id
         for _ in range(KILLS):
             killed.append(kill_the_leader(world, partition, traffic))
     print(f"{len(writer.rows)} rows; longest gap {traffic.gap_s_max:.2f} s; attempts {dict(attempts.seen)}")

@@ -13,7 +13,7 @@ JOIN_S_MAX = 60.0
 
 
 class Traffic:
-    """Calls `step(number)` without pause, from entering the block to leaving it. Its first error is raised at the end."""
+    """Calls `step(number)` without pause from entering the block to leaving it. Its first error is raised then."""
 
     def __init__(self, name: str, step: Callable[[int], None]) -> None:
         self.name = name

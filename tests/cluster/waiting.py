@@ -12,7 +12,7 @@ DEADLINE_S = 60.0  # generous: the machine may be busy with other work; rules wi
 POLL_S = 0.05
 
 
-def until(what: str, condition: Callable[[], T], seconds_max: float = DEADLINE_S, poll_s: float = POLL_S) -> T:
+def until(what: str, condition: Callable[[], T | None], seconds_max: float = DEADLINE_S, poll_s: float = POLL_S) -> T:
     """The first true value of `condition`. Raises AssertionError, with the last value seen, when the time is up."""
     deadline = time.monotonic() + seconds_max
     while True:

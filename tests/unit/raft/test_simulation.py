@@ -17,9 +17,9 @@ from node.raft.leadership import Leadership
 from node.raft.liveness import NEVER_MS, Liveness
 from tests.unit.raft.simulation import Simulation, Violation
 
-SEEDS = 40
+SEEDS = 30
 CALM_SEEDS = 6
-MUTATION_SEEDS = 200
+MUTATION_SEEDS = 300
 FAILURES = (Violation, ConsensusViolation, AssertionError, ValueError, LookupError)
 
 
@@ -140,30 +140,33 @@ class AnswersBeforeDurable(Simulation):
     sends_before_durable: ClassVar[bool] = True  # type: ignore[misc]
 
 
-# What is switched off, the kind of fault under which it matters most, and what must be seen.
+# What is switched off, the kind of fault under which it matters most, where to begin (a seed that found it
+# when this was written: a change of the code may need more of them), and what must be seen.
 MUTATIONS = (
-    (SupportEpochsIgnored, "stale_leader", "leased|stale"),
-    (SupportNeverWithdrawn, "stale_leader", "leased|stale"),
-    (LiveInsteadOfConfirmed, "stale_leader", "leased|stale"),
-    (NoLeaseWaitAfterRestart, "lost_promise", "leased|stale"),
-    (PromisesEndWithTheConnection, "isolate", "leased|stale"),
-    (LeaseFromTheReceiptOfTheAcknowledgement, "isolate", "leased|stale"),
-    (PromisesIgnored, "cut", "leased|stale"),
-    (KeepsTheLeaseInATransfer, "hand_over", "leased|stale"),
-    (StaleTermAppends, "hand_over", "leads term|contradicts|commits other"),
-    (LogNotComparedBeforeVoting, "crash", "lacks committed"),
-    (LogNotMatchedBeforeAppending, "", "commits other|lacks committed|contradicts"),
-    (SeveralVotesInATerm, "hand_over", "two leaders|leads term"),
-    (VoteNotDurable, "duel", "two leaders|leads term"),
-    (TermNotDurable, "duel", "two leaders|leads term"),
-    (CommitsBeforeItsOwnFsync, "lost_write", "lacks committed|commits other"),
-    (AnswersBeforeDurable, "lost_write", "lacks committed|commits other|two leaders"),
+    (SupportEpochsIgnored, "stale_leader", 0, "leased|stale"),
+    (SupportNeverWithdrawn, "stale_leader", 0, "leased|stale"),
+    (LiveInsteadOfConfirmed, "stale_leader", 0, "leased|stale"),
+    (NoLeaseWaitAfterRestart, "lost_promise", 1, "leased|stale"),
+    (PromisesEndWithTheConnection, "isolate", 3, "leased|stale"),
+    (LeaseFromTheReceiptOfTheAcknowledgement, "isolate", 0, "leased|stale"),
+    (PromisesIgnored, "cut", 10, "leased|stale"),
+    (KeepsTheLeaseInATransfer, "hand_over", 3, "leased|stale"),
+    (StaleTermAppends, "hand_over", 4, "leads term|contradicts|commits other"),
+    (LogNotComparedBeforeVoting, "crash", 1, "lacks committed"),
+    (LogNotMatchedBeforeAppending, "hand_over", 42, "commits other|lacks committed|contradicts"),
+    (SeveralVotesInATerm, "hand_over", 29, "two leaders|leads term"),
+    (VoteNotDurable, "duel", 33, "two leaders|leads term"),
+    (TermNotDurable, "duel", 0, "two leaders|leads term"),
+    (CommitsBeforeItsOwnFsync, "lost_write", 12, "lacks committed|commits other"),
+    (AnswersBeforeDurable, "lost_write", 6, "lacks committed|commits other|two leaders"),
 )
 
 
-@pytest.mark.parametrize(("mutation", "fault", "seen"), MUTATIONS, ids=[entry[0].__name__ for entry in MUTATIONS])
+@pytest.mark.parametrize(
+    ("mutation", "fault", "first", "seen"), MUTATIONS, ids=[entry[0].__name__ for entry in MUTATIONS]
+)
 def test_the_simulation_finds_what_is_switched_off(
-    mutation: type, fault: str, seen: str, monkeypatch: pytest.MonkeyPatch
+    mutation: type, fault: str, first: int, seen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = mutation if issubclass(mutation, Simulation) else Simulation
     if issubclass(mutation, Liveness):
@@ -172,7 +175,7 @@ def test_the_simulation_finds_what_is_switched_off(
         monkeypatch.setattr(Simulation, "make_raft", mutation)
     elif issubclass(mutation, Leadership):
         monkeypatch.setattr("node.raft.core.Leadership", mutation)
-    for seed in range(MUTATION_SEEDS):
+    for seed in range(first, first + MUTATION_SEEDS):
         try:
             make(seed, groups=4, fault=fault).run()
         except FAILURES as failure:
