@@ -29,6 +29,9 @@ from node.storage.wal import Wal, WalSettings
 
 logger = logging.getLogger("geodyne.node")
 
+HAND_OVER_S = 0.3  # how long an orderly stop waits for other nodes to lead
+HAND_OVER_STEP_S = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class NodePlace:
@@ -87,6 +90,13 @@ class Node:
         if not task.cancelled() and task.exception() is not None:
             logger.error("maintenance failed", exc_info=task.exception())
             self.service.fail("checkpointing failed; see the log")
+
+    async def hand_over(self) -> None:
+        """Before a stop, while the network is up: have other nodes lead. Bounded by HAND_OVER_S, done or not."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + HAND_OVER_S
+        while self.service.hand_over() and loop.time() < until:
+            await asyncio.sleep(HAND_OVER_STEP_S)
 
     async def stop(self) -> None:
         """Stop deciding, then make the state durable, then let go of the files."""

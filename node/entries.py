@@ -43,6 +43,16 @@ class EntryBuilder:
         self.size = 0
 
     def add(self, effect: Effect, old_image: bytes | None) -> None:
+        """All of it or nothing: what followers read and what this leader applies must be the same."""
+        count = len(self.effects)
+        try:
+            self._add(effect, old_image)
+        except BaseException:
+            del self.payload.effects[count:]
+            raise
+        self.effects.append(effect)
+
+    def _add(self, effect: Effect, old_image: bytes | None) -> None:
         key, row, version, items_delta, bytes_delta, write_id, outcome = effect
         message = self.payload.effects.add(key=key, version=version, items_delta=items_delta, bytes_delta=bytes_delta)
         if row is None:
@@ -61,7 +71,6 @@ class EntryBuilder:
             mark.router, mark.sequence, mark.low = write_id
             message.outcome.CopyFrom(outcome_to_wire(outcome))
         self.size += len(key) + 64
-        self.effects.append(effect)
 
     def decided(self, index: int, term: int) -> Decided:
         return Decided(index, term, self.payload, self.effects)

@@ -67,6 +67,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     await observe.start()
     logger.info("ready", extra={"address": str(config.listen)})
     await stop.wait()
+    await node.hand_over()
     # Peers first hear from us no more, then clients; what was acknowledged is on disk already.
     await network.close()
     await server.stop()

@@ -176,6 +176,23 @@ class NodeService:
                 timer.cancel()
         self.transfers.close()
 
+    def hand_over(self) -> int:
+        """Offer every group that this node leads to a connected voter, to one that has everything if there is one.
+        Returns how many groups are on their way."""
+        now_ms = self._clock.lease_ms()
+        led = [group for group in self.groups if group.leading]
+        for group in led:
+            if group.handing_over:
+                continue
+            peers = [peer for peer in group.raft.voters if peer != self.node_id and self.network.connected(peer)]
+            ready = {peer: group.raft.can_take_over(peer, now_ms) for peer in peers}
+            if any(group.hand_over(peer, now_ms) for peer in sorted(peers, key=ready.__getitem__, reverse=True)):
+                self._touched.add(group)
+        if self._touched:
+            self.leads_changed()
+            self._schedule()
+        return sum(group.handing_over for group in led)
+
     def adopt(self, group: Group) -> None:
         """A group has been created or recovered: drive it."""
         group.catch_up_sink = self._write_batch

@@ -41,7 +41,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     endpoint = GlobalEndpoint(
         Geography(tuple(topology.regions), topology.round_trip_ms, home=topology.global_location),
         routers,
-        credential=next(iter(keys.values())) if keys is not None else None,
+        credential=credentials.first(keys.values()) if keys is not None else None,
         wall_s=time.time,
     )
     gates = DynamoDb(
@@ -58,7 +58,10 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         config.metrics.host,
         config.metrics.port,
         registry,
-        health=lambda: {"healthy": True, "regions": endpoint.status()},
+        health=lambda: {
+            "healthy": any(health.healthy for health in endpoint.health.values()),
+            "regions": endpoint.status(),
+        },
         status=endpoint.status,
     )
     await endpoint.start()

@@ -32,7 +32,7 @@ def add_to(commands: Subparsers) -> None:
         default=DEFAULT_DEV_DATA_DIR,
         help=f"where the data lies; made when it does not exist (default: {DEFAULT_DEV_DATA_DIR})",
     )
-    add_service_options(parser, auth=False, capacity=CAPACITY_ACCOUNT)
+    add_service_options(parser, auth=False, capacity=CAPACITY_ACCOUNT, log_level="warning")
     parser.set_defaults(run=run)
 
 

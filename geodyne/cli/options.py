@@ -8,7 +8,7 @@ from geodyne.cli.datadir import DEFAULT_DATA_DIR
 from geodyne.settings import CAPACITIES, LOG_LEVELS
 
 
-def add_service_options(parser: argparse.ArgumentParser, *, auth: bool, capacity: str) -> None:
+def add_service_options(parser: argparse.ArgumentParser, *, auth: bool, capacity: str, log_level: str = "info") -> None:
     """--auth, --credentials, --capacity and --log-level with a command's own defaults."""
     default = "on" if auth else "off"
     parser.add_argument(
@@ -21,7 +21,9 @@ def add_service_options(parser: argparse.ArgumentParser, *, auth: bool, capacity
         default=capacity,
         help=f"throttle by provisioned capacity, or only report it (default: {capacity})",
     )
-    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info", help="how much the processes log")
+    parser.add_argument(
+        "--log-level", choices=LOG_LEVELS, default=log_level, help=f"how much is logged (default: {log_level})"
+    )
 
 
 def add_cluster_option(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ import orjson
 from geodyne.errors import ApiError, validation
 from geodyne.limits import ATTRIBUTE_NAME_BYTES_MAX, ITEM_BYTES_MAX, NESTING_MAX
 from geodyne.messages import AttributeValue, Item
+from geodyne.model.jsontypes import ATTRIBUTE_MAP, refuse_type
 from geodyne.model.numbers import normalise, number_size, order
 
 CONTAINER_BYTES = 3
@@ -63,7 +64,7 @@ def canonical_item(item: Any) -> tuple[Item, int]:
     The size limit is the caller's (`check_item_size`). Raises ApiError as `canonical` does.
     """
     if type(item) is not dict:
-        raise _wrong_type(item, "Map")
+        refuse_type(item, "map", ATTRIBUTE_MAP)
     return _canonical_attributes(item, 0)
 
 
@@ -132,7 +133,7 @@ def utf8_length(text: str) -> int:
 
 def _canonical(value: Any, depth: int) -> _Canonical:
     if type(value) is not dict:
-        raise _wrong_type(value, "AttributeValue")
+        refuse_type(value, "element", "AttributeValue")
     if len(value) != 1:
         # A null member is an absent one.
         value = {tag: content for tag, content in value.items() if content is not None}
@@ -148,13 +149,13 @@ def _canonical(value: Any, depth: int) -> _Canonical:
 
 def _string(value: AttributeValue, content: Any, depth: int) -> _Canonical:
     if type(content) is not str:
-        raise _wrong_type(content, "String")
+        refuse_type(content, "string", "String")
     return value, utf8_length(content)
 
 
 def _number(value: AttributeValue, content: Any, depth: int) -> _Canonical:
     if type(content) is not str:
-        raise _wrong_type(content, "String")
+        refuse_type(content, "string", "String")
     text = normalise(content)
     return (value if text is content else {"N": text}), number_size(text)
 
@@ -165,13 +166,13 @@ def _binary(value: AttributeValue, content: Any, depth: int) -> _Canonical:
 
 def _bool(value: AttributeValue, content: Any, depth: int) -> _Canonical:
     if type(content) is not bool:
-        raise _wrong_type(content, "Boolean")
+        refuse_type(content, "boolean", "Boolean")
     return value, 1
 
 
 def _null(value: AttributeValue, content: Any, depth: int) -> _Canonical:
     if type(content) is not bool:
-        raise _wrong_type(content, "Boolean")
+        refuse_type(content, "boolean", "Boolean")
     return (value if content else {"NULL": True}), 1  # NULL: false is accepted and means the same
 
 
@@ -179,7 +180,7 @@ def _string_set(value: AttributeValue, content: Any, depth: int) -> _Canonical:
     size = 0
     for element in _elements(content):
         if type(element) is not str:
-            raise _wrong_type(element, "String")
+            refuse_type(element, "string", "String")
         size += utf8_length(element)
     if not content:
         raise validation(f"{_INVALID}An string set  may not be empty")
@@ -192,7 +193,7 @@ def _string_set(value: AttributeValue, content: Any, depth: int) -> _Canonical:
 def _number_set(value: AttributeValue, content: Any, depth: int) -> _Canonical:
     for element in _elements(content):
         if type(element) is not str:
-            raise _wrong_type(element, "String")
+            refuse_type(element, "string", "String")
     if not content:
         raise validation(f"{_INVALID}An number set  may not be empty")
     texts = [normalise(element) for element in content]
@@ -226,7 +227,7 @@ def _map(value: AttributeValue, content: Any, depth: int) -> _Canonical:
     if depth >= NESTING_MAX:
         raise validation(_TOO_DEEP)
     if type(content) is not dict:
-        raise _wrong_type(content, "Map")
+        refuse_type(content, "map", ATTRIBUTE_MAP)
     result, size = _canonical_attributes(content, depth + 1)
     return {"M": result}, CONTAINER_BYTES + ELEMENT_BYTES * len(result) + size
 
@@ -248,13 +249,13 @@ TYPE_TAGS = frozenset(_BY_TAG)
 
 def _elements(content: Any) -> list[Any]:
     if type(content) is not list:
-        raise _wrong_type(content, "List")
+        refuse_type(content, "list", "List")
     return content
 
 
 def _decode(content: Any) -> bytes:
     if type(content) is not str:
-        raise _wrong_type(content, "ByteBuffer")
+        refuse_type(content, "blob", "ByteBuffer")
     try:
         raw = a2b_base64(content, strict_mode=True)
         canonical_text = b2a_base64(raw, newline=False) == content.encode("ascii")
@@ -267,20 +268,6 @@ def _decode(content: Any) -> bytes:
     if not canonical_text:
         raise ApiError("SerializationException", "Invalid last non-pad Base64 character detected")
     return raw
-
-
-def _wrong_type(found: Any, expected: str) -> ApiError:
-    """How the service names a JSON value of the wrong kind."""
-    if isinstance(found, dict):
-        text = "Start of structure or map found where not expected"
-    elif isinstance(found, list):
-        text = "Start of list found where not expected"
-    elif expected in ("List", "Map", "AttributeValue"):
-        text = "Unexpected field type"
-    else:
-        token = {bool: f"{str(found).upper()}_VALUE", str: "STRING_VALUE", type(None): "NULL_VALUE"}
-        text = f"{token.get(type(found), 'NUMBER_VALUE')} cannot be converted to {expected}"
-    return ApiError("SerializationException", text)
 
 
 # --- sizes of canonical values -------------------------------------------------------------------------------

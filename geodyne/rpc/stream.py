@@ -289,6 +289,8 @@ class StreamDialer(Generic[Out, In]):
         backoff_ms = BACKOFF_MS_MIN
         while True:
             was_up, reason = await self._session()
+            if self._task is None:
+                return  # closed; the cancellation is lost when the session ends of itself in the same moment
             self._report(was_up, reason)
             backoff_ms = BACKOFF_MS_MIN if was_up else min(backoff_ms * 2, BACKOFF_MS_MAX)
             await asyncio.sleep(backoff_ms * self._random.uniform(0.5, 1.0) / 1_000)

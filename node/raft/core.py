@@ -151,6 +151,11 @@ class Raft:
                     return peer
         return ""
 
+    def can_take_over(self, peer: str, now_ms: int) -> bool:
+        """True when this node leads and `peer` is a live voter that has everything: a transfer to it takes one
+        round trip."""
+        return self._leadership is not None and self._leadership.can_take_over(peer, now_ms)
+
     # --- what the shell reports ---------------------------------------------------------------------------
 
     def step(self, sender: str, message: RaftMessage, now_ms: int) -> None:

@@ -14,7 +14,7 @@ import orjson
 
 from geodyne.errors import ApiError, validation
 from geodyne.expressions import project
-from geodyne.limits import BATCH_GET_BYTES_MAX, BATCH_GET_KEYS_MAX, BATCH_WRITE_ITEMS_MAX
+from geodyne.limits import BATCH_GET_BYTES_MAX, BATCH_GET_KEYS_MAX, BATCH_WRITE_ITEMS_MAX, PAGE_BYTES
 from geodyne.messages import Answer, Found, Get, Write, WriteKind, Written
 from geodyne.model.keys import encode_key
 from geodyne.model.values import canonical_item, check_item_size, dumps, loads
@@ -93,19 +93,15 @@ def _get_of(key: bytes, strong: bool) -> CallOf:
 def _found_answer(
     body: Body, readings: dict[str, _Reading], parts: list[_Part], answers: list[Answer | ApiError]
 ) -> bytes:
-    """Items up to the bound of an answer; the keys beyond it, and those not served, are unprocessed."""
+    """Items up to the bounds of an answer; the keys beyond them, and those not served, are unprocessed."""
     items: dict[str, list[bytes]] = {name: [] for name in readings}
     units: dict[str, float] = {}
     left: dict[str, list[dict[str, Any]]] = {}
-    total = 0
+    room = _Room()
     for part, answer in zip(parts, answers, strict=True):
-        if type(answer) is not Found:
+        if type(answer) is not Found or not room.takes(part, answer.size):
             left.setdefault(part.name, []).append(part.element)
             continue
-        if total + answer.size > BATCH_GET_BYTES_MAX:
-            left.setdefault(part.name, []).append(part.element)
-            continue
-        total += answer.size
         reading = readings[part.name]
         units[part.name] = units.get(part.name, 0.0) + read_units(answer.size, reading.strong)
         if answer.item is not None:
@@ -119,6 +115,30 @@ def _found_answer(
             _capacities(units, body.get("ReturnConsumedCapacity")),
         ]
     )
+
+
+class _Room:
+    """What still fits in an answer: 16 MB in all, and of one partition 1 MB, like a page of a Query: the item that
+    reaches that bound still belongs (API reference, BatchGetItem: a partial result is returned if "more than 1MB
+    per partition is requested")."""
+
+    __slots__ = ("_by_partition", "_total")
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._by_partition: dict[int, int] = {}
+
+    def takes(self, part: _Part, size: int) -> bool:
+        """Whether an item of `size` bytes fits; its room is taken then."""
+        if not size:
+            return True
+        partition = part.table.partition(part.key).id
+        used = self._by_partition.get(partition, 0)
+        if used >= PAGE_BYTES or self._total + size > BATCH_GET_BYTES_MAX:
+            return False
+        self._by_partition[partition] = used + size
+        self._total += size
+        return True
 
 
 def _projected(item: bytes, checked: Checked) -> bytes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
+from geodyne.errors import ApiError
 from router.api import batches, describe, items, queries, tables, tableupdates
 from router.api.context import Context
+from router.api.valuetypes import check_value_types
 
 Handler = Callable[[dict[str, Any], Context], Coroutine[Any, Any, bytes]]
 TableNames = Callable[[dict[str, Any]], list[str]]
@@ -38,17 +40,36 @@ def _no_table(body: dict[str, Any]) -> list[str]:
     return []
 
 
+# Errors that a request may meet before its attribute values have been looked at.
+_EARLY = frozenset({"ValidationException", "ResourceNotFoundException"})
+
+
+def _types_first(name: str, handler: Handler) -> Handler:
+    """The handler of an operation whose input holds attribute values: a wrong type among them comes before any
+    other complaint."""
+
+    async def handle(body: dict[str, Any], context: Context) -> bytes:
+        try:
+            return await handler(body, context)
+        except ApiError as error:
+            if error.kind.code in _EARLY:
+                check_value_types(name, body)
+            raise
+
+    return handle
+
+
 OPERATIONS: Mapping[str, Operation] = {
     operation.name: operation
     for operation in (
-        Operation("GetItem", items.get_item, False, _one_table),
-        Operation("PutItem", items.put_item, True, _one_table),
-        Operation("UpdateItem", items.update_item, True, _one_table),
-        Operation("DeleteItem", items.delete_item, True, _one_table),
-        Operation("Query", queries.query, False, _one_table),
-        Operation("Scan", queries.scan, False, _one_table),
-        Operation("BatchGetItem", batches.batch_get_item, False, _request_items),
-        Operation("BatchWriteItem", batches.batch_write_item, True, _request_items),
+        Operation("GetItem", _types_first("GetItem", items.get_item), False, _one_table),
+        Operation("PutItem", _types_first("PutItem", items.put_item), True, _one_table),
+        Operation("UpdateItem", _types_first("UpdateItem", items.update_item), True, _one_table),
+        Operation("DeleteItem", _types_first("DeleteItem", items.delete_item), True, _one_table),
+        Operation("Query", _types_first("Query", queries.query), False, _one_table),
+        Operation("Scan", _types_first("Scan", queries.scan), False, _one_table),
+        Operation("BatchGetItem", _types_first("BatchGetItem", batches.batch_get_item), False, _request_items),
+        Operation("BatchWriteItem", _types_first("BatchWriteItem", batches.batch_write_item), True, _request_items),
         Operation("CreateTable", tables.create_table, True, _one_table),
         Operation("UpdateTable", tableupdates.update_table, True, _one_table),
         Operation("DeleteTable", tables.delete_table, True, _one_table),

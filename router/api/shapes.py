@@ -19,8 +19,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from geodyne.errors import ApiError, validation
+from geodyne.errors import validation
 from geodyne.limits import TABLE_ARN_LENGTH_MAX, TABLE_NAME_LENGTH_MAX, TABLE_NAME_LENGTH_MIN, TABLE_NAME_PATTERN
+from geodyne.model.jsontypes import JAVA_PACKAGE, refuse_type
 
 Check = Callable[[Any, str, list[str]], None]
 Validator = Callable[[Any], None]
@@ -28,7 +29,6 @@ Rule = Mapping[str, Any]
 
 SHAPES_FILE = Path(__file__).with_name("shapes.json")
 
-JAVA_PACKAGE = "com.amazonaws.dynamodb.v20120810."
 SHOWN_CHARACTERS_MAX = 2048  # of a refused value that is repeated in the answer
 
 # Shapes that hold a table's name or its ARN.
@@ -46,7 +46,6 @@ ITEMS_FIRST = frozenset({"BatchGetItem", "BatchWriteItem"})
 
 _name_matches = re.compile(TABLE_NAME_PATTERN).fullmatch
 _JAVA_CLASSES = {"\\p{Print}": r"[^\x00-\x1f\x7f]"}
-_SCALAR_NAMES = {str: "STRING_VALUE", int: "NUMBER_VALUE", float: "DECIMAL_VALUE"}
 
 
 class ShapesMissing(RuntimeError):
@@ -59,6 +58,17 @@ def validator(operation: str) -> Validator:
     if found is None:
         found = _VALIDATORS[operation] = _compile_operation(operation)
     return found
+
+
+def input_shape(operation: str) -> str:
+    """The name of the shape of an operation's input. Raises KeyError for an operation that the model does not have."""
+    name: str = _TABLE["operations"][operation]
+    return name
+
+
+def shape_rule(shape_name: str) -> Rule:
+    """The model's entry of a shape. Raises KeyError for an unknown one."""
+    return _SHAPES[shape_name]
 
 
 def _load() -> dict[str, Any]:
@@ -80,7 +90,7 @@ _CHECKS: dict[str, Check] = {}  # bounded by the shapes of the model
 
 
 def _compile_operation(operation: str) -> Validator:
-    shape = _SHAPES[_TABLE["operations"][operation]]
+    shape = shape_rule(input_shape(operation))
     rules = {name: (_check(member), _camel(name)) for name, member in shape.get("members", {}).items()}
     required = tuple(shape.get("required", ()))
     name_first = NAME_FIRST.get(operation)
@@ -89,7 +99,7 @@ def _compile_operation(operation: str) -> Validator:
 
     def validate(body: Any) -> None:
         if type(body) is not dict:
-            _refuse_type(body, "structure", f"{operation}Input")
+            refuse_type(body, "structure", f"{operation}Input")
         errors: list[str] = []
         for name, value in body.items():
             rule = rule_of(name)
@@ -165,7 +175,7 @@ def _check(shape_name: str) -> Check:
 def _table_check(value: Any, path: str, errors: list[str]) -> None:
     """A table's name or ARN. The model bounds the ARN; a name keeps the pattern and length of names."""
     if type(value) is not str:
-        _refuse_type(value, "string", "String")
+        refuse_type(value, "string", "String")
     if len(value) <= TABLE_NAME_LENGTH_MAX and _name_matches(value):
         return
     bounds = _SHAPES[TABLE_SHAPE]
@@ -187,7 +197,7 @@ def _string(shape_name: str, rule: Rule) -> Check:
 
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not str:
-            _refuse_type(value, "string", "String")
+            refuse_type(value, "string", "String")
         if allowed is not None:
             if value not in allowed:
                 errors.append(_error(value, path, f"Member must satisfy enum value set: [{listed}]"))
@@ -206,9 +216,9 @@ def _number(shape_name: str, rule: Rule) -> Check:
 
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not int and type(value) is not float:
-            _refuse_type(value, "number", java)
+            refuse_type(value, "number", java)
         if not -limit <= value < limit:
-            _refuse_type(value, "number", java)
+            refuse_type(value, "number", java)
         if low is not None and value < low:
             errors.append(_error(value, path, f"Member must have value greater than or equal to {low}"))
         if high is not None and value > high:
@@ -220,7 +230,7 @@ def _number(shape_name: str, rule: Rule) -> Check:
 def _boolean(shape_name: str, rule: Rule) -> Check:
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not bool:
-            _refuse_type(value, "boolean", "Boolean")
+            refuse_type(value, "boolean", "Boolean")
 
     return check
 
@@ -228,7 +238,7 @@ def _boolean(shape_name: str, rule: Rule) -> Check:
 def _blob(shape_name: str, rule: Rule) -> Check:
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not str:
-            _refuse_type(value, "blob", "ByteBuffer")
+            refuse_type(value, "blob", "ByteBuffer")
 
     return check
 
@@ -239,7 +249,7 @@ def _list(shape_name: str, rule: Rule) -> Check:
 
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not list:
-            _refuse_type(value, "list", shape_name)
+            refuse_type(value, "list", shape_name)
         _length(value, bounds, path, errors)
         if element is not None:
             for position, item in enumerate(value, 1):
@@ -260,7 +270,7 @@ def _map(shape_name: str, rule: Rule) -> Check:
 
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not dict:
-            _refuse_type(value, "map", java)
+            refuse_type(value, "map", java)
         if not plain:
             _length(value, bounds, path, errors)
         if of_tables and not all(map(_is_table, value)):
@@ -305,7 +315,7 @@ def _structure(shape_name: str, rule: Rule) -> Check:
 
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not dict:
-            _refuse_type(value, "structure" if not path.endswith(".member") else "element", shape_name)
+            refuse_type(value, "structure" if not path.endswith(".member") else "element", shape_name)
         for name, (member, camel) in rules.items():
             item = value.get(name)
             if item is not None:
@@ -321,7 +331,7 @@ def _value(shape_name: str, rule: Rule) -> Check:
 
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not dict:
-            _refuse_type(value, "element", shape_name)
+            refuse_type(value, "element", shape_name)
 
     return check
 
@@ -415,39 +425,3 @@ def _java_name(shape_name: str) -> str:
     scalar = {"string": "String", "boolean": "Boolean", "integer": "Integer", "long": "Long"}
     kind = _SHAPES[shape_name]["type"]
     return f"java.lang.{scalar[kind]}" if kind in scalar else f"{JAVA_PACKAGE}{shape_name}"
-
-
-def _refuse_type(value: Any, expected: str, name: str) -> NoReturn:
-    """SerializationException in the words of the service's parser, which depend on what it met and where."""
-    raise ApiError("SerializationException", _type_message(value, expected, name))
-
-
-def _type_message(value: Any, expected: str, name: str) -> str:
-    kind = type(value)
-    if kind is dict:
-        return "Start of structure or map found where not expected"
-    if kind is list:
-        return f"Unrecognized collection type {_collection_name(expected, name)}"
-    if expected == "element":
-        return "Unexpected value type in payload"
-    if expected in ("list", "map", "structure"):
-        return "Unexpected field type"
-    if expected == "blob":
-        return "only base-64-encoded strings are convertible to bytes"
-    if expected == "boolean" and kind is str:
-        return "Unexpected token received from parser"
-    if kind is bool:
-        found = "TRUE_VALUE" if value else "FALSE_VALUE"
-    else:
-        found = _SCALAR_NAMES.get(kind, "NULL_VALUE")
-    return f"{found} cannot be converted to {name}"
-
-
-def _collection_name(expected: str, name: str) -> str:
-    if expected == "map":
-        return name
-    if expected in ("structure", "element"):
-        return f"class {JAVA_PACKAGE}{name}"
-    if expected == "blob":
-        return "class java.nio.ByteBuffer"
-    return f"class java.lang.{name}"

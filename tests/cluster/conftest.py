@@ -62,10 +62,10 @@ def world(started_world: Cluster) -> Cluster:
 
 
 @pytest.fixture
-def keep_log() -> Iterator[list[Path]]:
+def keep_log() -> list[Path]:
     """Logs to show should the test fail."""
     _logs.clear()
-    yield _logs
+    return _logs
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""Prometheus scrapes every process, and the dashboard asks only for metrics that exist."""
+"""Prometheus scrapes every process; dashboard and alerts ask only for series and labels that processes export."""
 
 from __future__ import annotations
 
@@ -12,67 +12,76 @@ import yaml
 
 from geodyne import topology
 from geodyne.cli import render
+from tests.deploy.exported import TARGET_LABELS, exported_series, problems
 
-REPOSITORY = Path(__file__).parents[2]
-DEPLOY = REPOSITORY / "deploy"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
-FOREIGN_METRICS = {"up", "process_resident_memory_bytes"}
-SERIES_SUFFIXES = ("_total", "_bucket", "_sum", "_count")
-LABELS = {"region", "role", "instance", "job", "operation", "code", "le", "source", "destination"}
+RULES = DEPLOY / "alerts.yml"
 
 
-def exported_metrics() -> set[str]:
-    """Names of metrics as the code writes them: literals that begin with geodyne_."""
-    names: set[str] = set()
-    for package in ("geodyne", "node", "router", "replication"):
-        for file in (REPOSITORY / package).rglob("*.py"):
-            names |= set(re.findall(r'"(geodyne_[a-z_]+)"', file.read_text(encoding="utf-8")))
-    return names | {name.removesuffix("_total") for name in names}
-
-
-def series_of(expression: str) -> set[str]:
-    return set(re.findall(r"\b(?:geodyne|process)_[a-z_]+|\bup\b", expression))
-
-
-def unknown_series(expression: str, exported: set[str]) -> set[str]:
-    known = exported | FOREIGN_METRICS
-    return {
-        name
-        for name in series_of(expression)
-        if name not in known and not any(name.removesuffix(suffix) in known for suffix in SERIES_SUFFIXES)
-    }
+@pytest.fixture(scope="module")
+def exported() -> dict[str, frozenset[str]]:
+    return exported_series()
 
 
 def targets(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
     return [target for panel in dashboard["panels"] for target in panel["targets"]]
 
 
-@pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.name)
-def test_every_metric_of_a_dashboard_is_exported_by_some_process(file: Path) -> None:
-    exported = exported_metrics()
-    expressions = [target["expr"] for target in targets(json.loads(file.read_text()))]
-    assert expressions
-    for expression in expressions:
-        assert series_of(expression), expression
-        assert unknown_series(expression, exported) == set(), expression
+def legend_labels(target: dict[str, Any]) -> frozenset[str]:
+    return frozenset(re.findall(r"\{\{([a-z_]+)\}\}", target["legendFormat"]))
 
 
-def test_the_check_sees_a_misspelt_metric() -> None:
-    assert unknown_series("rate(geodyne_requets_total[1m])", {"geodyne_requests"}) == {"geodyne_requets_total"}
-    assert unknown_series("rate(geodyne_requests_total[1m])", {"geodyne_requests"}) == set()
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
 
 
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.name)
-def test_labels_and_brackets_of_every_expression_are_sound(file: Path) -> None:
-    for target in targets(json.loads(file.read_text())):
-        expression, legend = target["expr"], target["legendFormat"]
+def test_every_series_and_label_of_a_dashboard_is_exported_by_some_process(
+    file: Path, exported: dict[str, frozenset[str]]
+) -> None:
+    shown = targets(json.loads(file.read_text()))
+    assert shown
+    for target in shown:
+        assert problems(target["expr"], legend_labels(target), exported) == [], target["expr"]
+
+
+def test_every_series_and_label_of_an_alert_is_exported_by_some_process(exported: dict[str, frozenset[str]]) -> None:
+    assert rules()
+    for rule in rules():
+        told = frozenset(re.findall(r"\$labels\.([a-z_]+)", rule["annotations"]["summary"]))
+        assert problems(rule["expr"], told, exported) == [], rule["alert"]
+    assert len({rule["alert"] for rule in rules()}) == len(rules())
+
+
+def test_no_process_uses_a_label_that_the_scrape_gives(exported: dict[str, frozenset[str]]) -> None:
+    """Prometheus would rename it to exported_..., and panels by that label would show something else."""
+    assert {name: labels & TARGET_LABELS for name, labels in exported.items() if labels & TARGET_LABELS} == {}
+
+
+@pytest.mark.parametrize(
+    ("expression", "shown"),
+    [
+        ("rate(geodyne_requets_total[1m])", frozenset()),
+        ("rate(geodyne_requests[1m])", frozenset()),
+        ('rate(geodyne_requests_total{status="OK"}[1m])', frozenset()),
+        ("sum by (table) (rate(geodyne_requests_total[1m]))", frozenset()),
+        ("sum by (region) (rate(geodyne_requests_total[1m]))", frozenset({"operation"})),
+        ("geodyne_leader_partitions", frozenset({"operation"})),
+        ("geodyne_requests_total", frozenset()),
+        ("rate(geodyne_leader_partitions[1m])", frozenset()),
+        ("vector(1)", frozenset()),
+    ],
+)
+def test_the_check_sees_mistakes(expression: str, shown: frozenset[str], exported: dict[str, frozenset[str]]) -> None:
+    assert problems(expression, shown, exported)
+
+
+def test_brackets_of_every_expression_are_balanced() -> None:
+    shown = [t["expr"] for file in DASHBOARDS for t in targets(json.loads(file.read_text()))]
+    for expression in shown + [rule["expr"] for rule in rules()]:
         for opening, closing in ("()", "{}", "[]"):
             assert expression.count(opening) == expression.count(closing), expression
-        used = set(re.findall(r"([a-z_]+)\s*(?:=~|!~|!=|=)\s*\"", expression))
-        for group in re.findall(r"\bby \(([^)]*)\)", expression):
-            used |= {label.strip() for label in group.split(",")}
-        used |= set(re.findall(r"\{\{([a-z]+)\}\}", legend))
-        assert used <= LABELS, used - LABELS
 
 
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.name)
@@ -111,6 +120,10 @@ def test_prometheus_scrapes_each_process_once_with_its_region_and_role() -> None
         for group in job["static_configs"]
         for target in group["targets"]
     }
+    assert {label for job in config["scrape_configs"] for g in job["static_configs"] for label in g["labels"]} == {
+        "region",
+        "role",
+    }
     resolved = render.with_host_names(topology.parse((DEPLOY / "topology.toml").read_text()))
     assert scraped == {process.metrics: (process.region, process.role) for process in resolved.processes()}
 
@@ -119,3 +132,11 @@ def test_grafana_finds_dashboards_where_the_compose_file_mounts_them() -> None:
     provider = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/geodyne.yml").read_text())["providers"][0]
     compose = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
     assert f"./grafana/dashboards:{provider['options']['path']}:ro" in compose["services"]["grafana"]["volumes"]
+
+
+def test_prometheus_finds_its_rules_where_the_compose_file_mounts_them() -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
+    compose = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
+    assert config["rule_files"] == [RULES.name]
+    mounted = compose["services"]["prometheus"]["volumes"]
+    assert f"./{RULES.name}:/etc/prometheus/{RULES.name}:ro" in mounted

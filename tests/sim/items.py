@@ -66,16 +66,13 @@ class Items:
         return self._client.catalog.tables[name]
 
     async def put(self, pk: str, value: str, old: bool = False) -> str:
-        item = {"pk": {"S": pk}, "v": {"S": value}}
         returns = ReturnValues.ALL_OLD if old else ReturnValues.NONE
-        call = Step("put", value)
-        return await self._do(pk, call, _write(WriteKind.PUT, pk, item, returns=returns))
+        return await self._do(pk, Step("put", value), putting(0, pk, value, returns=returns))
 
     async def cas(self, pk: str, expected: str, value: str) -> str:
-        item = {"pk": {"S": pk}, "v": {"S": value}}
         condition = "v = :expected" if expected else "attribute_not_exists(pk)"
         values = {":expected": {"S": expected}} if expected else {}
-        write = _write(WriteKind.PUT, pk, item, condition=condition, values=values)
+        write = putting(0, pk, value, condition=condition, values=values)
         return await self._do(pk, Step("cas", value, expected), write)
 
     async def delete(self, pk: str, old: bool = False) -> str:
@@ -84,15 +81,7 @@ class Items:
         return await self._do(pk, Step("delete"), write)
 
     async def add(self, pk: str) -> str:
-        write = _write(
-            WriteKind.UPDATE,
-            pk,
-            {"pk": {"S": pk}},
-            update="ADD n :one",
-            values={":one": {"N": "1"}},
-            returns=ReturnValues.UPDATED_NEW,
-        )
-        return await self._do(pk, Step("add"), write)
+        return await self._do(pk, Step("add"), addition(0, pk))
 
     async def read(self, pk: str, strong: bool = True) -> str:
         get = Get(0, 0, key_of(pk), strong)
@@ -159,6 +148,25 @@ class Items:
 
 def key_of(pk: str) -> bytes:
     return encode_key(SCHEMA, {"pk": {"S": pk}})
+
+
+def putting(partition: int, pk: str, value: str, **rest: object) -> Write:
+    """PutItem of an item whose attribute v is `value`."""
+    write = _write(WriteKind.PUT, pk, {"pk": {"S": pk}, "v": {"S": value}}, **rest)
+    return write._replace(partition=partition, epoch=1)
+
+
+def addition(partition: int, pk: str) -> Write:
+    """UpdateItem that adds one to attribute n and returns it."""
+    write = _write(
+        WriteKind.UPDATE,
+        pk,
+        {"pk": {"S": pk}},
+        update="ADD n :one",
+        values={":one": {"N": "1"}},
+        returns=ReturnValues.UPDATED_NEW,
+    )
+    return write._replace(partition=partition, epoch=1)
 
 
 def _write(kind: WriteKind, pk: str, item: dict, **rest: object) -> Write:  # type: ignore[type-arg]

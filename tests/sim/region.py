@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
+import sqlite3
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -15,14 +17,14 @@ from unittest.mock import patch
 
 from prometheus_client import CollectorRegistry
 
-from geodyne.catalog import TableRecord
-from geodyne.messages import METADATA_PARTITION, Control, ControlDone, Hello
+from geodyne.catalog import TableRecord, TableStatus
+from geodyne.messages import METADATA_PARTITION, Answer, Call, Control, ControlDone, Hello, Request, WriteId
+from geodyne.rpc.catalogview import CatalogView
 from geodyne.rpc.pending import PendingCall
 from geodyne.rpc.region import NodeAddress, RegionClient
 from node import maintenance, service, transfer
 from node.compose import Node, NodePlace, open_node
 from node.group import Group
-from node.storage.wal import Wal
 from tests.sim.loop import SimClock, SimLoop
 from tests.sim.network import Ledger, Pipe, SimConnector, SimPeers, Violation, World, connect_peers
 from tests.sim.storage import DurableStates, InlineConnection, SimDisk, copy_directory, simulated_storage
@@ -71,13 +73,14 @@ class SimNode:
     def start(self) -> None:
         assert not self.alive
         self.life += 1
+        self._registry = CollectorRegistry()
         self.disk = SimDisk(Random(self._region.random.getrandbits(64)))
         place = NodePlace("sim", REGION, self.id, MEMBERS, self._directory(self.life))
         self.node = open_node(
             place,
             clock=self.clock,
             random=Random(self._region.random.getrandbits(64)),
-            registry=CollectorRegistry(),
+            registry=self._registry,
             fatal=self._on_fatal,
             disk=self.disk,
         )
@@ -88,7 +91,18 @@ class SimNode:
         self.fatal = reason
         self._region.problems.append(f"{self.id} stopped itself: {reason}")
 
-    async def kill(self, power_loss: bool) -> None:
+    def ask(self, call: Call, write_id: WriteId | None = None) -> list[Answer]:
+        """Hand this node a call outside of any stream; its answer will be in the list."""
+        answers: list[Answer] = []
+        request = Request(1, call, write_id, 10_000)
+        self.handler.on_requests((request,), lambda response: answers.append(response.answer))
+        return answers
+
+    def count(self, metric: str, **labels: str) -> float:
+        """A metric of this life."""
+        return self._registry.get_sample_value(metric, labels) or 0.0
+
+    async def kill(self, power_loss: bool = False) -> None:
         """End the process now; with `power_loss` what was not durable may be gone too."""
         assert self.node is not None
         assert self.disk is not None
@@ -113,6 +127,7 @@ class SimNode:
         """An orderly stop."""
         assert self.node is not None
         assert self.disk is not None
+        await self.node.hand_over()
         self._region.world.cut(self.id, reason="the node stops")
         self.alive = False
         await self.node.stop()
@@ -126,7 +141,8 @@ class SimNode:
         old = self._directory(self.life)
         for connection in [c for c in InlineConnection.opened if old in c.path.parents]:
             connection.close_now()
-        self.node._store._reader.close()
+        with contextlib.suppress(sqlite3.ProgrammingError):  # closed already by an orderly stop
+            self.node._store._reader.close()
         self.node._store._db.close()
         self.node._directory.close()
         shutil.rmtree(old)
@@ -208,6 +224,8 @@ class Region:
             if node.alive and node.node is not None:
                 for group in node.node.service.groups:
                     group.raft.check_invariants()
+                    if group.state.applied_index > group.raft.log.persisted_index:
+                        raise Violation(f"{node.id}: the state of partition {group.partition} is ahead of its log")
 
     async def run_for(self, seconds: float) -> None:
         until = self.loop.time() + seconds
@@ -215,13 +233,17 @@ class Region:
             await asyncio.sleep(min(CHECK_EVERY_S, max(0.001, until - self.loop.time())))
             self.check()
 
-    async def until(self, what: Callable[[], object], why: str, timeout_s: float = 30.0) -> None:
+    async def until(self, what: Callable[[], object], why: str, timeout_s: float = 30.0, step_s: float = 0.01) -> None:
         until = self.loop.time() + timeout_s
+        check_at = self.loop.time()
         while not what():
-            if self.loop.time() > until:
+            now = self.loop.time()
+            if now > until:
                 raise Violation(f"not within {timeout_s} s: {why}")
-            await asyncio.sleep(0.01)
-            self.check()
+            if now >= check_at:
+                self.check()
+                check_at = now + CHECK_EVERY_S
+            await asyncio.sleep(step_s)
 
     # --- looking inside ---------------------------------------------------------------------------------
 
@@ -247,6 +269,22 @@ class Region:
             parties += [client.id for client in self.clients]
         self.world.isolate(node.id, parties)
 
+    def lead_by(self, partition: int, wanted: SimNode) -> Callable[[], bool]:
+        """For `until`: have `wanted` lead the partition."""
+
+        def done() -> bool:
+            leader = self.leader(partition)
+            group = self.group(leader, partition) if leader is not None else None
+            if leader is None or group is None or leader is wanted:
+                return leader is wanted
+            now_ms = leader.clock.lease_ms()
+            if not group.handing_over and group.raft.can_take_over(wanted.id, now_ms):
+                group.hand_over(wanted.id, now_ms)
+                leader.handler.touch(group)
+            return False
+
+        return done
+
     # --- tables -----------------------------------------------------------------------------------------
 
     async def control(self, operation: str, body: dict[str, Any], client: RegionClient | None = None) -> Any:
@@ -264,12 +302,13 @@ class Region:
         return await self.active(name)
 
     async def active(self, name: str = "T") -> TableRecord:
-        for client in self.clients:
-            tables = client.region.catalog
-            await self.until(
-                lambda tables=tables: name in tables.tables and tables.tables[name].status == "ACTIVE",
-                f"table {name} is active",
-            )
+
+        def is_active(catalog: CatalogView) -> bool:
+            return name in catalog.tables and catalog.tables[name].status is TableStatus.ACTIVE
+
+        await self.until(
+            lambda: all(is_active(client.region.catalog) for client in self.clients), f"table {name} is active"
+        )
         return self.client.catalog.tables[name]
 
     async def settle(self, partitions: list[int], timeout_s: float = 40.0) -> None:
@@ -300,7 +339,6 @@ class Region:
         assert group is not None
         return {
             "state": group.state.to_bytes(),
-            "stored": store.groups_now(partition) if hasattr(store, "groups_now") else None,
             "window": group.window.to_bytes(),
             "rows": store.range(partition, b"", b"\xff" * 64, False, 100_000, tombstones=True),
             "feed": store.read_feed(partition, group.state.feed_floor, 1 << 30, 100_000),
@@ -315,7 +353,7 @@ def _difference(dumps: list[dict[str, Any]]) -> str:
 @contextmanager
 def _patched(small: bool) -> Iterator[None]:
     """Sets iterate by hash: make that the same in every run. And small bounds, so that every path is taken."""
-    patches = [
+    patches: list[Any] = [
         patch.object(Group, "__hash__", lambda group: group.partition),
         patch.object(PendingCall, "__hash__", lambda call: call.partition),
     ]
@@ -352,6 +390,3 @@ async def region(seed: int, path: Path, *, clients: int = 2, small: bool = True)
             here.check()
         finally:
             await here.close()
-
-
-__all__ = ["Region", "SimClient", "SimNode", "Wal", "region"]

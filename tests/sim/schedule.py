@@ -19,7 +19,7 @@ from geodyne.messages import AdvanceCursor, Applied, FeedPage, Moved, ReadFeed
 from geodyne.rpc.region import RegionClient
 from tests.sim.items import Items, Step, judge
 from tests.sim.loop import run_simulated
-from tests.sim.network import Violation
+from tests.sim.network import ANSWER_WITHIN_S, Violation
 from tests.sim.region import REGION, Region, SimNode, region
 
 FAULTY_S = 8.0
@@ -28,6 +28,10 @@ REGISTERS = ("r0", "r1", "r2", "r3")
 COUNTERS = ("c0", "c1", "c2")
 OTHER_REGION = "eu-west-1"
 CONSUMER = f"replica/{OTHER_REGION}"
+FAULTS = (
+    *("kill", "kill", "power", "stop", "cut", "cut", "cut_clients", "isolate", "corner", "one_way"),
+    *("slow_disk", "slow", "jump", "heal"),
+)
 
 
 def replay_line(seed: int) -> str:
@@ -77,6 +81,10 @@ async def _schedule(seed: int, path: Path) -> Counter[str]:
         await feed.finish(partitions)
         await here.settle(partitions)
         await _nothing_is_left_over(here)
+        for node in here.nodes:
+            counts["snapshots"] += int(node.count("geodyne_snapshots_total", direction="received", result="ok"))
+            counts["checkpoints"] += int(node.count("geodyne_checkpoints_total"))
+            counts["role_changes"] += int(node.count("geodyne_raft_term_changes_total"))
         counts["operations"] += sum(map(len, histories.values()))
         counts["virtual_ms"] += int(here.loop.time() * 1000)
         return counts
@@ -214,31 +222,21 @@ async def _faults(here: Region, random: Random, counts: Counter[str]) -> None:
     while here.loop.time() < until:
         await here.run_for(random.choice((0.02, 0.1, 0.3, 0.8, 1.5)))
         node = random.choice(here.nodes)
-        kind = random.choice(
-            (
-                "kill",
-                "kill",
-                "power",
-                "isolate",
-                "one_way",
-                "cut",
-                "cut",
-                "cut_clients",
-                "slow_disk",
-                "slow",
-                "heal",
-                "jump",
-            )
-        )
-        if kind in {"kill", "power"}:
+        kind = random.choice(FAULTS)
+        if kind in {"kill", "power", "stop"}:
             if sum(other.alive for other in here.nodes) < 3 and random.random() < 0.8:
                 continue
             if not node.alive:
                 continue
-            await node.kill(power_loss=kind == "power")
+            if kind == "stop":
+                await node.stop()
+            else:
+                await node.kill(power_loss=kind == "power")
             revivals.append(asyncio.ensure_future(_revive(node, random.choice((0.0, 0.3, 1.0, 2.5)))))
         elif kind == "isolate":
             here.isolate(node, from_clients=random.random() < 0.4)
+        elif kind == "corner":
+            _corner(here, node)
         elif kind == "one_way":
             here.world.block(node.id, random.choice(here.others(node)).id)
         elif kind == "cut":
@@ -257,6 +255,15 @@ async def _faults(here: Region, random: Random, counts: Counter[str]) -> None:
             here.world.heal()
         counts[kind] += 1
     await asyncio.gather(*revivals)
+
+
+def _corner(here: Region, node: SimNode) -> None:
+    """One client sees nothing but this node, which sees no other node."""
+    here.isolate(node, from_clients=False)
+    alone = here.clients[0].id
+    for other in here.others(node):
+        here.world.block(alone, other.id)
+        here.world.block(other.id, alone)
 
 
 async def _revive(node: SimNode, after_s: float) -> None:
@@ -285,7 +292,7 @@ async def _final_reads(here: Region, histories: dict[str, list[Operation[Step]]]
 
 async def _nothing_is_left_over(here: Region) -> None:
     """Every node holds exactly the replicas that the catalog assigns to it, in memory and on disk."""
-    await here.run_for(3.0)
+    await here.run_for(ANSWER_WITHIN_S + 1.0)
     wanted = {0, *(p.id for table in here.client.catalog.tables.values() for p in table.partitions)}
 
     def left() -> list[str]:

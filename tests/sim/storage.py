@@ -42,6 +42,10 @@ class SimFile:
         self._file.write(data)
         self.size += len(data)
 
+    @property
+    def descriptor(self) -> int:
+        return self._file.descriptor
+
     def read_at(self, offset: int, length: int) -> bytes:
         return self._file.read_at(offset, length)
 

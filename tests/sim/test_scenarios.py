@@ -1,0 +1,697 @@
+"""What must hold at the instants that matter, one at a time: a leader dies between two steps, an answer is lost, a
+replica comes back to a world that has moved on. Deterministic: virtual time, one seed each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from geodyne.messages import (
+    METADATA_PARTITION,
+    AdvanceCursor,
+    Answer,
+    Applied,
+    ApplyChanges,
+    Busy,
+    Change,
+    ControlDone,
+    FeedPage,
+    Found,
+    Get,
+    Moved,
+    NotLeader,
+    Page,
+    Range,
+    ReadFeed,
+    ReadRows,
+    Refused,
+    ReturnValues,
+    Rows,
+    Unknown,
+    WriteId,
+    Written,
+)
+from geodyne.model.keys import hash_of
+from geodyne.model.values import loads
+from node.group import Group
+from tests.sim.items import Items, addition, judge, key_of, putting
+from tests.sim.loop import run_simulated
+from tests.sim.region import Region, SimNode, region
+
+PK = "one"
+REPLICA = "replica/eu-west-1"
+
+
+class Scene:
+    """A region with table T; the partition of item PK, its leader and its followers."""
+
+    def __init__(self, here: Region) -> None:
+        self.here = here
+        self.items = Items(here, {}, here.clients[0].region)
+        self.other_items = Items(here, self.items.histories, here.clients[1].region)
+        table = self.items.table()
+        self.partitions = [partition.id for partition in table.partitions]
+        self.partition = table.partition_of(hash_of(key_of(PK))).id
+
+    @property
+    def leader(self) -> SimNode:
+        leader = self.here.leader(self.partition)
+        assert leader is not None
+        return leader
+
+    @property
+    def followers(self) -> list[SimNode]:
+        return self.here.others(self.leader)
+
+    def group(self, node: SimNode) -> Group:
+        group = self.here.group(node, self.partition)
+        assert group is not None
+        return group
+
+    async def new_leader(self, old: SimNode) -> SimNode:
+        await self.here.until(lambda: self.here.leader(self.partition) not in (None, old), "another leader serves")
+        return self.leader
+
+    async def settle(self) -> None:
+        self.here.world.heal()
+        await self.here.settle(self.partitions)
+        judge(self.items.histories)
+
+    def get(self, strong: bool = True) -> Get:
+        return Get(self.partition, 1, key_of(PK), strong)
+
+    async def write_until_compacted(self, node: SimNode) -> None:
+        """Until the leader's log begins beyond where `node` is: it will need a snapshot."""
+        reached = self.group(node).raft.log.last_index if node.alive else self.reached
+        for number in range(400):
+            await self.items.put(PK, f"{number:0>200}")
+            if self.group(self.leader).raft.log.offset_index > reached:
+                return
+            await self.here.run_for(0.05)
+        raise AssertionError("the log was never compacted")
+
+    reached = 0
+
+
+def play(path: Path, scenario: Callable[[Scene], Awaitable[None]], seed: int = 1, *, small: bool = False) -> None:
+    async def run() -> None:
+        async with region(seed, path, small=small) as here:
+            await here.create_table()
+            scene = Scene(here)
+            await here.until(lambda: all(here.leader(p) is not None for p in scene.partitions), "leaders")
+            await here.settle(scene.partitions)
+            await scenario(scene)
+            here.check()
+
+    run_simulated(run())
+
+
+def cut_off_followers(scene: Scene) -> None:
+    for node in scene.followers:
+        scene.here.world.block(scene.leader.id, node.id)
+
+
+# --- a leader dies ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("power_loss", [False, True])
+def test_a_write_that_only_the_dead_leader_had_takes_effect_once(tmp_path: Path, power_loss: bool) -> None:
+    """Killed between append and commit: the router's resend is the only attempt that counts."""
+
+    async def scenario(scene: Scene) -> None:
+        old = scene.leader
+        before = scene.group(old).raft.log.last_index
+        cut_off_followers(scene)
+        adding = asyncio.ensure_future(scene.items.add(PK))
+        await scene.here.until(lambda: scene.group(old).raft.log.persisted_index > before, "the leader has it on disk")
+        assert not adding.done()
+        await old.kill(power_loss)
+        scene.here.world.heal()
+        assert await adding == "1"
+        old.start()
+        await scene.settle()
+        assert await scene.items.read(PK) == "1"
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("power_loss", [False, True])
+def test_a_write_whose_answer_died_with_the_leader_is_not_done_again(tmp_path: Path, power_loss: bool) -> None:
+    """Killed between commit and answer: the resend is answered from the deduplication window."""
+
+    async def scenario(scene: Scene) -> None:
+        old = scene.leader
+        for client in scene.here.clients:
+            scene.here.world.block(old.id, client.id)
+        before = scene.group(old).raft.commit_index
+        adding = asyncio.ensure_future(scene.items.add(PK))
+        await scene.here.until(lambda: scene.group(old).raft.commit_index > before, "the write is committed")
+        await old.kill(power_loss)
+        scene.here.world.heal()
+        assert await adding == "1"
+        old.start()
+        await scene.settle()
+        assert await scene.items.read(PK) == "1"
+        assert scene.items.unknown == 0
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("power_loss", [False, True])
+def test_an_acknowledged_write_that_was_never_applied_is_there_after_the_leader_died(
+    tmp_path: Path, power_loss: bool
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        old = scene.leader
+        scene.group(old).frozen += 1  # as while a snapshot is begun: committed entries stay in the overlay
+        assert await scene.items.add(PK) == "1"
+        assert scene.group(old).state.items == 0
+        assert await scene.items.read(PK) == "1"
+        await old.kill(power_loss)
+        assert await scene.items.add(PK) == "2"
+        old.start()
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
+def test_acknowledged_writes_survive_a_power_cut_of_all_three_zones(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        for number in range(20):
+            await scene.items.put(f"k{number}", str(number))
+        for node in scene.here.nodes:
+            await node.kill(power_loss=True)
+        for node in scene.here.nodes:
+            node.start()
+        for number in range(20):
+            assert await scene.items.read(f"k{number}") == str(number)
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
+def test_a_restarted_node_has_a_larger_incarnation_and_is_counted_again(tmp_path: Path) -> None:
+    """Two of three restart in turn: the region can only serve if each counts for the leases afterwards."""
+
+    async def scenario(scene: Scene) -> None:
+        for node in scene.here.nodes[:2]:
+            assert node.node is not None
+            before = node.node.incarnation
+            await node.kill()
+            node.start()
+            assert node.node.incarnation > before
+            await scene.settle()
+        await scene.here.nodes[2].kill()
+        assert await scene.items.add(PK) == "1"
+        assert await scene.items.read(PK) == "1"
+        scene.here.nodes[2].start()
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
+# --- answers that must wait ---------------------------------------------------------------------------------
+
+
+def test_an_answer_that_rests_on_an_uncommitted_image_waits_for_its_commit(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        cut_off_followers(scene)
+        leader = scene.leader
+        put = leader.ask(putting(scene.partition, PK, "x"))
+        failing = leader.ask(putting(scene.partition, PK, "y", condition="attribute_not_exists(pk)"))
+        same = leader.ask(putting(scene.partition, PK, "x", returns=ReturnValues.ALL_OLD))
+        reading = leader.ask(scene.get())
+        await scene.here.run_for(0.3)
+        assert (put, failing, same) == ([], [], [])
+        assert reading == [Found(None, 0)]  # nothing of it is committed, so a read does not see it
+        scene.here.world.heal()
+        await scene.here.run_for(0.3)
+        assert put == [Written(0, put[0].size_after)]  # type: ignore[union-attr]
+        assert isinstance(failing[0], Refused)
+        assert isinstance(same[0], Written)
+        assert same[0].attributes is not None
+        assert loads(same[0].attributes)["v"] == {"S": "x"}
+
+    play(tmp_path, scenario)
+
+
+def test_a_leader_that_lost_tells_unknown_of_what_it_logged_and_not_leader_of_the_rest(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        old = scene.leader
+        scene.here.isolate(old, from_clients=True)
+        put = old.ask(putting(scene.partition, PK, "x"))
+        failing = old.ask(putting(scene.partition, PK, "y", condition="attribute_not_exists(pk)"))
+        change = old.ask(ApplyChanges(scene.partition, 1, (Change(key_of("z"), b"\x7f" * 8 + b"eu", b"{}", 2),)))
+        await scene.new_leader(old)
+        scene.here.world.heal()
+        await scene.here.until(lambda: not scene.group(old).leading, "the old leader follows")
+        await scene.here.run_for(0.1)
+        assert isinstance(put[0], Unknown)
+        assert isinstance(change[0], Unknown)
+        assert isinstance(failing[0], NotLeader)
+        assert old.ask(scene.get()) != [Unknown(scene.partition, "")]
+        await scene.settle()
+        assert await scene.items.read(PK) == ""
+
+    play(tmp_path, scenario)
+
+
+def test_calls_in_the_turn_that_ends_a_leadership_are_sent_on_and_do_not_end_the_node(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        old = scene.leader
+        scene.here.isolate(old, from_clients=True)
+        new = await scene.new_leader(old)
+        group = scene.group(old)
+        old.handler._touched.discard(group)
+        group.raft.step_down(old.clock.lease_ms())  # as a message of a later term does, within the turn
+        assert group.serving
+        writing = old.ask(putting(scene.partition, PK, "x"))
+        await scene.here.run_for(0.1)
+        assert isinstance(writing[0], NotLeader)
+        assert new is not old
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
+# --- reads --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_an_isolated_leader_does_not_answer_strong_reads_once_another_may_lead(tmp_path: Path, seed: int) -> None:
+    async def scenario(scene: Scene) -> None:
+        old = scene.leader
+        await scene.items.put(PK, "before")
+        scene.here.isolate(old, from_clients=False)
+        alone, elsewhere = scene.here.clients[0].id, scene.here.clients[1].id
+        for node in scene.followers:
+            scene.here.world.block(alone, node.id)
+            scene.here.world.block(node.id, alone)
+        scene.here.world.block(elsewhere, old.id)
+        scene.here.world.block(old.id, elsewhere)
+        writing = asyncio.ensure_future(scene.other_items.put(PK, "after"))
+        asked: list[tuple[bool, list[Answer]]] = []
+        for _ in range(200):
+            asked.append((writing.done(), old.ask(scene.get())))
+            page = Range(scene.partition, 1, b"", b"\xff" * 9, None, False, 0, 1 << 20, True)
+            asked.append((writing.done(), old.ask(page)))
+            await scene.here.run_for(0.02)
+        assert writing.done()
+        await scene.settle()
+        for written, answers in asked:
+            assert len(answers) == 1
+            item = answers[0].item if isinstance(answers[0], Found) else None
+            if isinstance(answers[0], Page):
+                item = answers[0].items[0]
+            assert item is None or b"before" in item
+            assert not (written and item), "a stale read"
+        assert any(isinstance(answers[0], Found) for _, answers in asked)  # while the lease lasted
+
+    play(tmp_path, scenario, seed)
+
+
+def test_a_strong_page_waits_for_what_was_committed_when_it_was_asked_for(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        leader = scene.leader
+        scene.group(leader).frozen += 1
+        await scene.items.put(PK, "x")
+        page = Range(scene.partition, 1, b"", b"\xff" * 9, None, False, 0, 1 << 20, True)
+        strong, raw = leader.ask(page), leader.ask(ReadRows(scene.partition, 1, b"", 1 << 20))
+        eventual = leader.ask(page._replace(strong=False))
+        await scene.here.run_for(0.2)
+        assert (strong, raw) == ([], [])
+        assert isinstance(eventual[0], Page)
+        assert eventual[0].count == 0  # behind, and allowed to be
+        scene.group(leader).frozen -= 1
+        leader.handler.touch(scene.group(leader))
+        await scene.here.run_for(0.1)
+        assert isinstance(strong[0], Page)
+        assert strong[0].count == 1
+        assert isinstance(raw[0], Rows)
+        assert len(raw[0].rows) == 1
+
+    play(tmp_path, scenario)
+
+
+def test_a_held_page_is_sent_on_when_the_leadership_ends(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        old = scene.leader
+        scene.group(old).frozen += 1
+        await scene.items.put(PK, "x")
+        held = old.ask(Range(scene.partition, 1, b"", b"\xff" * 9, None, False, 0, 1 << 20, True))
+        await scene.here.run_for(0.05)
+        assert held == []
+        scene.here.isolate(old, from_clients=True)
+        await scene.here.until(lambda: not scene.group(old).leading, "the old leader gives up")
+        await scene.here.run_for(0.1)
+        assert isinstance(held[0], NotLeader)
+        scene.group(old).frozen -= 1
+        old.handler.touch(scene.group(old))
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
+# --- snapshots ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_replica_that_was_away_too_long_gets_a_snapshot_under_writes_and_then_serves(
+    tmp_path: Path, seed: int
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.items.add("c")
+        away = scene.followers[0]
+        scene.reached = scene.group(away).raft.log.last_index
+        await away.kill(power_loss=True)
+        await scene.write_until_compacted(away)
+        away.start()
+        for number in range(60):
+            await scene.items.put(PK, f"during {number}")
+            await scene.items.add("c")
+        await scene.settle()
+        assert away.count("geodyne_snapshots_total", direction="received", result="ok") >= 1
+        for partition in scene.partitions:
+            await scene.here.until(scene.here.lead_by(partition, away), "the replica leads")
+        assert await scene.items.read(PK) == "during 59"
+        assert await scene.items.read("c") == "61"
+        await scene.settle()
+
+    play(tmp_path, scenario, seed, small=True)
+
+
+def test_a_resent_write_is_recognised_by_a_leader_that_was_built_from_a_snapshot_and_restarted(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        away = scene.followers[0]
+        scene.reached = scene.group(away).raft.log.last_index
+        await away.kill()
+        first = scene.leader.ask(addition(scene.partition, PK), WriteId(77, 5, 5))
+        await scene.here.run_for(0.2)
+        assert isinstance(first[0], Written)
+        other = "two"
+        while scene.items.table().partition_of(hash_of(key_of(other))).id != scene.partition:
+            other += "."
+        while scene.group(scene.leader).raft.log.offset_index <= scene.reached:
+            await scene.items.put(other, "x" * 300 + str(scene.here.loop.time()))
+            await scene.here.run_for(0.05)
+        away.start()
+        await scene.settle()
+        assert away.count("geodyne_snapshots_total", direction="received", result="ok") >= 1
+        for restarted in (False, True):
+            if restarted:
+                await away.kill(power_loss=True)
+                away.start()
+                await scene.settle()
+            await scene.here.until(scene.here.lead_by(scene.partition, away), "the replica leads")
+            again = away.ask(addition(scene.partition, PK), WriteId(77, 5, 5))
+            await scene.here.run_for(0.2)
+            assert again == first
+        assert await scene.items.read(PK) == "1"
+
+    play(tmp_path, scenario, small=True)
+
+
+def test_a_table_is_deleted_while_a_snapshot_of_it_is_installed(tmp_path: Path) -> None:
+    """Nothing of the replica may come back after it was dropped."""
+
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        away = next(node for node in scene.followers if node is not here.leader(METADATA_PARTITION))
+        scene.reached = scene.group(away).raft.log.last_index
+        await away.kill()
+        await scene.write_until_compacted(away)
+        away.start()
+
+        def installing() -> bool:
+            assert away.node is not None
+            return scene.partition in away.node.service.transfers._installing
+
+        await here.until(installing, "the snapshot is being installed", 10, step_s=0.0002)
+        away.handler.groups._destroy(scene.partition)
+        await here.run_for(0.5)
+        assert away.node is not None
+        assert scene.partition not in away.node._store._groups
+        assert scene.partition not in away.node._log._index.groups
+
+    play(tmp_path, scenario, small=True)
+
+
+# --- the catalog --------------------------------------------------------------------------------------------
+
+
+def test_tables_made_deleted_and_made_again_while_a_node_is_down(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        await scene.items.put(PK, "first life")
+        away = here.nodes[2]
+        await away.kill()
+        assert isinstance(await here.control("delete_table", {"name": "T"}), ControlDone)
+        await here.until(lambda: "T" not in here.client.catalog.tables, "the table is gone")
+        table = await here.create_table()
+        assert not {partition.id for partition in table.partitions} & set(scene.partitions)
+        assert await scene.items.read(PK) == ""
+        away.start()
+        scene.partitions = [partition.id for partition in table.partitions]
+        await here.settle(scene.partitions)
+        assert away.node is not None
+        await here.run_for(0.5)
+        held = {METADATA_PARTITION, *scene.partitions}
+        assert {group.partition for group in away.node.service.groups} == held
+        assert set(away.node._store._groups) == held
+        assert set(away.node._log._index.groups) == held
+
+    play(tmp_path, scenario)
+
+
+def test_whoever_waits_at_a_table_that_is_deleted_is_told(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        leader, follower = scene.leader, scene.followers[0]
+        group = scene.group(leader)
+        feed = ReadFeed(scene.partition, 1, REPLICA, 1 << 40, 1000, 60_000)
+        polling = [leader.ask(feed), follower.ask(feed)]
+        group.frozen += 1
+        await scene.items.put(PK, "x")
+        held = leader.ask(Range(scene.partition, 1, b"", b"\xff" * 9, None, False, 0, 1 << 20, True))
+        group.serving = False  # as before a new leader is ready
+        parked = leader.ask(putting(scene.partition, PK, "y"))
+        group.handing_over = True
+        await here.run_for(0.05)
+        assert [polling, held, parked] == [[[], []], [], []]
+        assert isinstance(await here.control("delete_table", {"name": "T"}), ControlDone)
+        await here.run_for(0.5)
+        for answers in (*polling, held, parked):
+            assert isinstance(answers[0], Moved)
+        await here.until(lambda: "T" not in here.client.catalog.tables, "the table is gone")
+
+    play(tmp_path, scenario)
+
+
+def test_a_marker_reaches_every_partition_and_a_node_that_was_away(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        away = here.nodes[1]
+        await away.kill()
+        answer = await here.control("update_table", {"name": "T", "replicas_add": ["eu-west-1"]})
+        assert isinstance(answer, ControlDone)
+        table = await here.active()
+        await scene.items.put(PK, "x")
+        await scene.items.delete(PK)
+        away.start()
+        await scene.settle()
+        for node in here.nodes:
+            for partition in scene.partitions:
+                group = here.group(node, partition)
+                assert group is not None
+                assert group.state.definition.revision == table.revision
+                assert group.state.cursors == {REPLICA: group.state.cursors[REPLICA]}
+        rows = scene.leader.ask(ReadRows(scene.partition, 1, b"", 1 << 20))
+        await here.run_for(0.1)
+        assert isinstance(rows[0], Rows)
+        assert [row.image for row in rows[0].rows] == [None]  # a table with replicas keeps tombstones
+
+    play(tmp_path, scenario)
+
+
+def test_a_deletion_behind_an_unapplied_marker_keeps_its_tombstone(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        here, leader = scene.here, scene.leader
+        await scene.items.put(PK, "x")
+        scene.group(leader).frozen += 1
+        await here.control("update_table", {"name": "T", "replicas_add": ["eu-west-1"]})
+        await here.run_for(0.2)
+        assert scene.group(leader).state.definition.tombstones is False
+        await scene.items.delete(PK)
+        scene.group(leader).frozen -= 1
+        leader.handler.touch(scene.group(leader))
+        await scene.settle()
+        rows = here.dump(leader, scene.partition)["rows"]
+        assert [(key, row.value) for key, row in rows] == [(key_of(PK), None)]
+
+    play(tmp_path, scenario)
+
+
+def test_control_operations_queued_behind_another_are_answered_when_the_leadership_ends(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        leader = here.leader(METADATA_PARTITION)
+        assert leader is not None
+        for node in here.others(leader):
+            here.world.block(leader.id, node.id)
+        bodies = [{"name": "T", "read_units": number} for number in range(1, 4)]
+        updates = [asyncio.ensure_future(here.control("update_table", body)) for body in bodies]
+        await here.run_for(0.2)
+        assert not any(update.done() for update in updates)
+        here.isolate(leader, from_clients=False)
+        await here.until(lambda: here.leader(METADATA_PARTITION) not in (None, leader), "another leader")
+        here.world.heal()
+        await asyncio.wait_for(asyncio.gather(*updates), 10)
+        await here.active()
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
+def test_two_control_operations_never_share_a_revision(tmp_path: Path) -> None:
+    """Calls that were parked at a new metadata leader run before it plans anything of its own."""
+
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        old = here.leader(METADATA_PARTITION)
+        assert old is not None
+        await old.kill()
+        updates = [
+            asyncio.ensure_future(here.control("create_table", {"definition": _definition(name)}))
+            for name in ("U", "V", "W")
+        ]
+        await asyncio.wait_for(asyncio.gather(*updates), 20)
+        old.start()
+        for name in ("U", "V", "W"):
+            await here.active(name)
+        await here.settle([METADATA_PARTITION])
+        revisions = {node.handler.catalog.revision for node in here.nodes}
+        assert len(revisions) == 1
+
+    play(tmp_path, scenario)
+
+
+def test_a_node_that_has_not_heard_of_a_table_sends_its_readers_elsewhere(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        behind = next(node for node in here.nodes if node is not here.leader(METADATA_PARTITION))
+        here.isolate(behind, from_clients=False)
+        answer = await here.control("create_table", {"definition": _definition("U")})
+        assert isinstance(answer, ControlDone)
+        partition = answer.body["table"]["partitions"][0]["id"]
+        asked = behind.ask(Get(partition, 1, key_of(PK), False))
+        gone = behind.ask(Get(partition + 1000, 1, key_of(PK), False))
+        await here.run_for(0.05)
+        assert isinstance(asked[0], Busy)
+        assert isinstance(gone[0], Busy)
+        here.world.heal()
+        await here.active("U")
+
+    play(tmp_path, scenario)
+
+
+# --- the change feed ----------------------------------------------------------------------------------------
+
+
+def test_the_feed_is_the_same_on_every_replica_in_order_across_leaders_and_trimmed_by_its_cursor(
+    tmp_path: Path,
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        await scene.items.put(PK, "before the marker")
+        await here.control("update_table", {"name": "T", "replicas_add": ["eu-west-1"]})
+        await here.active()
+        wanted = []
+        for number in range(12):
+            if number == 6:
+                old = scene.leader
+                await old.kill(power_loss=True)
+                await scene.new_leader(old)
+            await scene.items.put(PK, str(number))
+            wanted.append(str(number))
+        old.start()
+        await scene.settle()
+        pages = [node.ask(ReadFeed(scene.partition, 1, REPLICA, -1, 1 << 20, 0)) for node in here.nodes]
+        await here.run_for(0.1)
+        assert pages[0] == pages[1] == pages[2]
+        page = pages[0][0]
+        assert isinstance(page, FeedPage)
+        images = [record.change.image for record in page.records]
+        assert [loads(image)["v"]["S"] for image in images if image] == wanted
+        sequences = [record.sequence for record in page.records]
+        assert sequences == sorted(set(sequences))
+        middle = sequences[5]
+        done = scene.leader.ask(AdvanceCursor(scene.partition, 1, REPLICA, middle))
+        await here.run_for(0.1)
+        assert done == [Applied(1)]
+        await scene.settle()
+        for node in here.nodes:
+            rest, too_old = (
+                node.ask(ReadFeed(scene.partition, 1, REPLICA, after, 1 << 20, 0)) for after in (-1, sequences[0])
+            )
+            await here.run_for(0.05)
+            assert isinstance(rest[0], FeedPage)
+            assert [record.sequence for record in rest[0].records] == sequences[6:]
+            assert isinstance(too_old[0], FeedPage)
+            assert too_old[0].trimmed
+
+    play(tmp_path, scenario)
+
+
+# --- an orderly stop ----------------------------------------------------------------------------------------
+
+
+def test_a_node_that_stops_hands_its_leadership_over_first(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        stopping = scene.leader
+        await scene.items.add(PK)
+        assert stopping.node is not None
+        started = here.loop.time()
+        adding = asyncio.ensure_future(_add_many(scene, 40))
+        await stopping.node.hand_over()
+        assert here.loop.time() - started < 0.3
+        assert not any(group.leading for group in stopping.node.service.groups)
+        longest = await adding
+        assert longest < 0.3, "the clients waited for an election"
+        await stopping.stop()
+        assert await scene.items.read(PK) == "41"
+        stopping.start()
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
+def test_a_node_without_peers_does_not_wait_to_hand_over(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        leader = scene.leader
+        for node in scene.followers:
+            scene.here.world.block(node.id, leader.id)
+            scene.here.world.cut(node.id, leader.id)
+        started = scene.here.loop.time()
+        assert leader.node is not None
+        await leader.node.hand_over()
+        assert scene.here.loop.time() == started
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
+async def _add_many(scene: Scene, count: int) -> float:
+    longest = 0.0
+    for _ in range(count):
+        started = scene.here.loop.time()
+        await scene.items.add(PK)
+        longest = max(longest, scene.here.loop.time() - started)
+    return longest
+
+
+def _definition(name: str) -> dict[str, object]:
+    return {"name": name, "hash_key": "pk", "hash_type": "S", "range_key": None, "range_type": None}
