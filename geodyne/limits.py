@@ -13,7 +13,7 @@ GB = 1024 * MB
 # --- items and attribute values ---------------------------------------------------------------------------
 
 ITEM_BYTES_MAX = 400 * KB
-NESTING_MAX = 32
+NESTING_MAX = 32  # levels of values: 31 lists or maps around a scalar
 ATTRIBUTE_NAME_BYTES_MAX = 65_535  # "64 KB": the last accepted length is one less than the documented one
 NUMBER_DIGITS_MAX = 38
 NUMBER_EXPONENT_MIN = -130  # of the leading digit: 1E-130 is the smallest magnitude but zero
@@ -34,6 +34,7 @@ EXPRESSION_VALUES_BYTES_MAX = 2 * MB  # all substitution values of a request
 PLACEHOLDER_BYTES_MAX = 255  # one "#name" or ":value"
 IN_OPERANDS_MAX = 100
 LIST_INDEX_MAX = 2**31 - 1
+PATH_DEREFERENCES_MAX = 32  # of one document path: dots and brackets
 PARSED_EXPRESSIONS_MAX = 1024  # entries of each cache of parsed texts; a tree of a 4 KB text takes up to 60 KB
 
 # --- requests ----------------------------------------------------------------------------------------------

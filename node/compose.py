@@ -17,6 +17,7 @@ from geodyne.ports import Clock, PeerNetwork
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.catalog.placement import REPLICAS, rings_by_zone
 from node.groups import Groups
+from node.handover import HandOver
 from node.maintenance import Maintenance
 from node.metrics import NodeMetrics
 from node.raft.liveness import Liveness
@@ -30,7 +31,7 @@ from node.storage.wal import Wal, WalSettings
 logger = logging.getLogger("geodyne.node")
 
 HAND_OVER_S = 0.3  # how long an orderly stop waits for other nodes to lead
-HAND_OVER_STEP_S = 0.01
+HAND_OVER_STEPS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Node:
         directory: DataDirectory,
         service: NodeService,
         maintenance: Maintenance,
+        handover: HandOver,
         log: Wal,
         store: StateStore,
     ) -> None:
@@ -71,6 +73,7 @@ class Node:
         self.service = service
         self._directory = directory
         self._maintenance = maintenance
+        self._handover = handover
         self._log = log
         self._store = store
         self._task: asyncio.Task[None] | None = None
@@ -93,10 +96,10 @@ class Node:
 
     async def hand_over(self) -> None:
         """Before a stop, while the network is up: have other nodes lead. Bounded by HAND_OVER_S, done or not."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + HAND_OVER_S
-        while self.service.hand_over() and loop.time() < until:
-            await asyncio.sleep(HAND_OVER_STEP_S)
+        for _ in range(HAND_OVER_STEPS):
+            if not self._handover.offer_all():
+                return
+            await asyncio.sleep(HAND_OVER_S / HAND_OVER_STEPS)
 
     async def stop(self) -> None:
         """Stop deciding, then make the state durable, then let go of the files."""
@@ -241,7 +244,9 @@ def _open(
     stored = groups.stored_state(METADATA_PARTITION)
     if stored is not None:
         keeper.restore(stored.catalog_revision, catalog_records(store))
-    return Node(place, directory, service, Maintenance(groups, log, store, metrics), log, store)
+    handover = HandOver(service, place.peers())
+    maintenance = Maintenance(groups, log, store, metrics, handover.balance)
+    return Node(place, directory, service, maintenance, handover, log, store)
 
 
 def single_node_place(cluster_id: str, region: str, data_dir: Path, zones: Sequence[str] = ("a",)) -> NodePlace:

@@ -1,4 +1,4 @@
-"""Background duties of a node's storage: checkpoints, log compaction, garbage.
+"""Background duties of a node: checkpoints, log compaction, garbage, leaders back in their places.
 
 The log may be cut only up to an index that a completed, fsynced checkpoint of the state covers and that the saved
 deduplication window has reached; a tail is kept beyond that, so that a replica that was away briefly needs no snapshot.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from node.groups import Groups
 from node.metrics import NodeMetrics
@@ -24,7 +25,11 @@ GARBAGE_ROWS = 256
 
 
 class Maintenance:
-    def __init__(self, groups: Groups, log: Wal, store: StateStore, metrics: NodeMetrics) -> None:
+    def __init__(
+        self, groups: Groups, log: Wal, store: StateStore, metrics: NodeMetrics, balance: Callable[[], int]
+    ) -> None:
+        """`balance` gives leadership back to preferred replicas, some groups a call."""
+        self._balance = balance
         self._groups = groups
         self._log = log
         self._store = store
@@ -37,6 +42,7 @@ class Maintenance:
         last_bytes, last_time = self._log.bytes_on_disk, loop.time()
         while True:
             await asyncio.sleep(INTERVAL_S)
+            self._balance()
             self._metrics.log_bytes.set(self._log.bytes_on_disk)
             self._metrics.partitions.set(len(self._groups))
             grown = self._log.bytes_on_disk - last_bytes

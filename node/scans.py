@@ -1,7 +1,7 @@
 """Reads of many rows: pages of a Query or Scan, and raw rows. They read SQLite, a chunk of rows a turn.
 
-Must hold: a strong read sees everything that was committed when it arrived. SQLite may be behind that (entries that this
-node's own log does not hold durably yet are not applied, and nothing is while a snapshot is begun), so such a
+Must hold: a strong read sees everything that was committed when it arrived. SQLite may be behind that (entries that
+this node's own log does not hold durably yet are not applied, and nothing is while a snapshot is begun), so such a
 read is held until the state has got there; what it then finds goes out after the lease check, as every strong read.
 """
 

@@ -47,7 +47,6 @@ from geodyne.messages import (
     SnapshotChunk,
     Unknown,
     Watch,
-    Watched,
     Write,
 )
 from geodyne.ports import Clock, PeerNetwork
@@ -175,23 +174,6 @@ class NodeService:
             if timer is not None:
                 timer.cancel()
         self.transfers.close()
-
-    def hand_over(self) -> int:
-        """Offer every group that this node leads to a connected voter, to one that has everything if there is one.
-        Returns how many groups are on their way."""
-        now_ms = self._clock.lease_ms()
-        led = [group for group in self.groups if group.leading]
-        for group in led:
-            if group.handing_over:
-                continue
-            peers = [peer for peer in group.raft.voters if peer != self.node_id and self.network.connected(peer)]
-            ready = {peer: group.raft.can_take_over(peer, now_ms) for peer in peers}
-            if any(group.hand_over(peer, now_ms) for peer in sorted(peers, key=ready.__getitem__, reverse=True)):
-                self._touched.add(group)
-        if self._touched:
-            self.leads_changed()
-            self._schedule()
-        return sum(group.handing_over for group in led)
 
     def adopt(self, group: Group) -> None:
         """A group has been created or recovered: drive it."""
@@ -678,15 +660,7 @@ class NodeService:
         self.waits.add(call.partition, Wait(asker.reply, asker.id, attempt, self._clock.lease_ms() + call.wait_ms))
 
     def _watch(self, call: Watch, request: Request, asker: Asker) -> None:
-        def attempt(late: bool) -> Answer | None:
-            leads = self.catalog.leads()
-            # A client may be ahead of this node, so only what is newer is news; `leads` begins anew at each start.
-            if not late and self.catalog.revision <= call.revision and leads.version == call.leads_version:
-                return None
-            full, records = self.catalog.since(call.revision)
-            led = tuple((partition, term) for partition, term, _ in leads.leads)
-            return Watched(self.catalog.revision, full, records, leads.version, led)
-
+        attempt = partial(self.catalog.watched, call)
         self.waits.add(CATALOG_TOPIC, Wait(asker.reply, asker.id, attempt, self._clock.lease_ms() + call.wait_ms))
 
     def _control(self, call: Control, request: Request, asker: Asker) -> None:

@@ -1,7 +1,8 @@
 """Snapshots between nodes: a replica that is further behind than the log reaches gets the whole state.
 
-One chunk is in flight at a time for each transfer, acknowledged by the receiver: a slow receiver slows its own transfer
-only. The receiver imports into a space of its own; the old state stays in use until the new one is complete and durable.
+One chunk is in flight at a time for each transfer, acknowledged by the receiver: a slow receiver slows its own
+transfer only. The receiver imports into a space of its own; the old state stays in use until the new one is complete
+and durable.
 """
 
 from __future__ import annotations

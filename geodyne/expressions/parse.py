@@ -21,8 +21,8 @@
 
     operand     = "(" operand ")" | function | path | :value
     function    = identifier "(" operand { "," operand } ")"
-    path        = name { "." name | "[" digits "]" }
-    name        = identifier | #placeholder
+    path        = name { "." name | "[" index "]" }     at most 32 times
+    name        = identifier | #placeholder             an identifier begins with a letter
 
 Keywords are case-insensitive, functions are not. A bracketed operand and a bracketed condition begin alike; the parser
 reads a condition and looks at what it got. Sources: Developer Guide, "Condition and filter expressions, operators, and
@@ -68,6 +68,7 @@ from geodyne.limits import (
     IN_OPERANDS_MAX,
     LIST_INDEX_MAX,
     PARSED_EXPRESSIONS_MAX,
+    PATH_DEREFERENCES_MAX,
 )
 
 COMPARATORS = frozenset(("=", "<>", "<", "<=", ">", ">="))
@@ -379,7 +380,13 @@ class _Parser:
                 elements.append(int(digits))
                 self._expect("]")
             else:
-                return Path(tuple(elements))
+                break
+        if len(elements) - 1 > PATH_DEREFERENCES_MAX:
+            self._complain(
+                _Rank.OPERAND,
+                f"The document path has too many nesting elements; nesting depth: {len(elements) - 1}",
+            )
+        return Path(tuple(elements))
 
     def _name(self) -> str:
         token = self._token

@@ -31,10 +31,10 @@ END_TEXT = "<EOF>"
 
 _TOKEN = re.compile(
     r"""
-    (?P<WORD>[A-Za-z_][A-Za-z0-9_]*)
+    (?P<WORD>[A-Za-z][A-Za-z0-9_]*)
     | (?P<NAME>\#[A-Za-z0-9_]+)
     | (?P<VALUE>:[A-Za-z0-9_]+)
-    | (?P<INDEX>[0-9]+)
+    | (?P<INDEX>0|[1-9][0-9]*)
     | (?P<SYMBOL><>|<=|>=|[=<>()\[\],.+-])
     | (?P<SPACE>[ \t\r\n]+)
     | (?P<OTHER>.)

@@ -30,6 +30,7 @@ from geodyne.expressions.tree import (
 from geodyne.limits import NESTING_MAX
 from geodyne.messages import AttributeValue, Item, ReturnValues
 from geodyne.model.numbers import add, order, subtract
+from geodyne.model.values import TOO_DEEP
 
 _Names = Mapping[str, str]
 _Values = Mapping[str, AttributeValue]
@@ -37,7 +38,6 @@ _Values = Mapping[str, AttributeValue]
 _NO_ATTRIBUTE = "The provided expression refers to an attribute that does not exist in the item"
 _INVALID_PATH = "The document path provided in the update expression is invalid for update"
 _WRONG_TYPE = "An operand in the update expression has an incorrect data type"
-_TOO_DEEP = "Nesting Levels have exceeded supported limits"
 
 _SET_TAGS = ("SS", "NS", "BS")
 
@@ -179,8 +179,8 @@ class _Target:
     def write(self, path: ResolvedPath, value: AttributeValue) -> ResolvedPath:
         """Set the value at a path; returns the path that it has then."""
         leaf = path[-1]
-        if len(path) > 1 and len(path) - 1 + _depth(value) > NESTING_MAX:
-            raise validation(_TOO_DEEP)
+        if len(path) > 1 and len(path) - 1 + _levels(value) > NESTING_MAX:
+            raise validation(TOO_DEEP)
         container = self._container(path)
         if isinstance(leaf, int) and leaf >= len(container):
             container.append(value)
@@ -223,11 +223,11 @@ def _child(container: Any, element: PathElement) -> AttributeValue | None:
     return value
 
 
-def _depth(value: AttributeValue) -> int:
-    """How many containers are nested in a value, itself included."""
+def _levels(value: AttributeValue) -> int:
+    """How many levels of values there are, the value itself included."""
     for tag, content in value.items():
         if tag == "L":
-            return 1 + max(map(_depth, content), default=0)
+            return 1 + max(map(_levels, content), default=0)
         if tag == "M":
-            return 1 + max(map(_depth, content.values()), default=0)
-    return 0
+            return 1 + max(map(_levels, content.values()), default=0)
+    return 1

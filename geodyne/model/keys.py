@@ -25,7 +25,7 @@ _LENGTH_BYTES = 2
 _HEAD_BYTES = HASH_BYTES + _LENGTH_BYTES
 
 _INVALID = "One or more parameter values were invalid: "
-_MISMATCH = "The provided key element does not match the schema"
+KEY_MISMATCH = "The provided key element does not match the schema"
 _EMPTY_KEY = (
     "One or more parameter values are not valid. "
     "The AttributeValue for a key attribute cannot contain an empty {} value. Key: {}"
@@ -73,7 +73,7 @@ def encode_key(schema: KeySchema, item: Item, *, for_item: bool = True) -> bytes
     Raises ApiError (ValidationException) for a missing, mistyped, empty or too long key attribute.
     """
     if not for_item and len(item) != (1 if schema.range_name is None else 2):
-        raise validation(_MISMATCH)
+        raise validation(KEY_MISMATCH)
     value = item.get(schema.hash_name)
     if value is None or schema.hash_type not in value:
         raise _unfit(schema.hash_name, schema.hash_type, value, for_item)
@@ -94,9 +94,20 @@ def encode_key(schema: KeySchema, item: Item, *, for_item: bool = True) -> bytes
     return head + encoded
 
 
+def fits_schema(schema: KeySchema, key: Item) -> bool:
+    """Whether a canonical Key parameter has exactly the schema's attributes, each of its type."""
+    if schema.range_name is None:
+        return len(key) == 1 and schema.hash_type in key.get(schema.hash_name, {})
+    return (
+        len(key) == 2
+        and schema.hash_type in key.get(schema.hash_name, {})
+        and (schema.range_type or "") in key.get(schema.range_name, {})
+    )
+
+
 def _unfit(name: str, expected: str, value: AttributeValue | None, for_item: bool) -> ApiError:
     if not for_item:
-        return validation(_MISMATCH)
+        return validation(KEY_MISMATCH)
     if value is None:
         return validation(f"{_INVALID}Missing the key {name} in the item")
     return validation(f"{_INVALID}Type mismatch for key {name} expected: {expected} actual: {next(iter(value))}")

@@ -32,7 +32,9 @@ _MANY_TYPES = (
     "Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes"
 )
 _INVALID = "One or more parameter values were invalid: "
-_TOO_DEEP = "Nesting Levels have exceeded supported limits"
+TOO_DEEP = (
+    "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"
+)
 _NAME_TOO_LONG = f"Attribute name is too large, must be less than {ATTRIBUTE_NAME_BYTES_MAX + 1} bytes"
 
 _Canonical = tuple[AttributeValue, int]
@@ -173,7 +175,9 @@ def _bool(value: AttributeValue, content: Any, depth: int) -> _Canonical:
 def _null(value: AttributeValue, content: Any, depth: int) -> _Canonical:
     if type(content) is not bool:
         refuse_type(content, "boolean", "Boolean")
-    return (value if content else {"NULL": True}), 1  # NULL: false is accepted and means the same
+    if not content:
+        raise validation(f"{_INVALID}Null attribute value types must have the value of true")
+    return value, 1
 
 
 def _string_set(value: AttributeValue, content: Any, depth: int) -> _Canonical:
@@ -212,11 +216,11 @@ def _binary_set(value: AttributeValue, content: Any, depth: int) -> _Canonical:
 
 
 def _list(value: AttributeValue, content: Any, depth: int) -> _Canonical:
-    if depth >= NESTING_MAX:
-        raise validation(_TOO_DEEP)
     size = CONTAINER_BYTES
     result = []
-    for element in _elements(content):
+    if _elements(content) and depth + 1 >= NESTING_MAX:
+        raise validation(TOO_DEEP)
+    for element in content:
         item, element_size = _canonical(element, depth + 1)
         result.append(item)
         size += ELEMENT_BYTES + element_size
@@ -224,10 +228,10 @@ def _list(value: AttributeValue, content: Any, depth: int) -> _Canonical:
 
 
 def _map(value: AttributeValue, content: Any, depth: int) -> _Canonical:
-    if depth >= NESTING_MAX:
-        raise validation(_TOO_DEEP)
     if type(content) is not dict:
         refuse_type(content, "map", ATTRIBUTE_MAP)
+    if content and depth + 1 >= NESTING_MAX:
+        raise validation(TOO_DEEP)
     result, size = _canonical_attributes(content, depth + 1)
     return {"M": result}, CONTAINER_BYTES + ELEMENT_BYTES * len(result) + size
 

@@ -308,7 +308,9 @@ class StreamDialer(Generic[Out, In]):
         async with grpc.aio.insecure_channel(self._destination.address, options=CHANNEL_OPTIONS) as channel:
             call = channel.stream_stream(self._destination.path)()
             try:
-                other = await asyncio.wait_for(self._greet(call), HELLO_MS_MAX / 1_000)
+                # Not wait_for: before Python 3.12 it drops a cancellation that arrives together with the result.
+                async with asyncio.timeout(HELLO_MS_MAX / 1_000):
+                    other = await self._greet(call)
                 stream = BatchStream(self._contract, call.read, call.write, other)
                 was_up = True
                 self._last_reason = ""
@@ -360,7 +362,8 @@ async def accept_stream(
     `on_up` gets the stream and returns the receiver of its batches; `on_down` is called once after that.
     """
     try:
-        data = await asyncio.wait_for(context.read(), HELLO_MS_MAX / 1_000)
+        async with asyncio.timeout(HELLO_MS_MAX / 1_000):
+            data = await context.read()
         other = None if data is grpc.aio.EOF else contract.decode(data)
         if not isinstance(other, Hello):
             raise StreamRefused("the first message is no hello")

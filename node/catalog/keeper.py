@@ -13,7 +13,7 @@ import orjson
 
 from geodyne.catalog import TableStatus
 from geodyne.errors import ApiError
-from geodyne.messages import METADATA_PARTITION, Control, ControlDone, Leads, Refused
+from geodyne.messages import METADATA_PARTITION, Control, ControlDone, Leads, Refused, Watch, Watched
 from geodyne.ports import Clock
 from node.catalog.controller import plan
 from node.catalog.machine import COUNTER, Catalog, Changes, Surroundings, evaluate
@@ -73,8 +73,15 @@ class CatalogKeeper:
         counter = self.catalog.record(COUNTER) or {"next": 1}
         return int(counter["next"])
 
-    def since(self, revision: int) -> tuple[bool, tuple[tuple[str, dict[str, Any] | None], ...]]:
-        return self.catalog.since(revision)
+    def watched(self, call: Watch, late: bool) -> Watched | None:
+        """What a client is told; None when there is nothing new for it. A client may be ahead of this node, so only
+        what is newer is news; the version of `leads` begins anew at each start."""
+        leads = self._leads
+        if not late and self.revision <= call.revision and leads.version == call.leads_version:
+            return None
+        full, records = self.catalog.since(call.revision)
+        led = tuple((partition, term) for partition, term, _ in leads.leads)
+        return Watched(self.revision, full, records, leads.version, led)
 
     def restore(self, revision: int, records: Mapping[str, tuple[int, dict[str, Any]]]) -> None:
         self.catalog.restore(revision, records)

@@ -91,7 +91,8 @@ def _next_incarnation(disk: Disk, directory: Path, least: int) -> int:
         text = disk.read(path).decode("ascii", "replace").strip()
         if not text.isdigit():
             raise WrongFormat(
-                f"{path} does not hold a number. Remove it if this machine's clock is right; the next start makes it anew."
+                f"{path} does not hold a number. Remove it if this machine's clock is right: "
+                "the next start makes it anew."
             )
         last = int(text)
     incarnation = max(last + 1, least)

@@ -155,7 +155,7 @@ class StateStore:
     def get_many(self, partition: int, keys: Iterable[bytes]) -> list[Row | None]:
         return [self.get(partition, key) for key in keys]
 
-    def range(  # noqa: PLR0917 - the row key's bounds are always given in this order
+    def range(
         self,
         partition: int,
         low: bytes,

@@ -14,7 +14,7 @@ from geodyne.errors import ApiError, validation
 from geodyne.expressions import key_condition
 from geodyne.limits import PAGE_BYTES, SCAN_SEGMENTS_MAX
 from geodyne.messages import Call, Page, Range
-from geodyne.model.keys import decode_key, encode_key, hash_bound, prefix_of
+from geodyne.model.keys import KEY_MISMATCH, decode_key, encode_key, fits_schema, hash_bound, prefix_of
 from geodyne.model.ranges import key_range
 from geodyne.model.values import canonical_item, dumps
 from router.api.answers import capacity_member, list_of, members_answer
@@ -167,9 +167,10 @@ def _start_key(body: Body) -> dict[str, Any] | None:
     return key
 
 
-def _encode_start(table: Table, start: dict[str, Any]) -> bytes:
-    if len(start) != len(table.key_names):
-        raise validation(_INVALID_START)
+def _encode_start(table: Table, start: dict[str, Any], mismatch: str) -> bytes:
+    """The encoded start key; `mismatch` is what is said of one that does not fit the table's key schema."""
+    if not fits_schema(table.schema, start):
+        raise validation(mismatch)
     try:
         return encode_key(table.schema, start, for_item=False)
     except ApiError as error:
@@ -178,7 +179,7 @@ def _encode_start(table: Table, start: dict[str, Any]) -> bytes:
 
 def _query_start(table: Table, start: dict[str, Any], low: bytes, high: bytes) -> bytes:
     """The encoded start key, which must lie within what the query asks for, both in hash and in sort key."""
-    key = _encode_start(table, start)
+    key = _encode_start(table, start, _INVALID_START)
     if low <= key < high:
         return key
     if low.startswith(prefix_of(table.schema, start[table.record.hash_key])):
@@ -187,7 +188,7 @@ def _query_start(table: Table, start: dict[str, Any], low: bytes, high: bytes) -
 
 
 def _scan_start(table: Table, start: dict[str, Any], bounds: tuple[bytes, bytes], segment: tuple[int, int]) -> bytes:
-    key = _encode_start(table, start)
+    key = _encode_start(table, start, f"{_INVALID_START}: {KEY_MISMATCH}")
     if not bounds[0] <= key < bounds[1]:
         raise validation(
             f"{_INVALID_START}: Invalid ExclusiveStartKey. Please use ExclusiveStartKey with correct Segment. "

@@ -250,7 +250,7 @@ def _list(shape_name: str, rule: Rule) -> Check:
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not list:
             refuse_type(value, "list", shape_name)
-        _length(value, bounds, path, errors)
+        _length(value, bounds, path, errors, shape_name)
         if element is not None:
             for position, item in enumerate(value, 1):
                 if item is None:
@@ -272,9 +272,9 @@ def _map(shape_name: str, rule: Rule) -> Check:
         if type(value) is not dict:
             refuse_type(value, "map", java)
         if not plain:
-            _length(value, bounds, path, errors)
+            _length(value, bounds, path, errors, shape_name)
         if of_tables and not all(map(_is_table, value)):
-            errors.append(_error(value, path, _TABLE_KEYS))
+            errors.append(_error(value, path, _TABLE_KEYS, shape_name))
         if member is None:
             return
         for key, item in value.items():
@@ -283,7 +283,7 @@ def _map(shape_name: str, rule: Rule) -> Check:
             else:
                 member(item, f"{path}.{key}.member", errors)
         if bounded is not None and not all(map(bounded, value.values())):
-            errors.append(_error(value, path, constraint))
+            errors.append(_error(value, path, constraint, shape_name))
 
     return check
 
@@ -380,16 +380,19 @@ def _is_table(key: str) -> bool:
     return is_table_name(key)
 
 
-def _length(value: Any, bounds: tuple[int | None, int | None], path: str, errors: list[str]) -> None:
+def _length(
+    value: Any, bounds: tuple[int | None, int | None], path: str, errors: list[str], shape_name: str = ""
+) -> None:
     low, high = bounds
     if low is not None and len(value) < low:
-        errors.append(_error(value, path, f"Member must have length greater than or equal to {low}"))
+        errors.append(_error(value, path, f"Member must have length greater than or equal to {low}", shape_name))
     if high is not None and len(value) > high:
-        errors.append(_error(value, path, f"Member must have length less than or equal to {high}"))
+        errors.append(_error(value, path, f"Member must have length less than or equal to {high}", shape_name))
 
 
-def _error(value: Any, path: str, constraint: str) -> str:
-    return f"Value '{_shown(value)[:SHOWN_CHARACTERS_MAX]}' at '{path}' failed to satisfy constraint: {constraint}"
+def _error(value: Any, path: str, constraint: str, shape_name: str = "") -> str:
+    shown = _shown_as(value, shape_name) if shape_name else _shown(value)
+    return f"Value '{shown[:SHOWN_CHARACTERS_MAX]}' at '{path}' failed to satisfy constraint: {constraint}"
 
 
 def _pattern_error(value: str, pattern: str, path: str) -> str:
@@ -409,6 +412,20 @@ def _shown(value: Any) -> str:
     if type(value) is bool:
         return "true" if value else "false"
     return "null" if value is None else str(value)
+
+
+def _shown_as(value: Any, shape_name: str) -> str:
+    """A list, map or structure of the model likewise: structures by their names, with all of their members."""
+    rule = _SHAPES[shape_name]
+    kind = type(value)
+    if kind is list and rule["type"] == "list":
+        return "[" + ", ".join(_shown_as(item, rule["member"]) for item in value) + "]"
+    if kind is dict and rule["type"] == "map":
+        return "{" + ", ".join(f"{key}={_shown_as(item, rule['value'])}" for key, item in value.items()) + "}"
+    if kind is dict and "members" in rule:
+        members = (f"{_camel(name)}={_shown_as(value.get(name), shape)}" for name, shape in rule["members"].items())
+        return f"{shape_name}({', '.join(members)})"
+    return _shown(value)
 
 
 def _camel(name: str) -> str:

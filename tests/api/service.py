@@ -66,7 +66,8 @@ class Service:
         self.endpoint = endpoint
         self.region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
         self._credentials = Credentials(
-            os.environ.get("AWS_ACCESS_KEY_ID", "api-suite"), os.environ.get("AWS_SECRET_ACCESS_KEY", "api-suite-secret")
+            os.environ.get("AWS_ACCESS_KEY_ID", "api-suite"),
+            os.environ.get("AWS_SECRET_ACCESS_KEY", "api-suite-secret"),
         )
         parts = urlsplit(endpoint)
         factory = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

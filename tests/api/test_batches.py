@@ -101,7 +101,10 @@ def test_a_batch_against_a_missing_table_does_nothing(service: Service, table: s
     key = keys_of(service, 1)[0]
     missing = service.unique("missing")
     expected = ("ResourceNotFoundException", "Requested resource not found")
-    assert service.refused("BatchGetItem", {"RequestItems": {table: {"Keys": [key]}, missing: {"Keys": [key]}}}) == expected
+    assert (
+        service.refused("BatchGetItem", {"RequestItems": {table: {"Keys": [key]}, missing: {"Keys": [key]}}})
+        == expected
+    )
     assert service.refused("BatchWriteItem", {"RequestItems": {table: puts([key]), missing: puts([key])}}) == expected
     assert service.get(table, key) is None
 

@@ -311,6 +311,13 @@ INVALID = [
     ("a[-1] = :v", 'Syntax error; token: "-", near: "[-1"'),
     ("a[:v] = :v", 'Syntax error; token: ":v", near: "[:v]"'),
     (".a = :v", 'Syntax error; token: ".", near: ".a"'),
+    # A name begins with a letter; an index has no leading zeros.
+    ("_a = :v", 'Syntax error; token: "_", near: "_a"'),
+    ("a._b = :v", 'Syntax error; token: "_", near: "._b"'),
+    ("a-b = :v", 'Syntax error; token: "-", near: "a-b"'),
+    ("1a = :v", 'Syntax error; token: "1", near: "1a"'),
+    ("#_1-03 = :v", 'Syntax error; token: "-", near: "#_1-0"'),
+    ("a[01] = :v", 'Syntax error; token: "1", near: "01]"'),
     ("a IN ()", 'Syntax error; token: ")", near: "()"'),
     ("a BETWEEN :v", 'Syntax error; token: "<EOF>", near: ":v"'),
     ("((a = :v))", "The expression has redundant parentheses;"),
@@ -385,7 +392,7 @@ def test_a_wrong_condition_is_refused_before_the_item_is_looked_at(
     assert message.startswith("Invalid ConditionExpression: ")
     if reason is not None:
         assert message == f"Invalid ConditionExpression: {reason}"
-    scan = {"TableName": table, "FilterExpression": expression}
+    scan: Item = {"TableName": table, "FilterExpression": expression}
     if values:
         scan["ExpressionAttributeValues"] = values
     message = service.invalid("Scan", **scan)

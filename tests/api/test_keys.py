@@ -94,9 +94,7 @@ def test_a_sort_key_has_at_most_1024_bytes(service: Service, sorted_table: str) 
         ({"pk": {"S": "a"}, "sk": {"M": {}}}, f"{INVALID}Type mismatch for key sk expected: S actual: M"),
     ],
 )
-def test_an_item_must_have_the_keys_of_its_table(
-    service: Service, sorted_table: str, item: Item, message: str
-) -> None:
+def test_an_item_must_have_the_keys_of_its_table(service: Service, sorted_table: str, item: Item, message: str) -> None:
     assert service.invalid("PutItem", TableName=sorted_table, Item=item) == message
     batch = {sorted_table: [{"PutRequest": {"Item": item}}]}
     assert service.invalid("BatchWriteItem", RequestItems=batch) == MISMATCH

@@ -103,3 +103,10 @@ def test_names_without_a_projection_are_refused(service: Service, table: str, ke
     assert service.invalid("GetItem", TableName=table, Key=key, ExpressionAttributeNames=names) == expected
     keys: Item = {"Keys": [key], "ExpressionAttributeNames": names}
     assert service.invalid("BatchGetItem", RequestItems={table: keys}) == expected
+
+
+def test_a_document_path_has_at_most_32_dereferences(service: Service, table: str, sample: Item) -> None:
+    for step in (".b", "[0]"):
+        service.do("GetItem", TableName=table, Key=sample, ProjectionExpression="l" + step * 32)
+        message = service.invalid("GetItem", TableName=table, Key=sample, ProjectionExpression="l" + step * 33)
+        assert message.startswith("Invalid ProjectionExpression: The document path has too many nesting elements")

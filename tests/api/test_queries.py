@@ -47,7 +47,18 @@ NUMBERS = [
 ]  # fmt: skip
 STRINGS = ["\x00", "\x01", " ", "0", "10", "2", "A", "Z", "a", "a\x00", "a ", "aa", "ab", "b", "z", "é", "ÿ", "Ā", "中",
            "\ue000", "�", "🐎", "🐎🐎"]  # fmt: skip
-BINARIES = [b"\x00", b"\x00\x00", b"\x00\xff", b"\x01", b"\x7f", b"\x7f\xff", b"\x80", b"\xff", b"\xff\x00", b"\xff\xff"]
+BINARIES = [
+    b"\x00",
+    b"\x00\x00",
+    b"\x00\xff",
+    b"\x01",
+    b"\x7f",
+    b"\x7f\xff",
+    b"\x80",
+    b"\xff",
+    b"\xff\x00",
+    b"\xff\xff",
+]
 
 
 @pytest.mark.parametrize("kind", ["S", "N", "B"])
@@ -119,9 +130,7 @@ def test_begins_with_on_the_sort_key(service: Service, sorted_table: str, sorted
     raws = [b"\xfe", b"\xff", b"\xff\x00", b"\xff\xff", b"\xff\xff\x01"]
     fill(service, sorted_by_binary, [{"pk": pk, "sk": {"B": b64(raw)}} for raw in raws])
     for prefix, expected in ((b"\xff", raws[1:]), (b"\xff\xff", raws[3:]), (b"\xfe", raws[:1])):
-        found = query(
-            service, sorted_by_binary, pk, sort="begins_with(sk, :p)", values={":p": {"B": b64(prefix)}}
-        )
+        found = query(service, sorted_by_binary, pk, sort="begins_with(sk, :p)", values={":p": {"B": b64(prefix)}})
         assert [item["sk"]["B"] for item in found["Items"]] == [b64(raw) for raw in expected]
 
 
@@ -214,12 +223,17 @@ def test_limit_counts_evaluated_items_and_the_filter_comes_after(
     page = query(service, sorted_by_number, tens, Limit=3, **odd)
     assert (page["Count"], page["ScannedCount"], sort_keys(page)) == (1, 3, [1])
     assert page["LastEvaluatedKey"] == {"pk": tens, "sk": {"N": "2"}}
-    odd = {"FilterExpression": "odd = :t", "values": {":t": {"BOOL": True}}}
     all_pages = []
     start: Item = {}
     while True:
         page = query(
-            service, sorted_by_number, tens, Limit=3, FilterExpression="odd = :t", values={":t": {"BOOL": True}}, **start
+            service,
+            sorted_by_number,
+            tens,
+            Limit=3,
+            FilterExpression="odd = :t",
+            values={":t": {"BOOL": True}},
+            **start,
         )
         all_pages.append(page)
         if "LastEvaluatedKey" not in page:
@@ -264,8 +278,8 @@ def test_a_start_key_need_not_exist(service: Service, sorted_by_number: str, ten
         ({}, INVALID_START),
         ({"pk": {"S": "x"}}, INVALID_START),
         ({"pk": {"S": "x"}, "sk": {"N": "1"}, "x": {"N": "1"}}, INVALID_START),
-        ({"pk": {"S": "x"}, "other": {"N": "1"}}, f"{INVALID_START}: The provided key element does not match the schema"),
-        ({"pk": {"S": "x"}, "sk": {"S": "1"}}, f"{INVALID_START}: The provided key element does not match the schema"),
+        ({"pk": {"S": "x"}, "other": {"N": "1"}}, INVALID_START),
+        ({"pk": {"S": "x"}, "sk": {"S": "1"}}, INVALID_START),
         (
             {"pk": {"S": "x"}, "sk": {"N": "one"}},
             f"{INVALID_START}: The parameter cannot be converted to a numeric value: one",
@@ -314,9 +328,7 @@ def test_a_page_holds_one_megabyte_of_items(service: Service, sorted_by_number: 
     assert all("Items" not in page for page in counts)
     small = pages(service, sorted_by_number, pk, ProjectionExpression="sk")
     assert [page["Count"] for page in small] == [page["Count"] for page in found]  # measured before the projection
-    none = query(
-        service, sorted_by_number, pk, FilterExpression="v = :v", values={":v": {"S": "nothing"}}, Limit=24
-    )
+    none = query(service, sorted_by_number, pk, FilterExpression="v = :v", values={":v": {"S": "nothing"}}, Limit=24)
     assert (none["Count"], none["Items"]) == (0, [])
     assert none["ScannedCount"] == found[0]["Count"]  # measured before the filter
 
@@ -370,7 +382,11 @@ def test_a_filter_cannot_name_a_key_attribute(service: Service, sorted_by_number
         "KeyConditionExpression": "pk = :pk",
         "ExpressionAttributeValues": {":pk": tens},
     }
-    for filter_, name in (("attribute_exists(sk)", "sk"), ("pk = :pk", "pk"), ("odd = :pk OR NOT size(sk) = :pk", "sk")):
+    for filter_, name in (
+        ("attribute_exists(sk)", "sk"),
+        ("pk = :pk", "pk"),
+        ("odd = :pk OR NOT size(sk) = :pk", "sk"),
+    ):
         assert service.invalid("Query", **body, FilterExpression=filter_) == (
             f"Filter Expression can only contain non-primary key attributes: Primary key attribute: {name}"
         )

@@ -10,7 +10,10 @@ import pytest
 from tests.api.service import Item, Service
 
 ITEM_BYTES_MAX = 400 * 1024
-NESTING_MAX = 32
+CONTAINERS_MAX = 31  # around a scalar: 32 levels
+TOO_DEEP = (
+    "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"
+)
 
 
 def b64(raw: bytes) -> str:
@@ -37,7 +40,7 @@ def nested(levels: int, kind: str) -> Item:
     [
         {"S": "text"},
         {"S": ""},
-        {"S": "žluťoučký 🐎 \x00 \n \\ \""},
+        {"S": 'žluťoučký 🐎 \x00 \n \\ "'},
         {"N": "0"},
         {"N": "-1.5"},
         {"B": b64(b"\x00\xff")},
@@ -147,6 +150,10 @@ def test_what_is_no_number_is_refused(service: Service, table: str, key: Item, g
             {"BS": ["AQ==", "AQ=="]},
             "One or more parameter values were invalid: Input collection [AQ==, AQ==]of type BS contains duplicates.",
         ),
+        (
+            {"NULL": False},
+            "One or more parameter values were invalid: Null attribute value types must have the value of true",
+        ),
         ({}, "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes"),
         ({"S": None}, "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes"),
         ({"X": "y"}, "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes"),
@@ -166,15 +173,20 @@ def test_what_is_no_value_is_refused_at_any_depth(
 
 @pytest.mark.parametrize("kind", ["L", "M"])
 def test_values_nest_to_32_levels_and_no_deeper(service: Service, table: str, key: Item, kind: str) -> None:
-    deepest = nested(NESTING_MAX, kind)
+    deepest = nested(CONTAINERS_MAX, kind)
     put(service, table, key, deepest)
     assert service.get(table, key) == {**key, "v": deepest}
-    assert invalid(service, table, key, nested(NESTING_MAX + 1, kind)) == "Nesting Levels have exceeded supported limits"
+    assert invalid(service, table, key, nested(CONTAINERS_MAX + 1, kind)) == TOO_DEEP
+    body: Item = {"TableName": table, "Key": key, "ConditionExpression": "a = :v"}
+    too_deep = {":v": nested(CONTAINERS_MAX + 1, kind)}
+    assert TOO_DEEP in service.invalid("DeleteItem", **body, ExpressionAttributeValues=too_deep)
+    allowed = {":v": deepest}
+    assert service.refused("DeleteItem", {**body, "ExpressionAttributeValues": allowed})[0].startswith("Conditional")
 
 
 def test_an_update_cannot_nest_deeper_than_32_levels(service: Service, table: str, key: Item) -> None:
-    put(service, table, key, nested(NESTING_MAX, "M"))
-    path = "v" + ".m" * (NESTING_MAX - 1)
+    put(service, table, key, nested(CONTAINERS_MAX, "M"))
+    path = "v" + ".m" * (CONTAINERS_MAX - 1)
 
     def update(value: Item) -> Item:
         return {
@@ -184,7 +196,7 @@ def test_an_update_cannot_nest_deeper_than_32_levels(service: Service, table: st
             "ExpressionAttributeValues": {":v": value},
         }
 
-    assert service.invalid("UpdateItem", **update({"M": {"x": {"L": []}}})).startswith("Nesting Levels have exceeded")
+    assert service.invalid("UpdateItem", **update({"M": {"x": {"L": [{"S": "y"}]}}})) == TOO_DEEP
     service.do("UpdateItem", **update({"M": {"x": {"S": "y"}}}))
 
 
@@ -247,7 +259,12 @@ def test_a_wrong_json_type_in_a_value_comes_before_broken_constraints(service: S
         {"Item": {**key, "v": {"S": 5}}},
         {"TableName": "x", "Item": {**key, "v": {"L": [{"M": {"x": {"N": 5}}}]}}},
         {"TableName": "missing-table", "Item": {"pk": {"N": "x"}, "v": {"SS": "a"}}},
-        {"TableName": "missing-table", "Item": key, "ConditionExpression": "(", "ExpressionAttributeValues": {":v": {"S": 1}}},
+        {
+            "TableName": "missing-table",
+            "Item": key,
+            "ConditionExpression": "(",
+            "ExpressionAttributeValues": {":v": {"S": 1}},
+        },
         {"TableName": "missing-table", "Item": key, "ExpressionAttributeValues": {":v": {"S": 1}}},
     ):
         assert service.refused("PutItem", body)[0] == "SerializationException", body

@@ -51,6 +51,7 @@ class GlobalUser:
         self.client = client
         self.written: list[str] = []
         self.regions: Counter[str] = Counter()
+        self.reasons: set[tuple[str, str]] = set()
         self.last_region = ""
 
     def step(self, number: int) -> None:
@@ -61,7 +62,9 @@ class GlobalUser:
         self._note(self.client.get_item(TableName=TABLE, Key={"pk": {"S": name}}))
 
     def _note(self, answer: dict[str, Any]) -> None:
-        self.last_region = answer["ResponseMetadata"]["HTTPHeaders"]["x-geodyne-region"]
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        self.last_region = headers["x-geodyne-region"]
+        self.reasons.add((self.last_region, headers["x-geodyne-reason"]))
         self.regions[self.last_region] += 1
 
 
@@ -110,7 +113,7 @@ def test_a_lost_region_comes_back_with_what_the_others_have_and_the_global_endpo
         f"longest gap of the global endpoint {everywhere.gap_s_max:.2f} s; "
         f"rows {len(ireland.own)} {len(seoul.own)} {len(user.written)}"
     )
-    assert user.regions["eu-west-1"] > 0
+    assert user.reasons == {(LOST, "nearest"), ("eu-west-1", f"fail-over from {LOST}")}
     world.await_running()
 
     def compare(everyone: dict[str, Any]) -> None:

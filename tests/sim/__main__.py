@@ -1,4 +1,4 @@
-"""`python -m tests.sim SEED ...` or `python -m tests.sim FROM..TO`: run schedules by their seeds, stop at the first failure."""
+"""`python -m tests.sim SEED ...` or `python -m tests.sim FROM..TO`: run schedules by their seeds until one fails."""
 
 from __future__ import annotations
 

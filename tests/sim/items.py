@@ -87,7 +87,10 @@ class Items:
         get = Get(0, 0, key_of(pk), strong)
         if strong:
             return await self._do(pk, Step("read"), get)
-        answer = await self._call(pk, get)
+        try:
+            answer = await self._call(pk, get)
+        except ApiError:
+            return UNKNOWN
         assert isinstance(answer, Found)
         return _value(answer.item)
 

@@ -77,10 +77,12 @@ class Pipe:
         self._deliver(batch)
 
     def release(self) -> None:
+        """What was held arrives now, before anything that is still on its way."""
         held, self._held = self._held, []
         self.blocked_since = None
         for batch in held:
-            self._depart(batch)
+            if not self.broken:
+                self._deliver(batch)
 
 
 class Stream:

@@ -22,7 +22,7 @@ from geodyne.messages import METADATA_PARTITION, Answer, Call, Control, ControlD
 from geodyne.rpc.catalogview import CatalogView
 from geodyne.rpc.pending import PendingCall
 from geodyne.rpc.region import NodeAddress, RegionClient
-from node import maintenance, service, transfer
+from node import handover, maintenance, service, transfer
 from node.compose import Node, NodePlace, open_node
 from node.group import Group
 from tests.sim.loop import SimClock, SimLoop
@@ -363,6 +363,7 @@ def _patched(small: bool) -> Iterator[None]:
             patch.object(maintenance, "CHECKPOINT_INTERVAL_S", 2.0),
             patch.object(maintenance, "INTERVAL_S", 0.3),
             patch.object(maintenance, "TAIL_BYTES", 300),
+            patch.object(handover, "STEADY_MS", 1_000),
             patch.object(transfer, "CHUNK_BYTES", 1_000),
             patch.object(service, "APPLY_TURN_EFFECTS_MAX", 4),
         ]

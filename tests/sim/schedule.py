@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 
-from geodyne.catalog import ReplicaStatus
+from geodyne.catalog import TableStatus
 from geodyne.checkers.linearizability import Operation
 from geodyne.errors import ApiError
 from geodyne.messages import AdvanceCursor, Applied, FeedPage, Moved, ReadFeed
@@ -20,7 +20,7 @@ from geodyne.rpc.region import RegionClient
 from tests.sim.items import Items, Step, judge
 from tests.sim.loop import run_simulated
 from tests.sim.network import ANSWER_WITHIN_S, Violation
-from tests.sim.region import REGION, Region, SimNode, region
+from tests.sim.region import Region, SimNode, region
 
 FAULTY_S = 8.0
 CALM_S = 2.0
@@ -291,12 +291,26 @@ async def _final_reads(here: Region, histories: dict[str, list[Operation[Step]]]
 
 
 async def _nothing_is_left_over(here: Region) -> None:
-    """Every node holds exactly the replicas that the catalog assigns to it, in memory and on disk."""
+    """No table is on its way, everybody has the same catalog, and every node holds exactly the replicas that it assigns
+    to it, in memory and on disk."""
     await here.run_for(ANSWER_WITHIN_S + 1.0)
-    wanted = {0, *(p.id for table in here.client.catalog.tables.values() for p in table.partitions)}
 
     def left() -> list[str]:
-        found = []
+        catalogs = {
+            party: (view.revision, tuple((t.name, t.status.value, t.revision) for t in view.tables.values()))
+            for party, view in (
+                *((client.id, client.region.catalog) for client in here.clients),
+                *((node.id, node.handler.catalog.catalog) for node in here.nodes),
+            )
+        }
+        found = (
+            [f"{party} has {catalog}" for party, catalog in catalogs.items()] if len({*catalogs.values()}) > 1 else []
+        )
+        tables = here.nodes[0].handler.catalog.catalog.tables
+        found += [
+            f"{table.name} is {table.status}" for table in tables.values() if table.status is not TableStatus.ACTIVE
+        ]
+        wanted = {0, *(partition.id for table in tables.values() for partition in table.partitions)}
         for node in here.nodes:
             assert node.node is not None
             for where, ids in (
@@ -309,10 +323,7 @@ async def _nothing_is_left_over(here: Region) -> None:
         return found
 
     try:
-        await here.until(lambda: not left(), "the replicas are those of the catalog", 10.0)
+        await here.until(lambda: not left(), "everything is in its place", 10.0)
     except Violation:
-        raise Violation("; ".join(left())) from None
-    if any(
-        status == ReplicaStatus.DELETING for t in here.client.catalog.tables.values() for status in t.replicas.values()
-    ):
-        raise Violation(f"a replica of {REGION} is being deleted for ever")
+        leads = [f"{node.id} leads {node.handler.catalog.leads()}" for node in here.nodes]
+        raise Violation("; ".join([*left(), *leads])) from None

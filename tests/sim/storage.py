@@ -1,9 +1,9 @@
 """The machine under a simulated node: real files and real SQLite, with fsyncs that take virtual time and crashes that
 lose what was never fsynced.
 
-Two things of the node are replaced, both at a seam: the log's syncer (instead of the kernel's completion or a thread: a timer
-of the loop), and the state database's background connection (instead of a thread: the loop's own, each
-statement after a drawn delay, so that checkpoints and exports interleave with other work, in an order the seed decides).
+Two things of the node are replaced, both at a seam: the log's syncer (instead of the kernel's completion or a thread, a
+timer of the loop), and the state database's background connection (instead of a thread, the loop's own; each statement
+comes after a drawn delay, so that checkpoints and exports interleave with other work, in an order the seed decides).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SimFile:
 
 
 class SimDisk(PosixDisk):
-    """The log's disk of one process. Nothing is really fsynced: the files outlive the test's process or nobody cares."""
+    """The log's disk of one process. Nothing is really fsynced: the machine that runs the test is not to fail."""
 
     def __init__(self, random: Random) -> None:
         self.random = random

@@ -28,6 +28,7 @@ from node.transfer import SnapshotTransfers
 from node.window import Window
 from tests.sim import storage
 from tests.sim import test_scenarios as scenes
+from tests.sim import test_table_scenarios as tables
 from tests.sim.network import Violation
 from tests.sim.schedule import run_schedule
 
@@ -105,10 +106,6 @@ def disk_lies() -> AbstractContextManager[Any]:
     return patch.object(storage._TimedSyncer, "submit", submit)
 
 
-def no_reset_of_log_that_contradicts() -> AbstractContextManager[Any]:
-    return patch.object(groups, "_reaches", lambda log, index, term: log.offset_index + len(log.entries) >= index)
-
-
 def schedule(*seeds: int) -> Hunt:
     def hunt(path: Path) -> None:
         for seed in seeds:
@@ -173,25 +170,30 @@ MUTATIONS: dict[str, tuple[Mutation, Hunt]] = {
     "the disk lies": (disk_lies, scenes.test_acknowledged_writes_survive_a_power_cut_of_all_three_zones),
     "the marker binds only once it is applied": (
         lambda: patch.object(
-            Group, "_definition", property(lambda group: group.state.definition, lambda group, value: None)
+            Group,
+            "_definition",
+            property(lambda group: group.state.definition, lambda group, value: None),
+            create=True,
         ),
-        scenes.test_a_deletion_behind_an_unapplied_marker_keeps_its_tombstone,
+        tables.test_a_deletion_behind_an_unapplied_marker_keeps_its_tombstone,
     ),
     "control operations overtake each other": (
-        lambda: patch.object(CatalogKeeper, "_in_flight", property(lambda keeper: (0, 0), lambda keeper, value: None)),
-        scenes.test_two_control_operations_never_share_a_revision,
+        lambda: patch.object(
+            CatalogKeeper, "_in_flight", property(lambda keeper: (0, 0), lambda keeper, value: None), create=True
+        ),
+        tables.test_two_control_operations_never_share_a_revision,
     ),
     "queued control operations are forgotten": (
         lambda: patch.object(NodeService, "_retry_controls", lambda service: None),
-        scenes.test_control_operations_queued_behind_another_are_answered_when_the_leadership_ends,
+        tables.test_control_operations_queued_behind_another_are_answered_when_the_leadership_ends,
     ),
     "parked calls die with the table": (
         lambda: patch.object(Group, "abandon", lambda group, answer: None),
-        scenes.test_whoever_waits_at_a_table_that_is_deleted_is_told,
+        tables.test_whoever_waits_at_a_table_that_is_deleted_is_told,
     ),
     "a snapshot is installed into a replica that is gone": (
         lambda: patch.object(SnapshotTransfers, "forget", lambda transfers, partition: None),
-        lambda path: scenes.test_a_table_is_deleted_while_a_snapshot_of_it_is_installed(path),
+        scenes.test_a_table_is_deleted_while_a_snapshot_of_it_is_installed,
     ),
 }
 

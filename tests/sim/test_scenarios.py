@@ -4,28 +4,19 @@ replica comes back to a world that has moved on. Deterministic: virtual time, on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from geodyne.messages import (
     METADATA_PARTITION,
-    AdvanceCursor,
     Answer,
-    Applied,
     ApplyChanges,
-    Busy,
     Change,
-    ControlDone,
-    FeedPage,
     Found,
-    Get,
-    Moved,
     NotLeader,
     Page,
     Range,
-    ReadFeed,
     ReadRows,
     Refused,
     ReturnValues,
@@ -36,77 +27,8 @@ from geodyne.messages import (
 )
 from geodyne.model.keys import hash_of
 from geodyne.model.values import loads
-from node.group import Group
-from tests.sim.items import Items, addition, judge, key_of, putting
-from tests.sim.loop import run_simulated
-from tests.sim.region import Region, SimNode, region
-
-PK = "one"
-REPLICA = "replica/eu-west-1"
-
-
-class Scene:
-    """A region with table T; the partition of item PK, its leader and its followers."""
-
-    def __init__(self, here: Region) -> None:
-        self.here = here
-        self.items = Items(here, {}, here.clients[0].region)
-        self.other_items = Items(here, self.items.histories, here.clients[1].region)
-        table = self.items.table()
-        self.partitions = [partition.id for partition in table.partitions]
-        self.partition = table.partition_of(hash_of(key_of(PK))).id
-
-    @property
-    def leader(self) -> SimNode:
-        leader = self.here.leader(self.partition)
-        assert leader is not None
-        return leader
-
-    @property
-    def followers(self) -> list[SimNode]:
-        return self.here.others(self.leader)
-
-    def group(self, node: SimNode) -> Group:
-        group = self.here.group(node, self.partition)
-        assert group is not None
-        return group
-
-    async def new_leader(self, old: SimNode) -> SimNode:
-        await self.here.until(lambda: self.here.leader(self.partition) not in (None, old), "another leader serves")
-        return self.leader
-
-    async def settle(self) -> None:
-        self.here.world.heal()
-        await self.here.settle(self.partitions)
-        judge(self.items.histories)
-
-    def get(self, strong: bool = True) -> Get:
-        return Get(self.partition, 1, key_of(PK), strong)
-
-    async def write_until_compacted(self, node: SimNode) -> None:
-        """Until the leader's log begins beyond where `node` is: it will need a snapshot."""
-        reached = self.group(node).raft.log.last_index if node.alive else self.reached
-        for number in range(400):
-            await self.items.put(PK, f"{number:0>200}")
-            if self.group(self.leader).raft.log.offset_index > reached:
-                return
-            await self.here.run_for(0.05)
-        raise AssertionError("the log was never compacted")
-
-    reached = 0
-
-
-def play(path: Path, scenario: Callable[[Scene], Awaitable[None]], seed: int = 1, *, small: bool = False) -> None:
-    async def run() -> None:
-        async with region(seed, path, small=small) as here:
-            await here.create_table()
-            scene = Scene(here)
-            await here.until(lambda: all(here.leader(p) is not None for p in scene.partitions), "leaders")
-            await here.settle(scene.partitions)
-            await scenario(scene)
-            here.check()
-
-    run_simulated(run())
+from tests.sim.items import addition, key_of, putting
+from tests.sim.scene import PK, Scene, play
 
 
 def cut_off_followers(scene: Scene) -> None:
@@ -439,212 +361,6 @@ def test_a_table_is_deleted_while_a_snapshot_of_it_is_installed(tmp_path: Path) 
     play(tmp_path, scenario, small=True)
 
 
-# --- the catalog --------------------------------------------------------------------------------------------
-
-
-def test_tables_made_deleted_and_made_again_while_a_node_is_down(tmp_path: Path) -> None:
-    async def scenario(scene: Scene) -> None:
-        here = scene.here
-        await scene.items.put(PK, "first life")
-        away = here.nodes[2]
-        await away.kill()
-        assert isinstance(await here.control("delete_table", {"name": "T"}), ControlDone)
-        await here.until(lambda: "T" not in here.client.catalog.tables, "the table is gone")
-        table = await here.create_table()
-        assert not {partition.id for partition in table.partitions} & set(scene.partitions)
-        assert await scene.items.read(PK) == ""
-        away.start()
-        scene.partitions = [partition.id for partition in table.partitions]
-        await here.settle(scene.partitions)
-        assert away.node is not None
-        await here.run_for(0.5)
-        held = {METADATA_PARTITION, *scene.partitions}
-        assert {group.partition for group in away.node.service.groups} == held
-        assert set(away.node._store._groups) == held
-        assert set(away.node._log._index.groups) == held
-
-    play(tmp_path, scenario)
-
-
-def test_whoever_waits_at_a_table_that_is_deleted_is_told(tmp_path: Path) -> None:
-    async def scenario(scene: Scene) -> None:
-        here = scene.here
-        leader, follower = scene.leader, scene.followers[0]
-        group = scene.group(leader)
-        feed = ReadFeed(scene.partition, 1, REPLICA, 1 << 40, 1000, 60_000)
-        polling = [leader.ask(feed), follower.ask(feed)]
-        group.frozen += 1
-        await scene.items.put(PK, "x")
-        held = leader.ask(Range(scene.partition, 1, b"", b"\xff" * 9, None, False, 0, 1 << 20, True))
-        group.serving = False  # as before a new leader is ready
-        parked = leader.ask(putting(scene.partition, PK, "y"))
-        group.handing_over = True
-        await here.run_for(0.05)
-        assert [polling, held, parked] == [[[], []], [], []]
-        assert isinstance(await here.control("delete_table", {"name": "T"}), ControlDone)
-        await here.run_for(0.5)
-        for answers in (*polling, held, parked):
-            assert isinstance(answers[0], Moved)
-        await here.until(lambda: "T" not in here.client.catalog.tables, "the table is gone")
-
-    play(tmp_path, scenario)
-
-
-def test_a_marker_reaches_every_partition_and_a_node_that_was_away(tmp_path: Path) -> None:
-    async def scenario(scene: Scene) -> None:
-        here = scene.here
-        away = here.nodes[1]
-        await away.kill()
-        answer = await here.control("update_table", {"name": "T", "replicas_add": ["eu-west-1"]})
-        assert isinstance(answer, ControlDone)
-        table = await here.active()
-        await scene.items.put(PK, "x")
-        await scene.items.delete(PK)
-        away.start()
-        await scene.settle()
-        for node in here.nodes:
-            for partition in scene.partitions:
-                group = here.group(node, partition)
-                assert group is not None
-                assert group.state.definition.revision == table.revision
-                assert group.state.cursors == {REPLICA: group.state.cursors[REPLICA]}
-        rows = scene.leader.ask(ReadRows(scene.partition, 1, b"", 1 << 20))
-        await here.run_for(0.1)
-        assert isinstance(rows[0], Rows)
-        assert [row.image for row in rows[0].rows] == [None]  # a table with replicas keeps tombstones
-
-    play(tmp_path, scenario)
-
-
-def test_a_deletion_behind_an_unapplied_marker_keeps_its_tombstone(tmp_path: Path) -> None:
-    async def scenario(scene: Scene) -> None:
-        here, leader = scene.here, scene.leader
-        await scene.items.put(PK, "x")
-        scene.group(leader).frozen += 1
-        await here.control("update_table", {"name": "T", "replicas_add": ["eu-west-1"]})
-        await here.run_for(0.2)
-        assert scene.group(leader).state.definition.tombstones is False
-        await scene.items.delete(PK)
-        scene.group(leader).frozen -= 1
-        leader.handler.touch(scene.group(leader))
-        await scene.settle()
-        rows = here.dump(leader, scene.partition)["rows"]
-        assert [(key, row.value) for key, row in rows] == [(key_of(PK), None)]
-
-    play(tmp_path, scenario)
-
-
-def test_control_operations_queued_behind_another_are_answered_when_the_leadership_ends(tmp_path: Path) -> None:
-    async def scenario(scene: Scene) -> None:
-        here = scene.here
-        leader = here.leader(METADATA_PARTITION)
-        assert leader is not None
-        for node in here.others(leader):
-            here.world.block(leader.id, node.id)
-        bodies = [{"name": "T", "read_units": number} for number in range(1, 4)]
-        updates = [asyncio.ensure_future(here.control("update_table", body)) for body in bodies]
-        await here.run_for(0.2)
-        assert not any(update.done() for update in updates)
-        here.isolate(leader, from_clients=False)
-        await here.until(lambda: here.leader(METADATA_PARTITION) not in (None, leader), "another leader")
-        here.world.heal()
-        await asyncio.wait_for(asyncio.gather(*updates), 10)
-        await here.active()
-        await scene.settle()
-
-    play(tmp_path, scenario)
-
-
-def test_two_control_operations_never_share_a_revision(tmp_path: Path) -> None:
-    """Calls that were parked at a new metadata leader run before it plans anything of its own."""
-
-    async def scenario(scene: Scene) -> None:
-        here = scene.here
-        old = here.leader(METADATA_PARTITION)
-        assert old is not None
-        await old.kill()
-        updates = [
-            asyncio.ensure_future(here.control("create_table", {"definition": _definition(name)}))
-            for name in ("U", "V", "W")
-        ]
-        await asyncio.wait_for(asyncio.gather(*updates), 20)
-        old.start()
-        for name in ("U", "V", "W"):
-            await here.active(name)
-        await here.settle([METADATA_PARTITION])
-        revisions = {node.handler.catalog.revision for node in here.nodes}
-        assert len(revisions) == 1
-
-    play(tmp_path, scenario)
-
-
-def test_a_node_that_has_not_heard_of_a_table_sends_its_readers_elsewhere(tmp_path: Path) -> None:
-    async def scenario(scene: Scene) -> None:
-        here = scene.here
-        behind = next(node for node in here.nodes if node is not here.leader(METADATA_PARTITION))
-        here.isolate(behind, from_clients=False)
-        answer = await here.control("create_table", {"definition": _definition("U")})
-        assert isinstance(answer, ControlDone)
-        partition = answer.body["table"]["partitions"][0]["id"]
-        asked = behind.ask(Get(partition, 1, key_of(PK), False))
-        gone = behind.ask(Get(partition + 1000, 1, key_of(PK), False))
-        await here.run_for(0.05)
-        assert isinstance(asked[0], Busy)
-        assert isinstance(gone[0], Busy)
-        here.world.heal()
-        await here.active("U")
-
-    play(tmp_path, scenario)
-
-
-# --- the change feed ----------------------------------------------------------------------------------------
-
-
-def test_the_feed_is_the_same_on_every_replica_in_order_across_leaders_and_trimmed_by_its_cursor(
-    tmp_path: Path,
-) -> None:
-    async def scenario(scene: Scene) -> None:
-        here = scene.here
-        await scene.items.put(PK, "before the marker")
-        await here.control("update_table", {"name": "T", "replicas_add": ["eu-west-1"]})
-        await here.active()
-        wanted = []
-        for number in range(12):
-            if number == 6:
-                old = scene.leader
-                await old.kill(power_loss=True)
-                await scene.new_leader(old)
-            await scene.items.put(PK, str(number))
-            wanted.append(str(number))
-        old.start()
-        await scene.settle()
-        pages = [node.ask(ReadFeed(scene.partition, 1, REPLICA, -1, 1 << 20, 0)) for node in here.nodes]
-        await here.run_for(0.1)
-        assert pages[0] == pages[1] == pages[2]
-        page = pages[0][0]
-        assert isinstance(page, FeedPage)
-        images = [record.change.image for record in page.records]
-        assert [loads(image)["v"]["S"] for image in images if image] == wanted
-        sequences = [record.sequence for record in page.records]
-        assert sequences == sorted(set(sequences))
-        middle = sequences[5]
-        done = scene.leader.ask(AdvanceCursor(scene.partition, 1, REPLICA, middle))
-        await here.run_for(0.1)
-        assert done == [Applied(1)]
-        await scene.settle()
-        for node in here.nodes:
-            rest, too_old = (
-                node.ask(ReadFeed(scene.partition, 1, REPLICA, after, 1 << 20, 0)) for after in (-1, sequences[0])
-            )
-            await here.run_for(0.05)
-            assert isinstance(rest[0], FeedPage)
-            assert [record.sequence for record in rest[0].records] == sequences[6:]
-            assert isinstance(too_old[0], FeedPage)
-            assert too_old[0].trimmed
-
-    play(tmp_path, scenario)
-
-
 # --- an orderly stop ----------------------------------------------------------------------------------------
 
 
@@ -684,14 +400,53 @@ def test_a_node_without_peers_does_not_wait_to_hand_over(tmp_path: Path) -> None
     play(tmp_path, scenario)
 
 
-async def _add_many(scene: Scene, count: int) -> float:
+def test_leadership_goes_back_to_the_preferred_replicas_and_then_stays(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        away = here.nodes[0]
+        preferred = {p.id: p.voters[0] for p in scene.items.table().partitions}
+        assert away.id in preferred.values()
+
+        def in_place() -> bool:
+            leaders = {partition: here.leader(partition) for partition in preferred}
+            return all(leader is not None and leader.id == preferred[p] for p, leader in leaders.items())
+
+        await away.kill()
+        await here.run_for(3.0)
+        away.start()
+        await here.run_for(3.0)
+        assert not in_place()  # it has to prove steady first
+        adding = asyncio.ensure_future(_add_many(scene, 500, pause_s=0.02))
+        await here.until(in_place, "every partition is led by its preferred replica")
+        assert await adding < 0.3
+        changes = sum(node.count("geodyne_raft_term_changes_total") for node in here.nodes)
+        await here.run_for(20.0)
+        assert in_place()
+        assert sum(node.count("geodyne_raft_term_changes_total") for node in here.nodes) == changes
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
+def test_an_idle_region_makes_no_checkpoints(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        await scene.items.put(PK, "x")
+        await here.run_for(100.0)  # past the checkpoints that the work above asks for
+        before = [node.count("geodyne_checkpoints_total") for node in here.nodes]
+        assert min(before) > 0
+        await here.run_for(200.0)
+        assert [node.count("geodyne_checkpoints_total") for node in here.nodes] == before
+
+    play(tmp_path, scenario)
+
+
+async def _add_many(scene: Scene, count: int, pause_s: float = 0.0) -> float:
+    """The longest that a client waited for an answer, in seconds."""
     longest = 0.0
     for _ in range(count):
+        await asyncio.sleep(pause_s)
         started = scene.here.loop.time()
         await scene.items.add(PK)
         longest = max(longest, scene.here.loop.time() - started)
     return longest
-
-
-def _definition(name: str) -> dict[str, object]:
-    return {"name": name, "hash_key": "pk", "hash_type": "S", "range_key": None, "range_type": None}

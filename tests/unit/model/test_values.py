@@ -39,7 +39,6 @@ def nested(levels: int) -> dict[str, Any]:
         ({"B": "AQID"}, {"B": "AQID"}, 3),
         ({"BOOL": False}, {"BOOL": False}, 1),
         ({"NULL": True}, {"NULL": True}, 1),
-        ({"NULL": False}, {"NULL": True}, 1),
         ({"L": []}, {"L": []}, 3),
         ({"M": {}}, {"M": {}}, 3),
         ({"L": [{"S": "a"}, {"N": "01"}]}, {"L": [{"S": "a"}, {"N": "1"}]}, 3 + 1 + 1 + 1 + 2),
@@ -60,6 +59,10 @@ def test_a_value_has_one_form_and_a_size(given_value: Any, expected: Any, size: 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
+        (
+            {"NULL": False},
+            "One or more parameter values were invalid: Null attribute value types must have the value of true",
+        ),
         ({}, "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes"),
         ({"X": "a"}, "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes"),
         ({"S": None}, "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes"),
@@ -139,9 +142,9 @@ def test_the_guides_example_item_has_23_bytes() -> None:
 
 
 def test_thirty_two_levels_are_allowed_and_not_one_more() -> None:
-    canonical(nested(NESTING_MAX))
+    canonical(nested(NESTING_MAX - 1))  # the scalar in the middle is the thirty-second
     with pytest.raises(ApiError, match="Nesting Levels have exceeded supported limits"):
-        canonical(nested(NESTING_MAX + 1))
+        canonical(nested(NESTING_MAX))
     with pytest.raises(ApiError, match="Nesting Levels"):
         canonical(nested(900))
 

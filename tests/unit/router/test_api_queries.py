@@ -133,7 +133,7 @@ def test_what_contradicts_itself_is_refused(client: Client, more: dict[str, Any]
     [
         ({"pk": {"S": "a"}}, INVALID_START),
         (start("a", 1) | {"x": {"S": "y"}}, INVALID_START),
-        ({"pk": {"N": "1"}, "sk": {"N": "1"}}, f"{INVALID_START}: The provided key element does not match the schema"),
+        ({"pk": {"N": "1"}, "sk": {"N": "1"}}, INVALID_START),
         (start("b", 5), "The provided starting key is outside query boundaries based on provided conditions"),
         (start("a", 3), "The provided starting key does not match the range key predicate"),
     ],

@@ -134,6 +134,36 @@ def test_a_link_comes_back_after_the_node_restarted_and_says_so():
     run(main())
 
 
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_link_that_is_closed_while_it_is_being_greeted_closes(refused, monkeypatch):
+    greet = streams.StreamDialer._greet
+    greeted: list[asyncio.Future[None]] = []
+    ended = asyncio.Event()
+
+    async def held(dialer: Any, call: Any) -> m.Hello:
+        other = await greet(dialer, call)
+        greeted.append(asyncio.get_running_loop().create_future())
+        ended.set()
+        await greeted[-1]
+        if refused:
+            raise StreamRefused("not welcome")
+        return other
+
+    monkeypatch.setattr(streams.StreamDialer, "_greet", held)
+
+    async def main() -> None:
+        server = GrpcNodeServer("127.0.0.1:0", hello("n"), Echo())
+        link = GrpcConnector(hello("r")).open("n", f"127.0.0.1:{await server.start()}", Events())
+        await ended.wait()
+        greeted[0].set_result(None)
+        await asyncio.sleep(0)  # the greeting has ended, and who waits for it has not yet heard
+        await link.close()
+        assert len(greeted) == 1
+        await server.stop()
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("other", "expected", "reason"),
     [

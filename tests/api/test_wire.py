@@ -1,0 +1,188 @@
+"""The protocol under the operations: targets, bodies, headers, and the order in which a request is looked at."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Any
+
+import pytest
+
+from tests.api.service import AMZ_JSON, TARGET, Item, Service
+
+CORAL = "com.amazon.coral.service#"
+VALIDATE = "com.amazon.coral.validate#"
+DYNAMODB = "com.amazonaws.dynamodb.v20120810#"
+
+
+def test_an_answer_carries_its_headers(service: Service) -> None:
+    answer = service.call("ListTables", {})
+    assert answer.headers["content-type"] == AMZ_JSON
+    assert len(answer.headers["x-amzn-requestid"]) == 52
+    assert answer.headers["x-amzn-requestid"] != service.call("ListTables", {}).headers["x-amzn-requestid"]
+    assert int(answer.headers["content-length"]) > 0
+    wrong = service.call("GetItem", {})
+    assert wrong.headers["content-type"] == AMZ_JSON
+    assert int(wrong.headers["x-amz-crc32"]) > 0
+
+
+def test_the_checksum_is_that_of_the_body(service: Service) -> None:
+    answer = service.call("DescribeLimits", {})
+    body = json.dumps(answer.body, separators=(",", ":")).encode()
+    assert int(answer.headers["x-amz-crc32"]) == zlib.crc32(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "type_"),
+    [
+        (b"", CORAL + "SerializationException"),
+        (b"{", CORAL + "SerializationException"),
+        (b"[]", CORAL + "SerializationException"),
+        (b'"x"', CORAL + "SerializationException"),
+        (b'{"TableName": "abc", }', CORAL + "SerializationException"),
+        (b"\xff\xfe", CORAL + "SerializationException"),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_a_serialization_error(service: Service, body: bytes, type_: str) -> None:
+    answer = service.call("GetItem", body)
+    assert (answer.status, answer.body["__type"]) == (400, type_)
+
+
+@pytest.mark.parametrize("target", ["", "GetItem", TARGET + "getitem", TARGET + "Nope", "DynamoDB_20111205.GetItem"])
+def test_an_unknown_target_is_an_unknown_operation(service: Service, target: str) -> None:
+    headers = {"Content-Type": AMZ_JSON}
+    if target:
+        headers["X-Amz-Target"] = target
+    answer = service.send(b"{}", headers)
+    assert (answer.status, answer.body["__type"]) == (400, CORAL + "UnknownOperationException")
+
+
+def test_another_content_type_is_not_the_protocol(service: Service) -> None:
+    answer = service.send(b"{}", {"X-Amz-Target": TARGET + "ListTables", "Content-Type": "text/plain"})
+    assert answer.status == 404
+
+
+def test_errors_name_their_service(service: Service, table: str, key: Item) -> None:
+    assert service.call("GetItem", {"TableName": "x!"}).body["__type"] == VALIDATE + "ValidationException"
+    missing = service.call("GetItem", {"TableName": "missing-table", "Key": key})
+    assert missing.body["__type"] == DYNAMODB + "ResourceNotFoundException"
+    failed = service.call("DeleteItem", {"TableName": table, "Key": key, "ConditionExpression": "attribute_exists(pk)"})
+    assert failed.body == {
+        "__type": DYNAMODB + "ConditionalCheckFailedException",
+        "message": "The conditional request failed",
+    }
+    typed = service.call("GetItem", {"TableName": 5})
+    assert typed.body == {
+        "__type": CORAL + "SerializationException",
+        "Message": "NUMBER_VALUE cannot be converted to String",
+    }
+
+
+def test_unknown_members_and_nulls_are_ignored(service: Service, table: str, key: Item) -> None:
+    service.do("PutItem", TableName=table, Item=key, Nonsense={"x": 1}, ConditionExpression=None, ReturnValues=None)
+    found = service.do("GetItem", TableName=table, Key=key, Foo=[1], ConsistentRead=None, ProjectionExpression=None)
+    assert found == {"Item": key}
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "message"),
+    [
+        ("GetItem", {"TableName": 5}, "NUMBER_VALUE cannot be converted to String"),
+        ("GetItem", {"TableName": 5.5}, "DECIMAL_VALUE cannot be converted to String"),
+        ("GetItem", {"TableName": True}, "TRUE_VALUE cannot be converted to String"),
+        ("GetItem", {"TableName": ["x"]}, "Unrecognized collection type class java.lang.String"),
+        ("GetItem", {"TableName": {}}, "Start of structure or map found where not expected"),
+        ("GetItem", {"ConsistentRead": "yes"}, "Unexpected token received from parser"),
+        ("GetItem", {"ConsistentRead": 1}, "NUMBER_VALUE cannot be converted to Boolean"),
+        ("GetItem", {"Key": "x"}, "Unexpected field type"),
+        ("GetItem", {"Key": {"pk": "x"}}, "Unexpected value type in payload"),
+        ("GetItem", {"ExpressionAttributeNames": {"#a": 5}}, "NUMBER_VALUE cannot be converted to String"),
+        ("Scan", {"Limit": "x"}, "STRING_VALUE cannot be converted to Integer"),
+        ("Scan", {"Limit": True}, "TRUE_VALUE cannot be converted to Integer"),
+        ("BatchGetItem", {"RequestItems": "x"}, "Unexpected field type"),
+        ("BatchGetItem", {"RequestItems": {"t": "x"}}, "Unexpected value type in payload"),
+        ("BatchWriteItem", {"RequestItems": {"t": "x"}}, "Unexpected field type"),
+        ("BatchWriteItem", {"RequestItems": {"t": ["x"]}}, "Unexpected value type in payload"),
+        ("CreateTable", {"KeySchema": "x"}, "Unexpected field type"),
+        ("ListTables", {"Limit": "5"}, "STRING_VALUE cannot be converted to Integer"),
+    ],
+)
+def test_a_wrong_json_type_comes_before_everything_about_meaning(
+    service: Service, operation: str, body: Item, message: str
+) -> None:
+    assert service.refused(operation, body) == ("SerializationException", message)
+
+
+def test_all_broken_constraints_are_reported_together(service: Service) -> None:
+    message = service.invalid(
+        "PutItem", TableName="a b", ReturnConsumedCapacity="SOME", ReturnValues="MOST", ReturnItemCollectionMetrics="X"
+    )
+    assert message.startswith("5 validation errors detected: ")
+    for part in (
+        "Value 'a b' at 'tableName' failed to satisfy constraint: Member must satisfy regular expression pattern: "
+        "[a-zA-Z0-9_.-]+",
+        "Value null at 'item' failed to satisfy constraint: Member must not be null",
+        "Value 'SOME' at 'returnConsumedCapacity' failed to satisfy constraint: Member must satisfy enum value set: "
+        "[INDEXES, TOTAL, NONE]",
+        "Value 'MOST' at 'returnValues' failed to satisfy constraint: Member must satisfy enum value set: "
+        "[ALL_NEW, UPDATED_OLD, ALL_OLD, NONE, UPDATED_NEW]",
+        "Value 'X' at 'returnItemCollectionMetrics' failed to satisfy constraint: Member must satisfy enum value set: "
+        "[SIZE, NONE]",
+    ):
+        assert part in message
+
+
+# Each body breaks the rule named by its answer and every later one: what is left out of it is right.
+LADDER: list[tuple[Item, str]] = [
+    ({"TableName": "missing-table", "Key": {"pk": {"S": 5}}, "ReturnValues": "MOST"}, "SerializationException"),
+    ({"TableName": "missing-table", "Key": {"pk": {"S": ""}}, "ReturnValues": "MOST"}, "validation error detected"),
+    (
+        {
+            "TableName": "missing-table",
+            "Key": {"pk": {}},
+            "UpdateExpression": "SET",
+            "Expected": {"a": {"Exists": False}},
+        },
+        "Can not use both expression and non-expression parameters",
+    ),
+    ({"TableName": "missing-table", "Key": {"pk": {}}, "UpdateExpression": "SET"}, "Supplied AttributeValue is empty"),
+    ({"TableName": "missing-table", "Key": {"pk": {"S": ""}}, "UpdateExpression": "SET"}, "Invalid UpdateExpression"),
+    ({"TableName": "missing-table", "Key": {"pk": {"S": ""}}}, "Requested resource not found"),
+]
+
+
+@pytest.mark.parametrize(("body", "answer"), LADDER)
+def test_a_request_is_checked_in_the_services_order(service: Service, body: Item, answer: str) -> None:
+    code, message = service.refused("UpdateItem", body)
+    assert answer in (code + " " + (message or ""))
+
+
+@pytest.mark.parametrize(
+    ("operation", "more", "name"),
+    [
+        ("GetItem", {"AttributesToGet": ["a"]}, "AttributesToGet"),
+        ("PutItem", {"Expected": {"a": {"Exists": False}}}, "Expected"),
+        ("UpdateItem", {"AttributeUpdates": {"a": {"Action": "DELETE"}}}, "AttributeUpdates"),
+        ("DeleteItem", {"Expected": {"a": {"Exists": False}}}, "Expected"),
+        ("Scan", {"ScanFilter": {"a": {"ComparisonOperator": "NULL"}}}, "ScanFilter"),
+        ("Scan", {"IndexName": "idx"}, "idx"),
+    ],
+)
+def test_what_is_not_supported_is_refused_and_never_ignored(
+    service: Service, table: str, key: Item, operation: str, more: Item, name: str
+) -> None:
+    subject: dict[str, Any] = {} if operation == "Scan" else {"Item" if operation == "PutItem" else "Key": key}
+    message = service.invalid(operation, TableName=table, **subject, **more)
+    assert name in message or "IndexName" in message
+
+
+def test_a_large_body_is_refused(service: Service, table: str, key: Item) -> None:
+    item = {**key, "v": {"S": "x" * (17 * 1024 * 1024)}}
+    answer = service.call("PutItem", {"TableName": table, "Item": item})
+    assert answer.status in (400, 413)
+
+
+def test_a_health_check_needs_no_signature(service: Service) -> None:
+    answer = service.send(b"", {}, method="GET")
+    assert answer.status == 200
+    assert answer.body.startswith(b"healthy: dynamodb.")

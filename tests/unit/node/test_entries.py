@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from geodyne.messages import Entry, WriteId, Written
+from node.entries import Effect, EntryBuilder, decode
+from node.storage.port import Row
+
+EFFECT = Effect(b"k", Row(b"{}", b"v", 2), b"v", 1, 2, WriteId(1, 2, 1), Written(0, 2, b"{}"))
+
+
+def test_what_a_follower_reads_is_what_the_leader_made() -> None:
+    builder = EntryBuilder(1, 5)
+    builder.add(EFFECT, b"old")
+    builder.add(EFFECT._replace(row=Row(None, b"v", 0), write_id=None, outcome=None), None)
+    builder.add(EFFECT._replace(row=None), None)
+    assert decode(Entry(1, 1, builder.payload.SerializeToString())).effects == builder.effects
+
+
+@pytest.mark.parametrize(
+    "bad", [EFFECT._replace(row=Row(b"{}", b"v", -1)), EFFECT._replace(write_id=WriteId(-1, 2, 1))]
+)
+def test_an_effect_that_cannot_be_encoded_leaves_the_entry_as_it_was(bad: Effect) -> None:
+    builder = EntryBuilder(1, 5)
+    builder.add(EFFECT, None)
+    before = builder.payload.SerializeToString()
+    with pytest.raises(ValueError, match=r"[Vv]alue|range"):
+        builder.add(bad, None)
+    assert builder.payload.SerializeToString() == before
+    assert len(builder.effects) == 1

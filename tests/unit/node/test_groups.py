@@ -1,0 +1,142 @@
+"""Coming back from disk: every pair of log and state that a crash can leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import cast
+
+import pytest
+
+from geodyne.messages import Entry
+from node.groups import Groups, StateLost
+from node.raft.liveness import Liveness
+from node.raft.settings import Settings
+from node.state import GroupState
+from node.storage.port import RecoveredGroup, StoredGroup
+from node.storage.sqlite import StateStore
+
+PARTITION = 7
+
+
+class Clock:
+    def wall_us(self) -> int:
+        return 1
+
+    def lease_ms(self) -> int:
+        return 1
+
+
+class Log:
+    """Notes what recovery asks of the log."""
+
+    def __init__(self) -> None:
+        self.resets: list[tuple[int, int, int]] = []
+
+    def append(self, group: int, entries: Sequence[Entry]) -> None:
+        raise AssertionError
+
+    def set_hard_state(self, group: int, term: int, vote: str) -> None:
+        raise AssertionError
+
+    def reset(self, group: int, index: int, term: int) -> None:
+        self.resets.append((group, index, term))
+
+    def destroy(self, group: int) -> None:
+        raise AssertionError
+
+    def compact(self, group: int, through_index: int, term: int) -> None:
+        raise AssertionError
+
+    def sync(self, done: Callable[[], None]) -> None:
+        raise AssertionError
+
+    def close(self) -> None:
+        raise AssertionError
+
+
+class Store:
+    def __init__(self) -> None:
+        self.created: list[int] = []
+
+    def create(self, partition: int, state: bytes) -> None:
+        self.created.append(partition)
+
+
+def entries(first: int, *terms: int) -> list[Entry]:
+    return [Entry(index, term, b"") for index, term in enumerate(terms, first)]
+
+
+def stored(applied_index: int, applied_term: int) -> StoredGroup:
+    state = GroupState()
+    state.applied_index, state.applied_term = applied_index, applied_term
+    return StoredGroup(state.to_bytes(), None, 0)
+
+
+class Recovered:
+    def __init__(self, log: RecoveredGroup | None, state: StoredGroup | None) -> None:
+        self.log = Log()
+        self.store = Store()
+        groups = Groups(
+            node_id="a",
+            region="us-east-1",
+            clock=Clock(),
+            random=Random(1),
+            log=self.log,
+            store=cast(StateStore, self.store),
+            liveness=Liveness(Settings(), ("b", "c"), 1, 0, False),
+            settings=Settings(),
+        )
+        groups.recover({PARTITION: log} if log else {}, {PARTITION: state} if state else {})
+        groups.hold(PARTITION, 1, ("a", "b", "c"))
+        group = groups.get(PARTITION)
+        assert group is not None
+        self.raft = group.raft
+
+
+def test_a_replica_that_died_before_its_first_log_record_begins_empty() -> None:
+    recovered = Recovered(None, stored(0, 0))
+    assert (recovered.raft.log.last_index, recovered.raft.term) == (0, 0)
+
+
+def test_a_replica_that_is_in_no_store_is_made() -> None:
+    assert Recovered(None, None).store.created == [PARTITION]
+
+
+def test_a_state_behind_its_log_goes_on_from_where_it_is() -> None:
+    recovered = Recovered(RecoveredGroup((3, "b"), 0, 0, entries(1, 1, 2, 3)), stored(2, 2))
+    assert recovered.log.resets == []
+    assert (recovered.raft.commit_index, recovered.raft.log.last_index) == (2, 3)
+
+
+def test_a_snapshot_beyond_the_log_takes_its_place() -> None:
+    recovered = Recovered(RecoveredGroup((3, "b"), 0, 0, entries(1, 1, 2)), stored(9, 3))
+    assert recovered.log.resets == [(PARTITION, 9, 3)]
+    assert (recovered.raft.log.offset_index, recovered.raft.log.last_index) == (9, 9)
+    assert recovered.raft.term == 3
+
+
+def test_a_snapshot_that_contradicts_a_longer_log_takes_its_place() -> None:
+    """The log's tail came from a leader that was overruled: no entry of it may ever be served from here."""
+    recovered = Recovered(RecoveredGroup((4, ""), 0, 0, entries(1, 1, 2, 2, 2, 2)), stored(3, 4))
+    assert recovered.log.resets == [(PARTITION, 3, 4)]
+    assert recovered.raft.log.last_index == 3
+    assert recovered.raft.log.last_term == 4
+
+
+def test_a_snapshot_that_the_log_goes_through_leaves_the_log_alone() -> None:
+    recovered = Recovered(RecoveredGroup((4, ""), 1, 1, entries(2, 2, 4, 4)), stored(3, 4))
+    assert recovered.log.resets == []
+    assert recovered.raft.log.last_index == 4
+
+
+def test_a_vote_of_the_present_term_survives_a_reset_of_the_log() -> None:
+    recovered = Recovered(RecoveredGroup((5, "b"), 0, 0, []), stored(9, 3))
+    assert recovered.raft.term == 5
+    assert recovered.raft._vote == "b"
+
+
+@pytest.mark.parametrize("state", [None, stored(3, 1)])
+def test_a_log_that_begins_beyond_the_state_is_refused(state: StoredGroup | None) -> None:
+    with pytest.raises(StateLost, match="the log begins at 6"):
+        Recovered(RecoveredGroup((1, ""), 5, 1, entries(6, 1)), state)
