@@ -15,7 +15,6 @@ from geodyne.clock import SystemClock
 from geodyne.messages import Hello
 from geodyne.observe.server import ObserveServer
 from geodyne.rpc.delay import DelayedLinks
-from geodyne.rpc.pace import PROCESS_PACE
 from geodyne.rpc.peers import GrpcPeerNetwork
 from geodyne.rpc.server import GrpcNodeServer
 from geodyne.settings import ProcessConfig
@@ -48,7 +47,6 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     node = open_node(place, clock=SystemClock(), random=SystemRandom(), registry=registry, fatal=_fatal)
-    node.service.turn_gap_s = PROCESS_PACE.gap_s
     hello = Hello(config.cluster_id, config.region, config.process_id, node.incarnation, WIRE_FORMAT)
     links = DelayedLinks()
     addresses = {

@@ -73,10 +73,6 @@ APPLY_TURN_EFFECTS_MAX = 256  # about 2 ms of SQLite: then other work gets its t
 EARLY_MESSAGES_MAX = 1024  # consensus messages for partitions that the catalog has not told us of yet
 
 
-def _no_gap() -> float:
-    return 0.0
-
-
 class _Durable(NamedTuple):
     """What waits for an fsync: `index` 0 when only messages do."""
 
@@ -124,8 +120,6 @@ class NodeService:
         self._paced = frozenset(peer for peer in peers if node_id < peer)  # whose heartbeats this node sets the pace of
         self._held_acks: dict[str, HeartbeatAck] = {}
         self._heard_ms: dict[str, int] = {}
-        self.turn_gap_s: Callable[[], float] = _no_gap  # how long to let work gather between turns
-        self._turn_at_s = 0.0
         self._fatal = fatal
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests: list[tuple[Sequence[Request], Callable[[Response], None]]] = []
@@ -248,17 +242,12 @@ class NodeService:
         if self._scheduled or self._closed or self._loop is None:
             return
         self._scheduled = True
-        gap_s = self.turn_gap_s()
-        if gap_s > 0.0:  # a busy node lets work gather: a turn has costs of its own (an fsync, a message a peer)
-            self._loop.call_at(max(self._loop.time(), self._turn_at_s + gap_s), self._turn)
-        else:
-            self._loop.call_soon(self._turn)
+        self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._scheduled = False
         if self._closed or self._loop is None:
             return
-        self._turn_at_s = self._loop.time()
         try:
             self._wall_us = self._clock.wall_us()
             messages, self._messages = self._messages, []

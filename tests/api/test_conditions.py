@@ -90,6 +90,8 @@ TRUE = [
     "blank = :empty",
     # an absent attribute equals nothing and differs from everything
     "absent <> :hello",
+    "absent <> nowhere",
+    "absent <> s",
     "NOT absent = :hello",
     "m.absent <> :hello",
     "l[9] <> :x",

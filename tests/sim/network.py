@@ -18,6 +18,7 @@ DELAY_S = (0.0001, 0.0008)  # one way, on an ordinary day
 SLOW_DELAY_S = 0.08  # now and then
 SLOW_CHANCE = 0.002
 RECONNECT_S = (0.02, 0.25)
+TIMER_STEP_S = 1e-6  # between two deliveries of one stream
 KEEPALIVE_S = 3.0  # a stream with a blocked direction breaks after this long
 ANSWER_WITHIN_S = 5.0  # beyond the time that a call may wait on purpose, while the node lives and the stream is up
 
@@ -61,7 +62,8 @@ class Pipe:
 
     def _depart(self, batch: list[Any]) -> None:
         world = self._world
-        at = max(world.loop.time() + world.delay_s(self._source, self._target), self._last_at)
+        # The loop keeps no order among timers of one time.
+        at = max(world.loop.time() + world.delay_s(self._source, self._target), self._last_at + TIMER_STEP_S)
         self._last_at = at
         world.loop.call_at(at, self._arrive, batch)
 
