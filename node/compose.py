@@ -102,13 +102,14 @@ class Node:
             await asyncio.sleep(HAND_OVER_S / HAND_OVER_STEPS)
 
     async def stop(self) -> None:
-        """Stop deciding, then make the state durable, then let go of the files."""
+        """Stop deciding, then make log and state durable, then let go of the files."""
         self.service.stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self.service.transfers.wait_closed()
+        self._log.close()  # its last callbacks still write to the state
         await self._store.close()
-        self._log.close()
         self._directory.close()
 
     def status(self) -> dict[str, Any]:

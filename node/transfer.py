@@ -63,11 +63,17 @@ class SnapshotTransfers:
         self._installing: dict[int, asyncio.Task[None]] = {}
 
     def close(self) -> None:
-        for outgoing in self._outgoing.values():
-            if outgoing.task is not None:
-                outgoing.task.cancel()
-        for task in self._installing.values():
+        """Give up all transfers."""
+        for task in self._tasks():
             task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Until what `close` has cancelled lets go of log and state."""
+        await asyncio.gather(*self._tasks(), return_exceptions=True)
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        sending = [outgoing.task for outgoing in self._outgoing.values() if outgoing.task is not None]
+        return [*sending, *self._installing.values()]
 
     # --- sending -----------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from botocore.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.bench import footprint as footprints
 from tests.bench.load import Figures, Server, gets, puts, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +43,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=5, help="length of each measurement")
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--only", choices=["yardstick", "dev", "zones"], help="measure one server only")
+    parser.add_argument("--only", choices=["yardstick", "dev", "zones", "cluster"], help="measure one thing only")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
     rows: list[tuple[str, str, Figures]] = []
@@ -56,7 +57,13 @@ def main() -> int:
             if options.only in (None, name):
                 with start(directory, credentials) as server:
                     rows += measure(server, options.connections, options.seconds)
-    report(rows, options.connections, as_json=options.json)
+        footprint = None
+        if options.only in (None, "cluster"):
+            footprint = footprints.measure(directory, environment(), idle_s=10.0)
+    if rows or options.json:
+        report(rows, options.connections, as_json=options.json)
+    if footprint is not None and not options.json:
+        footprints.report(footprint)
     return 0
 
 

@@ -127,7 +127,7 @@ MUTATIONS: dict[str, tuple[Mutation, Hunt]] = {
     ),
     "the window is forgotten at a restart": (
         lambda: patch.object(groups, "_window", lambda *parts: Window()),
-        schedule(1, 2),
+        scenes.test_a_resent_write_is_recognised_by_a_leader_that_was_built_from_a_snapshot_and_restarted,
     ),
     "snapshots come without the window": (
         lambda: patch.object(Import, "window", property(lambda importing: b"")),
@@ -149,7 +149,7 @@ MUTATIONS: dict[str, tuple[Mutation, Hunt]] = {
     ),
     "a new leader serves before it knows what was committed": (
         lambda: patch.object(Raft, "ready_to_serve", property(lambda raft: raft._leadership is not None)),
-        schedule(1, 2),
+        scenes.test_a_new_leader_counts_on_from_what_the_dead_one_had_just_acknowledged,
     ),
     "whoever waits at a leader that lost is forgotten": (
         lambda: patch.object(Group, "_stop_serving", lambda group: setattr(group, "serving", False)),
@@ -161,7 +161,7 @@ MUTATIONS: dict[str, tuple[Mutation, Hunt]] = {
     ),
     "the state runs ahead of the log": (
         lambda: patch.object(Group, "_appliable_index", property(lambda group: group.raft.commit_index)),
-        schedule(1, 2),
+        schedule(1, 2, 3, 4),
     ),
     "strong pages read what is applied": (
         pages_do_not_wait,

@@ -100,6 +100,22 @@ def test_an_acknowledged_write_that_was_never_applied_is_there_after_the_leader_
     play(tmp_path, scenario)
 
 
+def test_a_new_leader_counts_on_from_what_the_dead_one_had_just_acknowledged(tmp_path: Path) -> None:
+    """It has the entry and has not been told that it is committed."""
+
+    async def scenario(scene: Scene) -> None:
+        old = scene.leader
+        assert await scene.items.add(PK) == "1"
+        commits = [scene.group(node).raft.commit_index for node in scene.followers]
+        assert max(commits) < scene.group(old).raft.commit_index
+        await old.kill()
+        assert await scene.items.add(PK) == "2"
+        old.start()
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
 def test_acknowledged_writes_survive_a_power_cut_of_all_three_zones(tmp_path: Path) -> None:
     async def scenario(scene: Scene) -> None:
         for number in range(20):
