@@ -600,14 +600,21 @@ class NodeService:
 
     def _write(self, call: Write, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
-        if group is not None:
+        if group is not None and self._log_keeps_up(asker):
             group.write(call, request.write_id, asker, self._wall_us)
             self._touched.add(group)
             self._readers.add(group)
 
+    def _log_keeps_up(self, asker: Asker) -> bool:
+        """Bounds the memory of what waits for a slow disk: beyond, writers are asked to come back."""
+        if self._log.overloaded:
+            asker.answer(Busy("the log's disk does not keep up"))
+            return False
+        return True
+
     def _apply_changes(self, call: ApplyChanges, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
-        if group is not None:
+        if group is not None and self._log_keeps_up(asker):
             group.apply_changes(call, asker, self._wall_us)
             self._touched.add(group)
             self._readers.add(group)

@@ -177,4 +177,8 @@ class GroupLog(Protocol):
 
     def sync(self, done: Callable[[], None]) -> None: ...
 
+    @property
+    def overloaded(self) -> bool:
+        """More waits to be written than should: refuse what would append."""
+
     def close(self) -> None: ...

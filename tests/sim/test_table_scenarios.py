@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from geodyne.messages import (
     METADATA_PARTITION,
     AdvanceCursor,
@@ -12,14 +14,18 @@ from geodyne.messages import (
     Busy,
     ControlDone,
     FeedPage,
+    Found,
     Get,
     Moved,
     Range,
     ReadFeed,
     ReadRows,
     Rows,
+    WriteId,
+    Written,
 )
 from geodyne.model.values import loads
+from node.storage.wal import Wal
 from tests.sim.items import key_of, putting
 from tests.sim.scene import PK, REPLICA, Scene, play
 
@@ -231,3 +237,24 @@ def test_the_feed_is_the_same_on_every_replica_in_order_across_leaders_and_trimm
 
 def _definition(name: str) -> dict[str, object]:
     return {"name": name, "hash_key": "pk", "hash_type": "S", "range_key": None, "range_type": None}
+
+
+def test_writers_are_asked_to_come_back_while_the_logs_disk_does_not_keep_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for a slow disk is bounded; nobody is told anything about an outcome, and reads go on."""
+
+    async def scenario(scene: Scene) -> None:
+        leader, write = scene.leader, putting(scene.partition, PK, "1")
+        monkeypatch.setattr(Wal, "overloaded", True)
+        refused = leader.ask(write, WriteId(99, 1, 1))
+        read = leader.ask(scene.get())
+        await scene.here.run_for(0.5)
+        assert [type(answer) for answer in refused] == [Busy]
+        assert read == [Found(None, 0)]
+        monkeypatch.undo()
+        taken = leader.ask(write, WriteId(99, 1, 1))
+        await scene.here.run_for(0.5)
+        assert [type(answer) for answer in taken] == [Written]
+
+    play(tmp_path, scenario)
