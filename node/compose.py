@@ -113,19 +113,20 @@ class Node:
         self._directory.close()
 
     def status(self) -> dict[str, Any]:
-        """For `geodyne status`: the partitions that this node leads."""
+        """For `geodyne status`: the replicas of tables on this node; `leader` is named where it is this node."""
         partitions = self.service.catalog.catalog.partitions()
-        led = []
+        replicas = []
         for group in self.service.groups:
             table = partitions.get(group.partition)
-            if table is None or not group.serving:
+            if table is None:
                 continue
             record = next(p for p in table.partitions if p.id == group.partition)
-            led.append(
+            replicas.append(
                 {
                     "table": table.name,
                     "id": group.partition,
-                    "leader": self.place.node_id,
+                    "leader": self.place.node_id if group.serving else "",
+                    "term": group.raft.term,
                     "replicas": list(record.voters),
                     "items": group.state.items,
                     "bytes": group.state.bytes,
@@ -138,7 +139,7 @@ class Node:
             )
         metadata = self.service.groups.get(METADATA_PARTITION)
         return {
-            "partitions": led,
+            "partitions": replicas,
             "catalog": {
                 "revision": self.service.catalog.revision,
                 "leader": metadata.raft.leader if metadata is not None else "",

@@ -62,7 +62,7 @@ def partition_with_items(cluster: Cluster, region: str, table: str) -> Partition
     """The first partition of the table that holds anything, by what the nodes tell of those that they lead."""
     for node in cluster.processes(region, "node"):
         for partition in _node_status(node.metrics)["partitions"]:
-            if partition["table"] == table and partition["items"]:
+            if partition["table"] == table and partition["items"] and partition["leader"]:
                 return Partition(partition["id"], partition["leader"], tuple(partition["replicas"]))
     return None
 
