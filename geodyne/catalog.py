@@ -1,8 +1,8 @@
 """What the metadata group of a region knows, as values: tables, their partitions and their replicas.
 
-Records are stored, shipped and watched as JSON objects under a text key: "table/<name>" for a table,
-"member/<node id>" for a node.  The leader of the metadata group evaluates control operations and logs the
-changed records; every node, router and replicator of the region holds a copy that follows by revision.
+Records are stored, shipped and watched as JSON objects under a text key, "table/<name>" for a table.  The leader of
+the metadata group evaluates control operations and logs the changed records; every node, router and replicator of the
+region holds a copy that follows by revision.  The nodes of a region are not records: the launch files name them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HASH_SPACE = 1 << 64
 class ControlOperation(StrEnum):
     """Operations of the control plane, with the members of their body.
 
-    CREATE_TABLE      definition (TableDefinition as JSON)                    -> table
+    CREATE_TABLE      definition (see router.api.tables)                      -> table
     UPDATE_TABLE      name, and any of: billing_mode, read_units, write_units, deletion_protection, table_class,
                       stream (view type or null), replicas_add [region], replicas_remove [region]  -> table
     DELETE_TABLE      name                                                    -> table (as it was, DELETING)
@@ -36,6 +36,11 @@ class ControlOperation(StrEnum):
     ENSURE_REPLICA = "ensure_replica"
     SET_REPLICA = "set_replica"
     DROP_REPLICA = "drop_replica"
+
+
+def replica_consumer(region: str) -> str:
+    """The name under which the partitions of a global table keep the cursor of a destination region."""
+    return f"replica/{region}"
 
 
 class TableStatus(StrEnum):
@@ -67,7 +72,11 @@ class PartitionRecord:
 
 @dataclass(frozen=True, slots=True)
 class TableRecord:
-    """A table of one region. `revision` is the catalog revision of its last change of definition."""
+    """A table of one region.
+
+    `revision` is the catalog revision of its last change of definition: the table is ACTIVE once every partition has
+    applied that one.
+    """
 
     name: str
     id: str
@@ -88,7 +97,6 @@ class TableRecord:
     stream_view: str | None = None  # StreamViewType, None when off
     stream_label: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
-    # The catalog revision whose definition every partition must have applied before the table is ACTIVE.
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property

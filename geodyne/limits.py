@@ -8,7 +8,6 @@ from __future__ import annotations
 
 KB = 1024
 MB = 1024 * KB
-GB = 1024 * MB
 
 # --- items and attribute values ---------------------------------------------------------------------------
 
@@ -45,8 +44,6 @@ BATCH_GET_KEYS_MAX = 100
 BATCH_GET_BYTES_MAX = 16 * MB
 BATCH_WRITE_ITEMS_MAX = 25
 BATCH_WRITE_BYTES_MAX = 16 * MB
-TRANSACTION_ITEMS_MAX = 100
-TRANSACTION_BYTES_MAX = 4 * MB
 SCAN_SEGMENTS_MAX = 1_000_000
 
 # --- tables ------------------------------------------------------------------------------------------------
@@ -61,8 +58,6 @@ TABLE_READ_UNITS_MAX = 40_000
 TABLE_WRITE_UNITS_MAX = 40_000
 ACCOUNT_READ_UNITS_MAX = 80_000
 ACCOUNT_WRITE_UNITS_MAX = 80_000
-LOCAL_INDEXES_MAX = 5
-GLOBAL_INDEXES_MAX = 20
 TAGS_MAX = 50
 
 # --- capacity ----------------------------------------------------------------------------------------------

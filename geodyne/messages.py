@@ -137,6 +137,9 @@ class ReadRows(NamedTuple):
     strong: bool = True
 
 
+FROM_COMMITTED = -1  # as `ReadFeed.after`: the consumer's committed cursor, else the oldest record retained
+
+
 class ReadFeed(NamedTuple):
     """Change records after cursor `after`, waiting up to `wait_ms` for the first; answered by FeedPage.
 

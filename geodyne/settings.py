@@ -16,7 +16,8 @@ from geodyne.topology import PORT_MAX, ROLE_GLOBAL, ROLE_NODE, ROLES, ProcessSpe
 
 CONFIG_FORMAT = 1
 
-CAPACITY_ACCOUNT = "account"  # consumed capacity is reported, nothing is throttled
+# Passed on to every process, where nothing depends on it yet: consumed capacity is reported, nothing is throttled.
+CAPACITY_ACCOUNT = "account"
 CAPACITY_ENFORCE = "enforce"
 CAPACITIES = (CAPACITY_ACCOUNT, CAPACITY_ENFORCE)
 LOG_LEVELS = ("debug", "info", "warning", "error")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from geodyne.messages import Change, FeedPage, FeedRecord, ReadFeed, ReadRows, Rows
+from geodyne.messages import FROM_COMMITTED, Change, FeedPage, FeedRecord, ReadFeed, ReadRows, Rows
 from geodyne.model import version as versions
 from geodyne.wire import log_v1_pb2 as log
 from node.state import GroupState
 from node.storage.sqlite import StateStore
 
-FROM_COMMITTED_CURSOR = -1
 RECORDS_MAX = 1024  # a page of the feed; decoded on the loop's thread
 ROWS_MAX = 512
 
@@ -16,7 +15,7 @@ ROWS_MAX = 512
 def read_page(store: StateStore, state: GroupState, call: ReadFeed, late: bool) -> FeedPage | None:
     """Records after the cursor, or None when there is nothing to say yet (and the call is not `late`)."""
     after = call.after
-    if after == FROM_COMMITTED_CURSOR:
+    if after == FROM_COMMITTED:
         after = state.cursors.get(call.consumer, state.feed_floor)
     if after < state.feed_floor:
         return FeedPage((), after, state.feed_head, True)

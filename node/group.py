@@ -77,7 +77,7 @@ class AppliedBatch(NamedTuple):
 
 
 class Group:
-    """A replica. `on_work` is called whenever the consensus core may have effects to perform."""
+    """A replica. Any method may leave effects in its consensus core for the driver to perform."""
 
     def __init__(
         self,

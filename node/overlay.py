@@ -17,7 +17,7 @@ class Pending(NamedTuple):
 
 
 class Overlay:
-    """Pending images of one group. Bounded by the group's bound on unapplied bytes (node.settings)."""
+    """Pending images of one group. Bounded with what is uncommitted (node.group, UNCOMMITTED_BYTES_MAX)."""
 
     __slots__ = ("_by_key",)
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from geodyne.clock import SystemClock
 from geodyne.messages import Hello
 from geodyne.observe.server import ObserveServer
+from geodyne.rpc.codec import STREAM_FORMAT
 from geodyne.rpc.delay import DelayedLinks
 from geodyne.rpc.peers import GrpcPeerNetwork
 from geodyne.rpc.server import GrpcNodeServer
@@ -22,7 +23,6 @@ from node.compose import NodePlace, open_node
 
 logger = logging.getLogger("geodyne.node")
 
-WIRE_FORMAT = 1
 EXIT_FAILED = 70  # the supervisor starts the process again; it recovers from disk
 
 
@@ -47,7 +47,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     node = open_node(place, clock=SystemClock(), random=SystemRandom(), registry=registry, fatal=_fatal)
-    hello = Hello(config.cluster_id, config.region, config.process_id, node.incarnation, WIRE_FORMAT)
+    hello = Hello(config.cluster_id, config.region, config.process_id, node.incarnation, STREAM_FORMAT)
     links = DelayedLinks()
     addresses = {
         peer.id: await links.via(peer.address, config.topology.one_way_ms(config.spec, peer))

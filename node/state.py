@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from geodyne.catalog import ReplicaStatus, TableRecord
+from geodyne.catalog import ReplicaStatus, TableRecord, replica_consumer
 from geodyne.wire import log_v1_pb2 as log
 
 SEQUENCE_SHIFT = 16  # a change record's sequence is its entry's index, shifted, plus its position in the entry
@@ -39,7 +39,7 @@ def definition_of(table: TableRecord, region: str) -> Definition:
     """What the partitions of a table must do, as the catalog has it."""
     consumers = tuple(
         sorted(
-            f"replica/{name}"
+            replica_consumer(name)
             for name, status in table.replicas.items()
             if name != region and status != ReplicaStatus.DELETING
         )

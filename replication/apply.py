@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from geodyne.catalog import PartitionRecord, TableRecord, TableStatus
 from geodyne.errors import ApiError
 from geodyne.messages import Applied, ApplyChanges, Change
+from geodyne.model import version as versions
+from geodyne.model.keys import hash_of
 from geodyne.ports import Clock
 from replication.ports import Region
-from replication.values import CLOCK_SKEW_MS_MAX, Outcome, Receipt, Ship, change_bytes, version_us
+from replication.values import CLOCK_SKEW_MS_MAX, Outcome, Receipt, Ship, change_bytes
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class Applier:
         if not ship.changes:
             reply(Receipt(ship.id, Outcome.APPLIED))
             return
-        ahead_ms = version_us(max(c.version for c in ship.changes)) // 1000 - self._clock.wall_us() // 1000
+        ahead_ms = versions.time_us(max(c.version for c in ship.changes)) // 1000 - self._clock.wall_us() // 1000
         if ahead_ms > CLOCK_SKEW_MS_MAX:
             # Never dropped and never applied early: applied, it would shadow every honest write until time catches up.
             self.counts.held_batches += 1
@@ -104,7 +106,7 @@ class Applier:
     def _enqueue(self, table: TableRecord, ship: Ship, reply: Reply) -> None:
         groups: dict[int, tuple[PartitionRecord, list[Change]]] = {}
         for change in ship.changes:
-            partition = table.partition_of(int.from_bytes(change.key[:8]))
+            partition = table.partition_of(hash_of(change.key))
             group = groups.get(partition.id)
             if group is None:
                 group = groups[partition.id] = (partition, [])

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from geodyne.catalog import PartitionRecord, TableRecord
 from geodyne.errors import ApiError
 from geodyne.messages import Change, Moved, ReadRows, Rows
+from geodyne.model import version as versions
 from replication.link import DestinationLink
 from replication.ports import Region
-from replication.values import Outcome, Receipt, change_bytes, version_region
+from replication.values import Outcome, Receipt, change_bytes
 
 PAGE_BYTES_MAX = 256 * 1024
 PAGES_IN_FLIGHT_MAX = 4  # of one partition
@@ -135,7 +136,7 @@ class PartitionScan:
             while after is not None and len(keys) < PAGES_IN_FLIGHT_MAX:
                 await self._wait_for_link()
                 page = await self._read(after)
-                changes = tuple(row for row in page.rows if version_region(row.version) in self._origins)
+                changes = tuple(row for row in page.rows if versions.region(row.version) in self._origins)
                 self._ship(changes)
                 keys.append((page.last_key, len(changes)))
                 after = page.last_key

@@ -22,10 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from geodyne.messages import Change, FeedPage, FeedRecord
-from replication.values import change_bytes, version_us
-
-FROM_COMMITTED = -1  # as a feed position: the consumer's committed cursor, else the oldest record retained
+from geodyne.messages import FROM_COMMITTED, Change, FeedPage, FeedRecord
+from geodyne.model.version import time_us
+from replication.values import change_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +126,6 @@ class Progress:
         self._scans = 0
 
     # --- what an observer may ask
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of batches read and not acknowledged."""
-        return sum(w.batch.size for w in self._batches if not w.acknowledged)
 
     @property
     def pending_records(self) -> int:
@@ -307,8 +301,8 @@ class Progress:
             max(page.next, _last_sequence(page.records), after),
             changes,
             sum(map(change_bytes, changes)),
-            version_us(min(versions)) if versions else 0,
-            version_us(max(versions)) if versions else 0,
+            time_us(min(versions)) if versions else 0,
+            time_us(max(versions)) if versions else 0,
         )
 
     def _settle(self) -> None:

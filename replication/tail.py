@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from geodyne.catalog import PartitionRecord, TableRecord
+from geodyne.catalog import PartitionRecord, TableRecord, replica_consumer
 from geodyne.errors import ApiError
 from geodyne.messages import AdvanceCursor, Applied, FeedPage, ReadFeed
 from geodyne.ports import Clock
@@ -20,11 +20,6 @@ from replication.values import Outcome, Receipt
 FEED_WAIT_MS = 10_000  # how long a node holds a read of a quiet feed
 READ_SLACK_MS = 5_000  # beyond that: an election, a resend
 COMMIT_TIMEOUT_MS = 5_000
-
-
-def consumer_of(destination: str) -> str:
-    """The name under which a partition keeps the cursor of a destination region."""
-    return f"replica/{destination}"
 
 
 @dataclass(slots=True)
@@ -62,7 +57,7 @@ class Tail:
         self._shipped = shipped
         self._scans = scans
         self._settings = settings
-        self._consumer = consumer_of(link.region)
+        self._consumer = replica_consumer(link.region)
         self._tasks: set[asyncio.Task[None]] = set()  # bounded: reads_max reads, one commit, one scan
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False

@@ -75,13 +75,3 @@ class Result(NamedTuple):
 def change_bytes(change: Change) -> int:
     """What a change weighs in queues and on the wire, in bytes (framing left out)."""
     return len(change.key) + len(change.version) + (len(change.image) if change.image is not None else 0)
-
-
-def version_us(version: bytes) -> int:
-    """Hybrid time of a version, in microseconds since the epoch (geodyne.messages.Change)."""
-    return int.from_bytes(version[:8])
-
-
-def version_region(version: bytes) -> str:
-    """The region in which a version was made."""
-    return version[8:].decode()

@@ -14,6 +14,7 @@ from geodyne.clock import SystemClock
 from geodyne.messages import Hello
 from geodyne.observe.server import ObserveServer
 from geodyne.rpc.client import GrpcConnector
+from geodyne.rpc.codec import STREAM_FORMAT
 from geodyne.rpc.delay import DelayedLinks
 from geodyne.rpc.region import NodeAddress
 from geodyne.settings import ProcessConfig
@@ -21,8 +22,6 @@ from router.auth import credentials
 from router.frontend import Frontend, FrontendSettings
 
 logger = logging.getLogger("geodyne.router")
-
-WIRE_FORMAT = 1
 
 
 async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
@@ -37,7 +36,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         NodeAddress(node.id, node.zone, await links.via(node.address, topology.one_way_ms(config.spec, node)))
         for node in topology.regions[config.region].nodes
     ]
-    hello = Hello(config.cluster_id, config.region, config.process_id, incarnation, WIRE_FORMAT)
+    hello = Hello(config.cluster_id, config.region, config.process_id, incarnation, STREAM_FORMAT)
     frontend = Frontend(
         FrontendSettings(
             config.region,

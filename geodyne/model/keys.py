@@ -160,14 +160,6 @@ def decode_key(schema: KeySchema, key: bytes) -> Item:
     return item
 
 
-def key_attributes(schema: KeySchema, item: Item) -> Item:
-    """The key attributes of an item that has them."""
-    key = {schema.hash_name: item[schema.hash_name]}
-    if schema.range_name is not None:
-        key[schema.range_name] = item[schema.range_name]
-    return key
-
-
 def prefix_of(schema: KeySchema, hash_value: AttributeValue) -> bytes:
     """What all keys of one partition key value begin with, and no others."""
     encoded = encode_sort(schema.hash_type, hash_value)

@@ -248,7 +248,6 @@ _BY_TAG: dict[str, Callable[[AttributeValue, Any, int], _Canonical]] = {
     "NS": _number_set,
     "BS": _binary_set,
 }
-TYPE_TAGS = frozenset(_BY_TAG)
 
 
 def _elements(content: Any) -> list[Any]:

@@ -184,7 +184,7 @@ def _update_table(draft: _Draft, body: Record) -> Record:
         table = _change_stream(draft, table, body["stream"])
     if "replicas_add" in body or "replicas_remove" in body:
         table = _change_replicas(draft, table, body.get("replicas_add", []), body.get("replicas_remove", []))
-    # Only what a partition logs differently needs a marker in every partition; the rest is in force at once.
+    # Whatever changed: ACTIVE again once every partition has applied the marker of this revision.
     table = replace(table, status=TableStatus.UPDATING, revision=draft.revision)
     return {"table": draft.put(table).to_json()}
 
@@ -228,15 +228,10 @@ _DOING = {TableStatus.CREATING: "created", TableStatus.UPDATING: "updated", Tabl
 
 def _delete_table(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
-    if table.status in (TableStatus.CREATING, TableStatus.UPDATING):
+    if table.status is not TableStatus.ACTIVE:
         raise ApiError(
             "ResourceInUseException",
             f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
-        )
-    if table.status is TableStatus.DELETING:
-        raise ApiError(
-            "ResourceInUseException",
-            f"Attempt to change a resource which is still in use: Table is being deleted: {table.name}",
         )
     if table.deletion_protection:
         raise ApiError(

@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,9 +151,6 @@ class StateStore:
         except sqlite3.Error as error:  # here and not by state_errors, which costs as much as a third of a read
             raise translated(self._path, error) from error
         return None if found is None else Row(*found)
-
-    def get_many(self, partition: int, keys: Iterable[bytes]) -> list[Row | None]:
-        return [self.get(partition, key) for key in keys]
 
     def range(
         self,

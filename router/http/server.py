@@ -190,7 +190,6 @@ class _Connection(asyncio.Protocol):
         "_current",
         "_discard_left",
         "_discard_since",
-        "_expects_continue",
         "_header_count",
         "_headers",
         "_headers_done",
@@ -293,7 +292,6 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._header_count = 0
         self._headers_done = False
-        self._expects_continue = False
         self._continue_due = False
         self._body = b""
         self._body_parts: list[bytes] | None = None
