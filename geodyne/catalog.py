@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 HASH_SPACE = 1 << 64
+TABLE_PREFIX = "table/"  # of the key of a table's record; the rest is its name
 
 
 class ControlOperation(StrEnum):

@@ -1,4 +1,4 @@
-"""A client's copy of a region's catalog, and of who leads what. Pure: fed with Watched answers, asked by name or id.
+"""A client's copy of a region's catalog, and of who leads what. Pure: fed with Watched answers.
 
 Both grow from the answers of all nodes.  For the catalog the newest revision wins.  For leadership each node tells for
 which partitions it leads in which term; of several claims the highest term wins.  A NotLeader hint overrides the claims
@@ -8,33 +8,25 @@ until a claim of a higher term arrives, because a hint comes from the present an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from geodyne.catalog import PartitionRecord, TableRecord
+from geodyne.catalog import TABLE_PREFIX, PartitionRecord, TableRecord
 from geodyne.messages import Watched
 
-TABLE_PREFIX = "table/"
-MEMBER_PREFIX = "member/"
 NO_REVISION = -1  # what a Watch asks with before anything is known: any catalog is newer
 
 
 class CatalogView:
-    """Tables, partitions and members at `revision`. Read-only for all but `apply`."""
+    """Tables and partitions at `revision`. Read-only for all but `apply`."""
 
     def __init__(self) -> None:
         self.revision = NO_REVISION
         self._tables: dict[str, TableRecord] = {}
-        self._by_id: dict[str, TableRecord] = {}
         self._partitions: dict[int, tuple[TableRecord, PartitionRecord]] = {}
-        self.members: dict[str, dict[str, Any]] = {}
 
     @property
     def tables(self) -> Mapping[str, TableRecord]:
         """Tables by name."""
         return self._tables
-
-    def table_of_id(self, table_id: str) -> TableRecord | None:
-        return self._by_id.get(table_id)
 
     def partition(self, partition: int) -> tuple[TableRecord, PartitionRecord] | None:
         """The partition's record and its table's."""
@@ -53,9 +45,8 @@ class CatalogView:
         """
         if watched.revision <= self.revision:
             return False
-        # Copies, so that whoever iterates over a mapping across an await keeps a consistent one.
+        # A copy, so that whoever iterates over the mapping across an await keeps a consistent one.
         tables = {} if watched.full else dict(self._tables)
-        members = {} if watched.full else dict(self.members)
         for key, value in watched.records:
             if key.startswith(TABLE_PREFIX):
                 name = key[len(TABLE_PREFIX) :]
@@ -63,15 +54,7 @@ class CatalogView:
                     tables.pop(name, None)
                 else:
                     tables[name] = TableRecord.from_json(value)
-            elif key.startswith(MEMBER_PREFIX):
-                name = key[len(MEMBER_PREFIX) :]
-                if value is None:
-                    members.pop(name, None)
-                else:
-                    members[name] = value
         self._tables = tables
-        self.members = members
-        self._by_id = {table.id: table for table in tables.values()}
         self._partitions = {p.id: (table, p) for table in tables.values() for p in table.partitions}
         self.revision = watched.revision
         return True

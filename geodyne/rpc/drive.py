@@ -216,21 +216,15 @@ def failed(error: BaseException) -> Reply[Any]:
 
 def gather(replies: Sequence[Reply[T]]) -> Reply[list[T]]:
     """Wait for all; values in the order given. Raises the first error in that order, once all are there."""
-    return cast("Reply[list[T]]", _Gathered(replies, keep_errors=False))
-
-
-def gather_settled(replies: Sequence[Reply[T]]) -> Reply[list[T | BaseException]]:
-    """Wait for all; errors stand in the list in place of values."""
-    return _Gathered(replies, keep_errors=True)
+    return cast("Reply[list[T]]", _Gathered(replies))
 
 
 class _Gathered(Reply[list[Any]]):
-    __slots__ = ("_keep_errors", "_missing", "_replies")
+    __slots__ = ("_missing", "_replies")
 
-    def __init__(self, replies: Sequence[Reply[Any]], keep_errors: bool) -> None:
+    def __init__(self, replies: Sequence[Reply[Any]]) -> None:
         super().__init__()
         self._replies = replies
-        self._keep_errors = keep_errors
         self._missing = 1  # held by this loop, so that no answer completes the whole before all are counted
         for reply in replies:
             if not reply.ready:
@@ -243,9 +237,6 @@ class _Gathered(Reply[list[Any]]):
     def _one_more(self, reply: object) -> None:
         self._missing -= 1
         if self._missing:
-            return
-        if self._keep_errors:
-            self.succeed([reply.value if reply.error is None else reply.error for reply in self._replies])
             return
         for one in self._replies:
             if one.error is not None:

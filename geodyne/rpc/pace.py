@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-BUSY_FROM = 0.25  # share of a core below which nothing waits
-BUSY_FULL = 0.50  # and from which on the wait is GAP_S_MAX
-GAP_S_MAX = 0.003
+BUSY_FROM = 0.20  # share of a core below which nothing waits
+BUSY_FULL = 0.40  # and from which on the wait is GAP_S_MAX
+GAP_S_MAX = 0.004
 SAMPLE_S = 0.05
 
 

@@ -78,8 +78,8 @@ class RegionClient:
         self.catalog = CatalogView()
         self.leaders = LeaderMap()
         self.settings = settings or RegionSettings()
-        self.resends = 0  # for metrics: how many requests were sent again
-        self.failures = 0  # and how many calls ended without an answer
+        self.resends = 0  # how many requests were sent again
+        self.failures = 0  # how many calls ended without an answer
         self._connector = connector
         self._router = router_incarnation
         self._nodes = {node.id: NodeLink(self, node) for node in nodes}
@@ -150,6 +150,8 @@ class RegionClient:
             "ready": self.ready,
             "revision": self.catalog.revision,
             "in_flight": len(self._sent) + len(self._waiting),
+            "resends": self.resends,
+            "failures": self.failures,
             "nodes": {node.id: {"zone": node.zone, "connected": node.connected} for node in self._by_distance},
         }
 

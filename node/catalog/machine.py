@@ -12,6 +12,7 @@ from typing import Any
 
 from geodyne.catalog import (
     HASH_SPACE,
+    TABLE_PREFIX,
     ControlOperation,
     PartitionRecord,
     ReplicaStatus,
@@ -22,7 +23,6 @@ from geodyne.catalog import (
 from geodyne.errors import ApiError
 from node.catalog.placement import Placement
 
-TABLE = "table/"
 COUNTER = "counter/partition"
 PARTITIONS_OF_A_TABLE = 4
 REMOVED_KEPT_MAX = 10_000
@@ -44,17 +44,17 @@ class Catalog:
         self.revision = self._floor = revision
         self._records = dict(records)
         self.tables = {
-            key.removeprefix(TABLE): TableRecord.from_json(record)
+            key.removeprefix(TABLE_PREFIX): TableRecord.from_json(record)
             for key, (_, record) in records.items()
-            if key.startswith(TABLE)
+            if key.startswith(TABLE_PREFIX)
         }
 
     def apply(self, revision: int, changes: Changes) -> None:
         self.revision = revision
         for key, record in changes:
             self._records[key] = (revision, record)
-            if key.startswith(TABLE):
-                name = key.removeprefix(TABLE)
+            if key.startswith(TABLE_PREFIX):
+                name = key.removeprefix(TABLE_PREFIX)
                 if record is None:
                     self.tables.pop(name, None)
                 else:
@@ -106,11 +106,11 @@ class _Draft:
         return table
 
     def put(self, table: TableRecord) -> TableRecord:
-        self.changes.append((TABLE + table.name, table.to_json()))
+        self.changes.append((TABLE_PREFIX + table.name, table.to_json()))
         return table
 
     def remove(self, name: str) -> None:
-        self.changes.append((TABLE + name, None))
+        self.changes.append((TABLE_PREFIX + name, None))
 
     def new_partitions(self, count: int) -> tuple[PartitionRecord, ...]:
         counter = self.catalog.record(COUNTER) or {"next": 1}

@@ -4,7 +4,8 @@ Two stores with one contract between them: the log keeps what was decided and is
 acknowledges; the state keeps what follows from it and may be behind after a crash, but is then a consistent
 prefix of its group's log.  So a restart replays each group from its applied index + 1, and the log is compacted
 only through indexes that a completed checkpoint of the state covers.  The state may also be *ahead* of the local
-log (an entry committed by the other replicas before this one's fsync): then the log is reset to the state's index.
+log (a snapshot was installed and the log not yet reset when the process ended): then the log is reset to the state's
+index.
 """
 
 from __future__ import annotations

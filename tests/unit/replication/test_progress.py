@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from geodyne.messages import Change, FeedPage, FeedRecord, ReadFeed
+from geodyne.messages import FROM_COMMITTED, Change, FeedPage, FeedRecord, ReadFeed
 from replication.progress import (
-    FROM_COMMITTED,
     Batch,
     Commit,
     Instruction,

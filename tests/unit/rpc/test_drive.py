@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from geodyne.rpc.drive import Reply, completed, drive, failed, gather, gather_settled
+from geodyne.rpc.drive import Reply, completed, drive, failed, gather
 
 
 class Outcome:
@@ -170,10 +170,9 @@ def test_gather_keeps_the_order_and_waits_for_all():
     assert done.calls == [([1, 2, 3], None)]
 
 
-def test_gather_raises_the_first_error_and_gather_settled_none():
+def test_gather_raises_the_first_error():
     error = ValueError("x")
     assert gather([completed(1), failed(error)]).error is error
-    assert gather_settled([completed(1), failed(error)]).value == [1, error]
     assert gather([]).value == []
 
 

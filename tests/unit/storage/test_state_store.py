@@ -79,7 +79,7 @@ def test_rows_are_put_overwritten_and_deleted_with_the_state(tmp_path: Path) -> 
         assert store.get(P, key(0)) == row(0)
         assert store.get(P, key(1)) == Row(None, b"v2", 0)
         assert store.get(P, key(2)) is None
-        assert store.get_many(P, [key(3), key(199), key(200)]) == [row(33), row(199), None]
+        assert [store.get(P, key(number)) for number in (3, 199, 200)] == [row(33), row(199), None]
 
     with_store(tmp_path, body)
 
