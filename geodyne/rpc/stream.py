@@ -73,6 +73,10 @@ STREAM_ERRORS: Final = (grpc.RpcError, grpc.aio.BaseError, grpc.aio.UsageError, 
 
 _log = logging.getLogger(__name__)
 
+# When its last object is collected, grpc.aio tears itself down and joins its polling thread from inside the collector,
+# wherever that happens to run; the join can wait for ever. One reference is held for the life of the process.
+grpc.aio.init_grpc_aio()
+
 
 class StreamRefused(Exception):
     """The two ends must not talk: another cluster, format or process than expected."""
