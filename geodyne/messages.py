@@ -329,7 +329,7 @@ class Entry(NamedTuple):
 
 
 class Heartbeat(NamedTuple):
-    """Liveness of a whole node, for all its groups (design: support epochs).
+    """Liveness of a whole node, for all its groups (node.raft.liveness).
 
     `sent_at_ms` is the sender's lease clock and comes back unchanged in the acknowledgement.
     """

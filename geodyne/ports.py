@@ -1,4 +1,7 @@
-"""Ports to the outside world: time, disk and network are passed in, so that tests and simulations can own them."""
+"""Ports to the outside world: time and network are passed in, so that tests and simulations can own them.
+
+The disk, which only nodes have, is node.storage.port.Disk.
+"""
 
 from __future__ import annotations
 

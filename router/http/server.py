@@ -253,6 +253,9 @@ class _Connection(asyncio.Protocol):
         self._release(self._held_bytes + sum(len(w.request.body) for w in self._waiting if w.request is not None))
         self._held_bytes = 0
         self._waiting.clear()
+        # Parser and bound method point back here: without them the connection and the body it may have held go at
+        # once, not when the cycle collector, which is set to come seldom, happens to find them.
+        del self._parser, self._on_done_method
         self._server.closed(self)
 
     def eof_received(self) -> bool:

@@ -122,7 +122,9 @@ class Cluster:
     def _is_ready(self) -> bool:
         assert self._supervisor is not None
         assert self._supervisor.poll() is None, f"`geodyne up` ended: {self._output.read_text()[-2_000:]}"
-        return (self._directory.read_run() or {}).get("phase") == "ready"
+        run = self._directory.read_run() or {}
+        # A supervisor that was killed has left a file of its own behind.
+        return run.get("pid") == self._supervisor.pid and run.get("phase") == "ready"
 
     def close(self) -> None:
         """Stop everything, in order if it can be, and leave no process behind."""

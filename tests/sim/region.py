@@ -352,7 +352,7 @@ def _difference(dumps: list[dict[str, Any]]) -> str:
 
 @contextmanager
 def _patched(small: bool) -> Iterator[None]:
-    """Sets iterate by hash: make that the same in every run. And small bounds, so that every path is taken."""
+    """Sets iterate by hash: make that the same in every run. Small bounds, so that every path is taken. And no logs."""
     patches: list[Any] = [
         patch.object(Group, "__hash__", lambda group: group.partition),
         patch.object(PendingCall, "__hash__", lambda call: call.partition),
@@ -367,6 +367,9 @@ def _patched(small: bool) -> Iterator[None]:
             patch.object(transfer, "CHUNK_BYTES", 1_000),
             patch.object(service, "APPLY_TURN_EFFECTS_MAX", 4),
         ]
+    logger = logging.getLogger("geodyne")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
     for one in patches:
         one.start()
     try:
@@ -374,12 +377,12 @@ def _patched(small: bool) -> Iterator[None]:
     finally:
         for one in reversed(patches):
             one.stop()
+        logger.setLevel(level)
 
 
 @asynccontextmanager
 async def region(seed: int, path: Path, *, clients: int = 2, small: bool = True) -> AsyncIterator[Region]:
     """A started region without tables; checked and closed at the end."""
-    logging.getLogger("geodyne").setLevel(logging.CRITICAL + 1)
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
     random = Random(seed ^ 0x5EED)

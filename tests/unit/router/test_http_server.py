@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 import socket
@@ -428,6 +429,31 @@ def test_a_client_that_has_gone_leaves_nothing_behind() -> None:
         await server.stop(0)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("sent", [post(b"x" * 10)[:-2], post(b"x" * 10), b"nonsense\r\n\r\n"])
+def test_a_closed_connection_is_freed_without_the_cycle_collector(sent: bytes) -> None:
+    """The collector is set to come seldom, and a body may be 16 MB."""
+
+    def alive() -> int:
+        return sum(type(thing) is _Connection for thing in gc.get_objects())
+
+    async def run() -> None:
+        server = HttpServer(echo)
+        connection, transport = connected(server)
+        connection.data_received(sent)
+        connection.connection_lost(None)
+        del connection, transport
+        assert alive() == before
+        await server.stop(0)
+
+    gc.collect()
+    before = alive()
+    gc.disable()
+    try:
+        asyncio.run(run())
+    finally:
+        gc.enable()
 
 
 def test_stopping_lets_a_request_in_progress_finish_and_closes_idle_connections() -> None:
