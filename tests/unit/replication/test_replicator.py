@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from random import Random
+from random import Random, SystemRandom
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from geodyne.cli.localports import INTERNAL_PORTS, is_free
 from geodyne.clock import SystemClock
 from geodyne.messages import Hello, ReadRows
 from geodyne.rpc.delay import DelayedLinks
@@ -21,6 +22,7 @@ from tests.unit.replication.fake_region import FakeRegion, key_of
 
 SETTINGS = ProgressSettings(retry_ms_min=10, retry_ms_max=50, commit_every_ms=20, idle_commit_every_ms=40)
 WAIT_S = 8.0
+PORTS_TRIED_MAX = 100
 
 
 class Cluster:
@@ -84,12 +86,9 @@ class Cluster:
 
 
 def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Outside the range from which the system gives connections theirs: nothing takes it before it is listened on."""
+    candidates = SystemRandom().sample(INTERNAL_PORTS, PORTS_TRIED_MAX)
+    return next(port for port in candidates if is_free(port))
 
 
 async def until(condition: Callable[[], object], what: str) -> None:
