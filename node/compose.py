@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -24,7 +25,7 @@ from node.raft.liveness import Liveness
 from node.raft.settings import Settings as RaftSettings
 from node.service import NodeService
 from node.storage.directory import DataDirectory, open_directory
-from node.storage.port import Disk
+from node.storage.port import Disk, StateDamaged, StorageError, WalCorrupt
 from node.storage.sqlite import StateStore
 from node.storage.wal import Wal, WalSettings
 
@@ -177,12 +178,29 @@ def open_node(
     """Open the data directory and recover. `disk` is the log's, the machine's own unless given.
 
     Raises node.storage.port.StorageError for data that cannot be used."""
-    directory = open_directory(place.data_dir, place.cluster_id, place.node_id, incarnation_min=clock.wall_us())
+    with _told_to_the_operator(place):
+        directory = open_directory(place.data_dir, place.cluster_id, place.node_id, incarnation_min=clock.wall_us())
+        try:
+            return _open(place, directory, clock, random, registry, fatal, inline_sync, disk)
+        except BaseException:
+            directory.close()
+            raise
+
+
+@contextmanager
+def _told_to_the_operator(place: NodePlace) -> Iterator[None]:
+    """Errors of opening name the directory and say what can be done."""
     try:
-        return _open(place, directory, clock, random, registry, fatal, inline_sync, disk)
-    except BaseException:
-        directory.close()
-        raise
+        yield
+    except (WalCorrupt, StateDamaged) as error:
+        if place.peers():
+            # All others: an emptied node has forgotten what it acknowledged and votes like any other, so a write that
+            # it shares with only one of them must not depend on who of them is away.
+            way_out = "while all other nodes of the region run, then start this node: it is rebuilt from them"
+            raise type(error)(f"{error}. Nothing was read from it. Move {place.data_dir} away {way_out}.") from error
+        raise type(error)(f"{error}. Restore {place.data_dir} from a backup.") from error
+    except OSError as error:
+        raise StorageError(f"data directory {place.data_dir} cannot be used: {error.strerror or error}") from error
 
 
 def _open(

@@ -138,7 +138,7 @@ class NodeService:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._beat_timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._wall_us = 0
+        self._wall_us = self._turn_ms = 0
         self._handlers: dict[type, Callable[..., None]] = {
             Write: self._write,
             Get: self._get,
@@ -249,13 +249,11 @@ class NodeService:
         if self._closed or self._loop is None:
             return
         try:
-            self._wall_us = self._clock.wall_us()
+            self._wall_us, self._turn_ms = self._clock.wall_us(), self._clock.lease_ms()
             messages, self._messages = self._messages, []
-            if messages:
-                now_ms = self._clock.lease_ms()
-                for peer, batch in messages:
-                    for message in batch:
-                        self._on_peer_message(peer, message, now_ms)
+            for peer, batch in messages:
+                for message in batch:
+                    self._on_peer_message(peer, message, self._turn_ms)
             requests, self._requests = self._requests, []
             for calls, reply in requests:
                 for request in calls:
@@ -263,9 +261,9 @@ class NodeService:
             if self.scans:
                 self.scans.step()
             self._pump()
-        except Exception:
+        except Exception as error:
             logger.exception("the turn failed")
-            self._fatal("internal error in the node's turn; see the log")
+            self._fatal(f"the node's turn failed: {error}")
             raise
 
     def _dispatch(self, request: Request, reply: Callable[[Response], None]) -> None:
@@ -511,9 +509,9 @@ class NodeService:
                 self._apply_scheduled = True
                 assert self._loop is not None
                 self._loop.call_soon(self._apply_turn)
-        except Exception:
+        except Exception as error:
             logger.exception("applying failed")
-            self._fatal("internal error while applying the log; see the log")
+            self._fatal(f"applying the log failed: {error}")
             raise
 
     def _write_batch(self, batch: AppliedBatch) -> None:
@@ -592,11 +590,19 @@ class NodeService:
         self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadRows, request: Request, asker: Asker
     ) -> Group | None:
         group = self._group_of(call, asker)
-        if group is None:
-            return None
-        if group.admit(asker, partial(self._dispatch, request, asker.reply)):
-            return group
-        return None
+        return group if group is not None and self._admit(group, request, asker) else None
+
+    def _admit(self, group: Group, request: Request, asker: Asker) -> bool:
+        """Whether the leader takes the call now. A parked one goes on only while its caller still waits for it."""
+        until_ms = self._turn_ms + request.timeout_ms
+
+        def again() -> None:
+            if self._clock.lease_ms() <= until_ms:
+                self._dispatch(request, asker.reply)
+            else:
+                asker.answer(Busy("the call's time was up before this node could lead"))
+
+        return group.admit(asker, again)
 
     def _write(self, call: Write, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
@@ -664,7 +670,7 @@ class NodeService:
         if group is None:
             asker.answer(Busy("this node does not hold the catalog"))
             return
-        if group.admit(asker, partial(self._dispatch, request, asker.reply)):
+        if self._admit(group, request, asker):
             self.catalog.control(group, call, asker, self._wall_us)
             self._touched.add(group)
             self._readers.add(group)
@@ -680,11 +686,8 @@ class NodeService:
     def moved(self, group: Group) -> None:
         """The group is being destroyed: whoever waits for it looks elsewhere."""
         group.abandon(Moved(group.partition, self.catalog.revision))
-        self._touched.discard(group)
-        self._behind.discard(group)
-        self._awake.discard(group)
-        self._readers.discard(group)
-        self._unconfirmed.discard(group)
+        for groups in (self._touched, self._behind, self._awake, self._readers, self._unconfirmed):
+            groups.discard(group)
         self.transfers.forget(group.partition)
         self.scans.news(group.partition)
         self.waits.news(group.partition)

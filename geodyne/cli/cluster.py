@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def run_cluster(arguments: argparse.Namespace, command_line: CommandLine = launc
                 say(f"ended {count} processes that an earlier supervisor had left behind")
         directory.credentials = prepare_credentials(arguments.credentials, directory)
         resolved = prepare_processes(arguments, topology, directory, cluster_id)
-        return asyncio.run(_supervise(directory, resolved, command_line))
+        return asyncio.run(_supervise(directory, resolved, command_line, arguments.detached))
     finally:
         directory.close()
 
@@ -93,21 +94,33 @@ def prepare_processes(
     return resolved
 
 
-async def _supervise(directory: ClusterDirectory, topology: Topology, command_line: CommandLine) -> int:
+async def _supervise(directory: ClusterDirectory, topology: Topology, command_line: CommandLine, detached: bool) -> int:
     supervisor = Supervisor(directory, topology, say, command_line)
     interrupted = _listen_for_signals(supervisor)
     say(f"starting {len(supervisor.children)} processes; data in {directory.path}")
     try:
         await supervisor.start()
         if not supervisor.stop_asked.is_set():
-            key_pair = first(load_credentials(directory.credentials).values())
-            say(announce.ready(topology, directory.credentials, key_pair.access_key_id, key_pair.secret_access_key))
+            say(_announcement(topology, directory.credentials, detached))
             await supervisor.stop_asked.wait()
         say("stopping")
     finally:
         await supervisor.stop()
     say("stopped")
     return EXIT_INTERRUPTED if interrupted.is_set() else EXIT_OK
+
+
+def _announcement(topology: Topology, credentials: Path, detached: bool) -> str:
+    key_pair = first(load_credentials(credentials).values())
+    commands = Path(sys.executable).parent if shutil.which("geodyne") is None else None
+    return announce.ready(
+        topology,
+        credentials,
+        key_pair.access_key_id,
+        key_pair.secret_access_key,
+        detached=detached,
+        commands=commands,
+    )
 
 
 def _listen_for_signals(supervisor: Supervisor) -> asyncio.Event:

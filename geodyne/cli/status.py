@@ -53,7 +53,10 @@ def as_text(status: dict[str, Any]) -> str:
     if status["partitions"]:
         lines += _table(
             ("region", "table", "partition", "leader", "replicas"),
-            ((p["region"], p["table"], p["id"], p["leader"], " ".join(p["replicas"])) for p in status["partitions"]),
+            (
+                (p["region"], p["table"], p["id"], p["leader"] or "none", " ".join(p["replicas"]))
+                for p in status["partitions"]
+            ),
         )
         lines.append("")
     lines.append(f"credentials  {status['credentials']}")

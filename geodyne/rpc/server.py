@@ -56,8 +56,10 @@ class GrpcServer:
         try:
             port = int(server.add_insecure_port(self._address))
         except RuntimeError as error:
+            await server.stop(None)  # or its collection warns, at any later time, that nobody did
             raise AddressUnavailable(f"cannot listen on {self._address}: {error}") from error
         if port == 0:
+            await server.stop(None)
             raise AddressUnavailable(f"cannot listen on {self._address}: the address is in use or not local")
         await server.start()
         self._server = server

@@ -510,6 +510,8 @@ class Raft:
         self._follow(sender, message.term, now_ms)
         previous = message.prev_index
         entries = message.entries
+        if previous <= self.commit_index:
+            self._check_committed(sender, message)
         if previous < self.commit_index:  # what is committed is equal in both logs
             known = self.commit_index - previous
             if known >= len(entries):
@@ -528,6 +530,18 @@ class Raft:
         if message.commit > self.commit_index:
             self.commit_index = max(self.commit_index, min(message.commit, match))
         self._answer(sender, True, match, 0)
+
+    def _check_committed(self, leader: str, message: Append) -> None:
+        """A leader's log and what is committed here agree in the last entry that both have, and so in all before it
+        (Raft, section 5.3). They do not only if voters have lost their logs: this replica must not hide that by
+        acknowledging entries that it does not have. Raises ConsensusViolation."""
+        previous, entries = message.prev_index, message.entries
+        last = min(previous + len(entries), self.commit_index)
+        if last < self.log.offset_index:
+            return  # compacted here
+        term = entries[last - previous - 1].term if last > previous else message.prev_term
+        if not self.log.holds(last, term):
+            raise ConsensusViolation(f"group {self.group}: {leader} contradicts the committed entry {last}")
 
     def _answer(self, leader: str, success: bool, match: int, conflict_term: int) -> None:
         """Sent once the entries it speaks of are durable. It confirms the term, under this node's present support."""

@@ -27,6 +27,7 @@ from botocore.credentials import Credentials
 
 ENDPOINT_VARIABLE = "GEODYNE_API_ENDPOINT"
 REQUEST_S_MAX = 30.0
+IDLE_S_MAX = 20
 TABLE_READY_S_MAX = 60.0
 STOP_S_MAX = 10.0
 TARGET = "DynamoDB_20120810."
@@ -72,6 +73,7 @@ class Service:
         parts = urlsplit(endpoint)
         factory = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = factory(parts.hostname or "", parts.port, timeout=REQUEST_S_MAX)
+        self._used_s = time.monotonic()
         self._run = secrets.token_hex(4)
         self._keys = 0
 
@@ -97,6 +99,9 @@ class Service:
         """One request as it is; the body of the answer is parsed when it is JSON."""
         signed = AWSRequest(method=method, url=self.endpoint + "/", data=payload, headers=headers)
         SigV4Auth(self._credentials, "dynamodb", self.region).add_auth(signed)
+        if time.monotonic() - self._used_s > IDLE_S_MAX:  # a server closes what was idle for long
+            self._connection.close()
+        self._used_s = time.monotonic()
         self._connection.request(method, "/", body=payload, headers=dict(signed.headers.items()))
         response = self._connection.getresponse()
         raw = response.read()

@@ -258,3 +258,22 @@ def test_writers_are_asked_to_come_back_while_the_logs_disk_does_not_keep_up(
         assert [type(answer) for answer in taken] == [Written]
 
     play(tmp_path, scenario)
+
+
+def test_a_parked_call_whose_time_is_up_takes_no_effect(tmp_path: Path) -> None:
+    """Its caller has been told that the outcome is unknown: doing it later than that would surprise everybody."""
+
+    async def scenario(scene: Scene) -> None:
+        leader, group = scene.leader, scene.group(scene.leader)
+        group.serving = False  # as between an election and the first commit of the new term
+        late = leader.ask(putting(scene.partition, PK, "late"), WriteId(99, 1, 1))
+        await scene.here.run_for(11.0)
+        in_time = leader.ask(putting(scene.partition, PK, "in time"), WriteId(99, 2, 1))
+        await scene.here.run_for(0.1)
+        leader.handler.touch(group)
+        await scene.here.run_for(0.5)
+        assert [type(answer) for answer in late] == [Busy]
+        assert [type(answer) for answer in in_time] == [Written]
+        assert await scene.items.read(PK) == "in time"
+
+    play(tmp_path, scenario)

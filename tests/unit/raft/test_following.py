@@ -12,7 +12,7 @@ from geodyne.messages import (
     Entry,
     Heartbeat,
 )
-from node.raft.core import Raft
+from node.raft.core import ConsensusViolation, Raft
 from node.raft.effects import HardState
 from node.raft.liveness import Liveness
 from node.raft.log import RaftLog
@@ -57,6 +57,23 @@ def test_an_append_from_before_the_commit_index_is_answered_and_changes_nothing(
     effects = replica.step("b", Append(G, 1, 1, 1, tuple(Entry(n, 1, b"") for n in (2, 3, 4)), 4))
     assert [entry.index for entry in effects.entries] == [4]
     assert effects.committed_to == 4
+
+
+@pytest.mark.parametrize(
+    "append",
+    [
+        Append(G, 4, 3, 4, (), 3),  # the entry before
+        Append(G, 4, 1, 1, (Entry(2, 1, b""), Entry(3, 4, b"")), 3),  # one of those sent
+        Append(G, 4, 1, 1, (Entry(2, 4, b""), Entry(3, 4, b""), Entry(4, 4, b"")), 3),
+        Append(G, 4, 2, 4, (), 3),
+    ],
+)
+def test_a_leader_that_contradicts_what_is_committed_gets_no_acknowledgement(append: Append) -> None:
+    """It can lead only because voters have lost their logs: to say yes would hide that this replica has other data."""
+    replica = Replica(term=3, entries="113", rank=1)
+    replica.step("b", Append(G, 3, 3, 3, (), 3))
+    with pytest.raises(ConsensusViolation, match="contradicts the committed entry"):
+        replica.step("c", append)
 
 
 def test_an_old_leader_is_told_of_the_newer_term() -> None:

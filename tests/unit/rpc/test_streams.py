@@ -214,10 +214,11 @@ def test_bytes_that_are_no_batch_close_that_stream_only():
         link = GrpcConnector(hello("r")).open("n", address, events)
         await events.until(lambda: link.connected)
         async with grpc.aio.insecure_channel(address) as channel:
-            for first in (b"\xff\xff", encode_client_batch(hello("x"))):
+            # The bad bytes come last: a write after them could fail with a status of the sender's own.
+            for frames in ([b"\xff\xff"], [encode_client_batch(hello("x")), b"\xff\xff"]):
                 call = channel.stream_stream("/geodyne.node.v1.Node/Exchange")()
-                await call.write(first)
-                await call.write(b"\xff\xff")
+                for frame in frames:
+                    await call.write(frame)
                 with pytest.raises(grpc.aio.AioRpcError, match="not a client batch"):
                     await read_to_the_end(call)
         link.send(get(1))
