@@ -256,15 +256,22 @@ class Supervisor:
         return self.children[process_id]
 
     async def _start_again(self, child: Child) -> None:
+        """Wait until it is ready, or until it is clear that it will not be; it is tried again and again even then."""
         child.want()
-        try:
-            async with asyncio.timeout(READY_AGAIN_SECONDS_MAX):
-                await child.ready.wait()
-        except TimeoutError:
-            line = child.last_log_line()
-            raise CommandError(
-                f"{child.spec.id} is not ready after {READY_AGAIN_SECONDS_MAX:.0f} s; last log line: {line}"
-            ) from None
+        clock = asyncio.get_running_loop().time
+        latest = clock() + READY_AGAIN_SECONDS_MAX
+        last_start = child.starts + FAILED_STARTS_MAX
+        while not await _happens(child.ready, PROBE_SECONDS_FIRST):
+            if not child.wanted.is_set():
+                raise CommandError(f"{child.spec.id} was stopped by another command before it was ready")
+            failed = child.starts >= last_start and child.ended.is_set()
+            if failed or clock() >= latest:
+                why = (
+                    f"{child.end_in_words()} {FAILED_STARTS_MAX} times"
+                    if failed
+                    else f"is not ready after {READY_AGAIN_SECONDS_MAX:.0f} s"
+                )
+                raise CommandError(f"{child.spec.id} {why}; last log line: {child.last_log_line()}")
 
     async def _process_status(self, child: Child) -> dict[str, Any]:
         state: str = child.state

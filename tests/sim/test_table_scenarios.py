@@ -265,11 +265,12 @@ def test_a_parked_call_whose_time_is_up_takes_no_effect(tmp_path: Path) -> None:
 
     async def scenario(scene: Scene) -> None:
         leader, group = scene.leader, scene.group(scene.leader)
-        group.serving = False  # as between an election and the first commit of the new term
+        group.serving, group.handing_over = False, True  # leads, but takes nothing yet
         late = leader.ask(putting(scene.partition, PK, "late"), WriteId(99, 1, 1))
         await scene.here.run_for(11.0)
         in_time = leader.ask(putting(scene.partition, PK, "in time"), WriteId(99, 2, 1))
         await scene.here.run_for(0.1)
+        group.handing_over = False
         leader.handler.touch(group)
         await scene.here.run_for(0.5)
         assert [type(answer) for answer in late] == [Busy]
