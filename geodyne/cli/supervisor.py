@@ -267,7 +267,7 @@ class Supervisor:
             failed = child.starts >= last_start and child.ended.is_set()
             if failed or clock() >= latest:
                 why = (
-                    f"{child.end_in_words()} {FAILED_STARTS_MAX} times"
+                    f"{child.end_in_words()} {FAILED_STARTS_MAX} times before it was ready"
                     if failed
                     else f"is not ready after {READY_AGAIN_SECONDS_MAX:.0f} s"
                 )

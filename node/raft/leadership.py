@@ -107,8 +107,12 @@ class Leadership:
         progress = self._progress.get(peer)
         if progress is None or message.match > self._log.last_index:
             return False
-        progress.reachable = True
         pair = (message.incarnation, message.support_epoch)
+        if pair[0] < progress.confirmed[0]:
+            return False  # late, of a process that is no more
+        if pair[0] > progress.confirmed[0] > 0:
+            progress.match = 0  # a new process: it may have been given an empty disk, to be rebuilt from here
+        progress.reachable = True
         progress.confirmed = max(progress.confirmed, pair)
         if not message.success:
             self._rejected(progress, message)

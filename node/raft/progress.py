@@ -24,7 +24,7 @@ class Mode(IntEnum):
 class Progress:
     """One follower's position.
 
-    match           last index known to be durable there and equal to the leader's log
+    match           last index known to be durable there (by its present process) and equal to the leader's log
     next            the first index that the next append carries
     commit_sent     the commit index that the follower learns once everything in flight has arrived
     confirmed       (incarnation, support epoch) under which it last confirmed this leader's term; never goes back

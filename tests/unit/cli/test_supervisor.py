@@ -136,6 +136,20 @@ def test_status_stop_start_and_down_of_the_one_running_cluster(
 
 
 @pytest.mark.cluster
+def test_starting_a_process_that_cannot_start_fails_soon_with_its_last_words(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.start_and_wait()
+    assert main(["stop", "r/node-a"]) == 0
+    cluster.launch_sibling("r/node-a", ".fail").touch()
+    began = time.monotonic()
+    assert main(["start", "r/node-a"]) == 1
+    assert time.monotonic() - began < supervisor.READY_AGAIN_SECONDS_MAX / 2
+    told = capsys.readouterr().err
+    assert "r/node-a ended with exit code 1 3 times before it was ready; last log line: the disk is on fire" in told
+
+
+@pytest.mark.cluster
 def test_a_process_that_dies_is_started_again_visibly(cluster: Cluster) -> None:
     cluster.start_and_wait()
     before = cluster.pids()["r/router-1"]

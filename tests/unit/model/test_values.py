@@ -170,7 +170,9 @@ values = st.recursive(
         st.integers(-(10**9), 10**9).map(lambda number: {"N": str(number)}),
         st.booleans().map(lambda flag: {"BOOL": flag}),
         st.lists(st.text(max_size=3), min_size=1, max_size=4, unique=True).map(lambda items: {"SS": items}),
-        st.lists(st.integers(), min_size=1, max_size=4, unique=True).map(lambda items: {"NS": [str(i) for i in items]}),
+        st.lists(st.integers(-(10**38) + 1, 10**38 - 1), min_size=1, max_size=4, unique=True).map(
+            lambda items: {"NS": [str(i) for i in items]}
+        ),
     ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3).map(lambda items: {"L": items}),

@@ -38,6 +38,39 @@ def test_two_followers_commit_without_the_leaders_disk() -> None:
     assert replica.step("c", replica.ok(2)).committed_to == 2
 
 
+def rejoins_empty(replica: Replica, peer: str) -> Append:
+    """A peer of a leader starts again with nothing on its disk; returns what it is sent after its first answer."""
+    replica.raft.peer_restarted(peer, replica.now)
+    asked = dict(replica.take().before)[peer]
+    assert isinstance(asked, Append)
+    assert asked.prev_index == replica.raft.log.last_index
+    sent = dict(replica.step(peer, Appended(G, replica.raft.term, False, 0, 0, 2, 1)).before)[peer]
+    assert isinstance(sent, Append)
+    return sent
+
+
+def test_a_follower_that_lost_its_disk_is_sent_everything_again() -> None:
+    replica = Replica().leads()
+    replica.living = "bc"
+    replica.raft.propose(b"x")
+    replica.take()
+    replica.everyone_has_all()
+    sent = rejoins_empty(replica, "c")
+    assert (sent.prev_index, [entry.index for entry in sent.entries]) == (0, [1, 2])
+
+
+def test_what_a_process_had_does_not_count_for_the_one_that_follows_it() -> None:
+    replica = Replica().leads()
+    replica.raft.propose(b"x")
+    replica.take(durable=False)
+    replica.step("c", replica.ok(2))
+    rejoins_empty(replica, "c")
+    replica.step("c", replica.ok(2))  # a late answer of the old process
+    replica.raft.persisted(2, 1)
+    assert replica.take().committed_to != 2
+    assert replica.step("c", Appended(G, 1, True, 2, 0, 2, 1)).committed_to == 2
+
+
 def test_entries_of_earlier_terms_commit_only_with_one_of_the_own_term() -> None:
     replica = Replica(term=2, entries="12")
     replica.raft.campaign_now(START)
