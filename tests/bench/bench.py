@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +47,8 @@ def main() -> int:
     parser.add_argument("--only", choices=["yardstick", "dev", "zones", "cluster"], help="measure one thing only")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
+    if options.only != "cluster" and shutil.which("wrk") is None:
+        parser.error("wrk makes the load and is not on PATH (on Debian: apt-get install wrk)")
     rows: list[tuple[str, str, Figures]] = []
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))

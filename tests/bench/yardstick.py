@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -83,7 +84,8 @@ def main() -> None:
     parser.add_argument("--credentials", type=Path, required=True)
     parser.add_argument("--region", default="us-east-1")
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments.port, arguments.credentials, arguments.region))
+    with contextlib.suppress(KeyboardInterrupt):  # how the benchmark ends it
+        uvloop.run(serve(arguments.port, arguments.credentials, arguments.region))
 
 
 if __name__ == "__main__":
