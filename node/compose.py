@@ -196,8 +196,8 @@ def _told_to_the_operator(place: NodePlace) -> Iterator[None]:
         if place.peers():
             # All others: an emptied node has forgotten what it acknowledged and votes like any other, so a write that
             # it shares with only one of them must not depend on who of them is away.
-            way_out = "while all other nodes of the region run, then start this node: it is rebuilt from them"
-            raise type(error)(f"{error}. Nothing was read from it. Move {place.data_dir} away {way_out}.") from error
+            way_out = "while all other nodes of the region run; this node is then rebuilt from them"
+            raise type(error)(f"{error}. Move {place.data_dir} away {way_out}.") from error
         raise type(error)(f"{error}. Restore {place.data_dir} from a backup.") from error
     except OSError as error:
         raise StorageError(f"data directory {place.data_dir} cannot be used: {error.strerror or error}") from error

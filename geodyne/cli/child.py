@@ -18,7 +18,7 @@ RESTART_SECONDS_MAX = 5.0
 STEADY_SECONDS = 30.0  # a process that ran so long is taken to have been healthy
 LOG_BYTES_MAX = 16 * 1024 * 1024  # a longer log is put aside when its process starts
 LOG_TAIL_BYTES = 4096
-LOG_LINE_CHARACTERS_MAX = 400
+LOG_LINE_CHARACTERS_MAX = 800
 
 
 class State(StrEnum):
