@@ -8,7 +8,7 @@ region holds a copy that follows by revision.  The nodes of a region are not rec
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -22,7 +22,11 @@ class ControlOperation(StrEnum):
 
     CREATE_TABLE      definition (see router.api.tables)                      -> table
     UPDATE_TABLE      name, and any of: billing_mode, read_units, write_units, deletion_protection, table_class,
-                      stream (view type or null), replicas_add [region], replicas_remove [region]  -> table
+                      stream (view type or null), replicas_add [region], replicas_remove [region], extra (merged; a
+                      null member is removed), index_add (definition of one global index), index_remove (name),
+                      index_update {name: {read_units, write_units, extra}}    -> table
+    TAG_TABLE         name, add {key: value}, remove [key]                     -> table; not while DELETING
+    INDEX_FILLED      name, index, revision (of the index), partition          -> table; from that partition's leader
     DELETE_TABLE      name                                                    -> table (as it was, DELETING)
     ENSURE_REPLICA    definition, members {region: status}, table_id          -> table; idempotent, from another region
     SET_REPLICA       name, region, status, expected: only from that status   -> table
@@ -34,6 +38,8 @@ class ControlOperation(StrEnum):
     CREATE_TABLE = "create_table"
     UPDATE_TABLE = "update_table"
     DELETE_TABLE = "delete_table"
+    TAG_TABLE = "tag_table"
+    INDEX_FILLED = "index_filled"
     ENSURE_REPLICA = "ensure_replica"
     SET_REPLICA = "set_replica"
     DROP_REPLICA = "drop_replica"
@@ -71,6 +77,59 @@ class PartitionRecord:
     voters: tuple[str, ...]
 
 
+class IndexStatus(StrEnum):
+    CREATING = "CREATING"
+    UPDATING = "UPDATING"
+    ACTIVE = "ACTIVE"
+    DELETING = "DELETING"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRecord:
+    """A secondary index of a table.
+
+    A local one lives in the partitions of its table, in `slot` 1 to 5 of their storage, and has no partitions of its
+    own. A global one has partitions by the hash of its own key, fed from those of the table. While it is `backfilling`,
+    `filled` lists the table's partitions whose rows it has; it serves queries once ACTIVE. `revision` is the catalog
+    revision at which it was made: an index that was deleted and made again is another one.
+    """
+
+    name: str
+    is_global: bool
+    hash_keys: tuple[tuple[str, str], ...]  # (attribute name, type S, N or B), in order
+    range_keys: tuple[tuple[str, str], ...]
+    projection: str  # ALL, KEYS_ONLY or INCLUDE
+    included: tuple[str, ...] = ()
+    slot: int = 0
+    status: IndexStatus = IndexStatus.ACTIVE
+    backfilling: bool = False
+    filled: tuple[int, ...] = ()
+    revision: int = 0
+    read_units: int = 0
+    write_units: int = 0
+    partitions: tuple[PartitionRecord, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def partition_of(self, hash64: int) -> PartitionRecord:
+        """The partition that owns a hash of the index's key."""
+        return self.partitions[bisect_right(self.partitions, hash64, key=_low) - 1]
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> IndexRecord:
+        known = {name: value for name, value in data.items() if name in _INDEX_FIELDS}
+        return IndexRecord(
+            **{
+                **known,
+                "hash_keys": _pairs(data["hash_keys"]),
+                "range_keys": _pairs(data["range_keys"]),
+                "included": tuple(data.get("included", ())),
+                "filled": tuple(data.get("filled", ())),
+                "status": IndexStatus(data["status"]),
+                "partitions": _partitions_from_json(data.get("partitions", ())),
+            }
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class TableRecord:
     """A table of one region.
@@ -99,10 +158,21 @@ class TableRecord:
     stream_label: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
+    indexes: tuple[IndexRecord, ...] = ()
 
     @property
     def is_global(self) -> bool:
         return bool(self.replicas)
+
+    @property
+    def all_partitions(self) -> tuple[PartitionRecord, ...]:
+        """Those of the table and those of its global indexes."""
+        if not self.indexes:
+            return self.partitions
+        return (*self.partitions, *(partition for index in self.indexes for partition in index.partitions))
+
+    def index(self, name: str) -> IndexRecord | None:
+        return next((index for index in self.indexes if index.name == name), None)
 
     def partition_of(self, hash64: int) -> PartitionRecord:
         """The partition that owns a hash. Partitions are sorted by `low` and cover the whole space."""
@@ -111,18 +181,22 @@ class TableRecord:
     def to_json(self) -> dict[str, Any]:
         """JSON-compatible. Hash bounds as hexadecimal text: 2^64 is more than most JSON readers take for a number."""
         data = asdict(self)
-        for partition in data["partitions"]:
-            partition["low"], partition["high"] = f"{partition['low']:x}", f"{partition['high']:x}"
+        for owner in (data, *data["indexes"]):
+            for partition in owner["partitions"]:
+                partition["low"], partition["high"] = f"{partition['low']:x}", f"{partition['high']:x}"
         return data
 
     @staticmethod
     def from_json(data: dict[str, Any]) -> TableRecord:
-        partitions = tuple(
-            PartitionRecord(p["id"], p["epoch"], int(p["low"], 16), int(p["high"], 16), tuple(p["voters"]))
-            for p in data["partitions"]
+        known = {name: value for name, value in data.items() if name in _TABLE_FIELDS}
+        return TableRecord(
+            **{
+                **known,
+                "status": TableStatus(data["status"]),
+                "partitions": _partitions_from_json(data["partitions"]),
+                "indexes": tuple(IndexRecord.from_json(index) for index in data.get("indexes", ())),
+            }
         )
-        rest = {name: value for name, value in data.items() if name in _TABLE_FIELDS}
-        return TableRecord(**{**rest, "status": TableStatus(data["status"]), "partitions": partitions})
 
 
 def merged_members(own: str, current: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
@@ -146,4 +220,16 @@ def _low(partition: PartitionRecord) -> int:
     return partition.low
 
 
+def _partitions_from_json(partitions: Iterable[dict[str, Any]]) -> tuple[PartitionRecord, ...]:
+    return tuple(
+        PartitionRecord(p["id"], p["epoch"], int(p["low"], 16), int(p["high"], 16), tuple(p["voters"]))
+        for p in partitions
+    )
+
+
+def _pairs(pairs: Iterable[Sequence[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, key_type) for name, key_type in pairs)
+
+
 _TABLE_FIELDS = frozenset(TableRecord.__dataclass_fields__)
+_INDEX_FIELDS = frozenset(IndexRecord.__dataclass_fields__)
