@@ -45,6 +45,9 @@ class ControlOperation(StrEnum):
     DROP_REPLICA = "drop_replica"
 
 
+INDEX_CONSUMER = "index"  # under which the partitions of a table keep the cursor of its global indexes
+
+
 def replica_consumer(region: str) -> str:
     """The name under which the partitions of a global table keep the cursor of a destination region."""
     return f"replica/{region}"

@@ -25,34 +25,25 @@ from typing import NamedTuple
 
 from geodyne.messages import (
     METADATA_PARTITION,
-    AdvanceCursor,
-    Answer,
-    ApplyChanges,
     Busy,
     Control,
-    Get,
     Heartbeat,
     HeartbeatAck,
     Hello,
     Leads,
     Moved,
     PeerMessage,
-    Range,
-    ReadFeed,
-    ReadRows,
     Refused,
     Request,
     Response,
     SnapshotAck,
     SnapshotChunk,
     Unknown,
-    Watch,
-    Write,
 )
 from geodyne.ports import Clock, PeerNetwork
+from node.calls import Calls
 from node.catalog.keeper import CatalogKeeper, catalog_records
-from node.feed import read_page
-from node.group import AppliedBatch, Asker, Group
+from node.group import AppliedBatch, Group
 from node.groups import Groups
 from node.metrics import NodeMetrics
 from node.raft.core import Raft
@@ -63,11 +54,10 @@ from node.scans import Scans
 from node.storage.port import GroupLog
 from node.storage.sqlite import StateStore
 from node.transfer import SnapshotTransfers
-from node.waits import Wait, Waits
+from node.waits import CATALOG_TOPIC, Waits
 
 logger = logging.getLogger("geodyne.node")
 
-CATALOG_TOPIC = -1
 TICK_S = 0.05  # only while some group has a deadline
 APPLY_TURN_EFFECTS_MAX = 256  # about 2 ms of SQLite: then other work gets its turn
 EARLY_MESSAGES_MAX = 1024  # consensus messages for partitions that the catalog has not told us of yet
@@ -138,18 +128,8 @@ class NodeService:
         self._tick_timer: asyncio.TimerHandle | None = None
         self._beat_timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._wall_us = self._turn_ms = 0
-        self._handlers: dict[type, Callable[..., None]] = {
-            Write: self._write,
-            Get: self._get,
-            Range: self._range,
-            ApplyChanges: self._apply_changes,
-            AdvanceCursor: self._advance_cursor,
-            ReadFeed: self._read_feed,
-            ReadRows: self._read_rows,
-            Watch: self._watch,
-            Control: self._control,
-        }
+        self.wall_us = self.turn_ms = 0  # of the turn that is going on
+        self.calls = Calls(self, log, store)
 
     # --- start and stop ----------------------------------------------------------------------------------
 
@@ -209,6 +189,11 @@ class NodeService:
         """Reads of this group wait for the look at the lease that ends the turn."""
         self._readers.add(group)
 
+    def proposed(self, group: Group) -> None:
+        """A call has given this group something to propose or to answer in this very turn."""
+        self._touched.add(group)
+        self._readers.add(group)
+
     # --- what arrives ------------------------------------------------------------------------------------
 
     def on_requests(self, requests: Sequence[Request], reply: Callable[[Response], None]) -> None:
@@ -249,15 +234,15 @@ class NodeService:
         if self._closed or self._loop is None:
             return
         try:
-            self._wall_us, self._turn_ms = self._clock.wall_us(), self._clock.lease_ms()
+            self.wall_us, self.turn_ms = self._clock.wall_us(), self._clock.lease_ms()
             messages, self._messages = self._messages, []
             for peer, batch in messages:
                 for message in batch:
-                    self._on_peer_message(peer, message, self._turn_ms)
+                    self._on_peer_message(peer, message, self.turn_ms)
             requests, self._requests = self._requests, []
             for calls, reply in requests:
                 for request in calls:
-                    self._dispatch(request, reply)
+                    self.calls.dispatch(request, reply)
             if self.scans:
                 self.scans.step()
             self._pump()
@@ -265,14 +250,6 @@ class NodeService:
             logger.exception("the turn failed")
             self._fatal(f"the node's turn failed: {error}")
             raise
-
-    def _dispatch(self, request: Request, reply: Callable[[Response], None]) -> None:
-        call = request.call
-        try:
-            self._handlers[type(call)](call, request, Asker(reply, request.id))
-        except Exception:  # one bad request must not end the node; nothing was proposed for it
-            logger.exception("request failed", extra={"request_id": request.request_id})
-            reply(Response(request.id, Refused("InternalServerError", "Internal server error")))
 
     def _pump(self) -> None:
         """Perform the groups' effects until there are none."""
@@ -359,7 +336,7 @@ class NodeService:
         self.scans.news(group.partition)
         self.leads_changed()
         if group.serving:
-            self.catalog.define(group, self._wall_us)
+            self.catalog.define(group, self.wall_us)
         if group.partition == METADATA_PARTITION:
             if group.serving:
                 self.catalog.lead(self._led())
@@ -572,108 +549,7 @@ class NodeService:
                 led[partition] = max(led.get(partition, -1), revision)
         return led
 
-    # --- calls -------------------------------------------------------------------------------------------
-
-    def _group_of(
-        self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadFeed | ReadRows, asker: Asker
-    ) -> Group | None:
-        group = self.groups.get(call.partition)
-        if group is None and not self.catalog.knows(call.partition):
-            asker.answer(Busy("this node's catalog is not as new as the call"))
-            return None
-        if group is None or group.state.epoch != call.epoch:
-            asker.answer(Moved(call.partition, self.catalog.revision))
-            return None
-        return group
-
-    def _for_leader(
-        self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadRows, request: Request, asker: Asker
-    ) -> Group | None:
-        group = self._group_of(call, asker)
-        return group if group is not None and self._admit(group, request, asker) else None
-
-    def _admit(self, group: Group, request: Request, asker: Asker) -> bool:
-        """Whether the leader takes the call now. A parked one goes on only while its caller still waits for it."""
-        until_ms = self._turn_ms + request.timeout_ms
-
-        def again() -> None:
-            if self._clock.lease_ms() <= until_ms:
-                self._dispatch(request, asker.reply)
-            else:
-                asker.answer(Busy("the call's time was up before this node could lead"))
-
-        return group.admit(asker, again)
-
-    def _write(self, call: Write, request: Request, asker: Asker) -> None:
-        group = self._for_leader(call, request, asker)
-        if group is not None and self._log_keeps_up(asker):
-            group.write(call, request.write_id, asker, self._wall_us)
-            self._touched.add(group)
-            self._readers.add(group)
-
-    def _log_keeps_up(self, asker: Asker) -> bool:
-        """Bounds the memory of what waits for a slow disk: beyond, writers are asked to come back."""
-        if self._log.overloaded:
-            asker.answer(Busy("the log's disk does not keep up"))
-            return False
-        return True
-
-    def _apply_changes(self, call: ApplyChanges, request: Request, asker: Asker) -> None:
-        group = self._for_leader(call, request, asker)
-        if group is not None and self._log_keeps_up(asker):
-            group.apply_changes(call, asker, self._wall_us)
-            self._touched.add(group)
-            self._readers.add(group)
-
-    def _advance_cursor(self, call: AdvanceCursor, request: Request, asker: Asker) -> None:
-        group = self._for_leader(call, request, asker)
-        if group is not None:
-            group.advance_cursor(call, asker, self._wall_us)
-            self._touched.add(group)
-
-    def _get(self, call: Get, request: Request, asker: Asker) -> None:
-        if call.strong:
-            group = self._for_leader(call, request, asker)
-            if group is not None:
-                group.read(call, asker)
-                self._readers.add(group)
-            return
-        group = self._group_of(call, asker)
-        if group is not None:
-            asker.answer(group.look_up(call.key))
-
-    def _range(self, call: Range, request: Request, asker: Asker) -> None:
-        group = self._for_leader(call, request, asker) if call.strong else self._group_of(call, asker)
-        if group is not None:
-            self.scans.add(call, asker, group)
-
-    def _read_rows(self, call: ReadRows, request: Request, asker: Asker) -> None:
-        group = self._for_leader(call, request, asker) if call.strong else self._group_of(call, asker)
-        if group is not None:
-            self.scans.add(call, asker, group)
-
-    def _read_feed(self, call: ReadFeed, request: Request, asker: Asker) -> None:
-        def attempt(late: bool) -> Answer | None:
-            group = self.groups.get(call.partition)
-            if group is None:
-                return Moved(call.partition, self.catalog.revision)
-            return read_page(self._store, group.state, call, late)
-
-        self.waits.add(call.partition, Wait(asker.reply, asker.id, attempt, self._clock.lease_ms() + call.wait_ms))
-
-    def _watch(self, call: Watch, request: Request, asker: Asker) -> None:
-        attempt = partial(self.catalog.watched, call)
-        self.waits.add(CATALOG_TOPIC, Wait(asker.reply, asker.id, attempt, self._clock.lease_ms() + call.wait_ms))
-
-    def _control(self, call: Control, request: Request, asker: Asker) -> None:
-        group = self.groups.get(METADATA_PARTITION)
-        if group is None:
-            asker.answer(Busy("this node does not hold the catalog"))
-            return
-        if self._admit(group, request, asker):
-            self.catalog.control(group, call, asker, self._wall_us)
-            self._touched.add(group)
-            self._readers.add(group)
+    # --- operations of the node's own ------------------------------------------------------------------
 
     def _retry_controls(self) -> None:
         for call, asker in self.catalog.next_controls():

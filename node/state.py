@@ -2,55 +2,154 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
-from geodyne.catalog import ReplicaStatus, TableRecord, replica_consumer
+from geodyne.catalog import INDEX_CONSUMER, IndexStatus, ReplicaStatus, TableRecord, replica_consumer
+from geodyne.model.indexkeys import IndexSchema
+from geodyne.model.keys import KeySchema
 from geodyne.wire import log_v1_pb2 as log
 
 SEQUENCE_SHIFT = 16  # a change record's sequence is its entry's index, shifted, plus its position in the entry
 
 
+class IndexDefinition(NamedTuple):
+    """An index as the partitions of its table see it: local (`slot` 1 to 5) or global (0)."""
+
+    name: str
+    revision: int
+    slot: int
+    schema: IndexSchema
+    projection: str
+    included: tuple[str, ...]
+
+
 class Definition(NamedTuple):
-    """What a partition logs and keeps for its table; changes only by a marker in the log."""
+    """What a partition logs and keeps for its table; changes only by a marker in the log.
+
+    `indexes` and `key` are set in the partitions of a table, never in those of a global index."""
 
     revision: int = 0
     feed: bool = False
     old_images: bool = False
     tombstones: bool = False
     consumers: tuple[str, ...] = ()
+    indexes: tuple[IndexDefinition, ...] = ()
+    key: KeySchema | None = None
+
+    @property
+    def local_indexes(self) -> tuple[IndexDefinition, ...]:
+        return tuple(index for index in self.indexes if index.slot)
+
+    @property
+    def global_indexes(self) -> tuple[IndexDefinition, ...]:
+        return tuple(index for index in self.indexes if not index.slot)
 
     def to_wire(self) -> log.Definition:
-        return log.Definition(
+        message = log.Definition(
             revision=self.revision,
             feed=self.feed,
             old_images=self.old_images,
             tombstones=self.tombstones,
             consumers=self.consumers,
         )
+        if self.key is not None:
+            _put_attributes(message.key, _key_pairs(self.key))
+        for index in self.indexes:
+            to = message.indexes.add(
+                name=index.name,
+                revision=index.revision,
+                slot=index.slot,
+                projection=index.projection,
+                included=index.included,
+            )
+            _put_attributes(to.hash_keys, index.schema.hash_keys)
+            _put_attributes(to.range_keys, index.schema.range_keys)
+        return message
 
     @staticmethod
     def from_wire(message: log.Definition) -> Definition:
-        return Definition(
-            message.revision, message.feed, message.old_images, message.tombstones, tuple(message.consumers)
+        key = _key_schema(_attributes(message.key)) if message.key else None
+        indexes = tuple(
+            IndexDefinition(
+                index.name,
+                index.revision,
+                index.slot,
+                IndexSchema(_attributes(index.hash_keys), _attributes(index.range_keys), key),
+                index.projection,
+                tuple(index.included),
+            )
+            for index in message.indexes
+            if key is not None
         )
+        return Definition(
+            message.revision,
+            message.feed,
+            message.old_images,
+            message.tombstones,
+            tuple(message.consumers),
+            indexes,
+            key,
+        )
+
+
+def _put_attributes(to: Any, pairs: Iterable[tuple[str, str]]) -> None:
+    for name, key_type in pairs:
+        to.add(name=name, type=key_type)
+
+
+def _attributes(messages: Iterable[log.KeyAttribute]) -> tuple[tuple[str, str], ...]:
+    return tuple((message.name, message.type) for message in messages)
+
+
+def _key_pairs(key: KeySchema) -> list[tuple[str, str]]:
+    pairs = [(key.hash_name, key.hash_type)]
+    if key.range_name is not None and key.range_type is not None:
+        pairs.append((key.range_name, key.range_type))
+    return pairs
+
+
+def _key_schema(pairs: Sequence[tuple[str, str]]) -> KeySchema:
+    return KeySchema(*pairs[0], *(pairs[1] if len(pairs) > 1 else (None, None)))
 
 
 def definition_of(table: TableRecord, region: str) -> Definition:
     """What the partitions of a table must do, as the catalog has it."""
-    consumers = tuple(
-        sorted(
-            replica_consumer(name)
-            for name, status in table.replicas.items()
-            if name != region and status != ReplicaStatus.DELETING
+    key = KeySchema(table.hash_key, table.hash_type, table.range_key, table.range_type)
+    indexes = tuple(
+        IndexDefinition(
+            index.name,
+            index.revision,
+            index.slot,
+            IndexSchema(index.hash_keys, index.range_keys, key),
+            index.projection,
+            index.included,
         )
+        for index in table.indexes
+        if index.status is not IndexStatus.DELETING
     )
+    consumers = [
+        replica_consumer(name)
+        for name, status in table.replicas.items()
+        if name != region and status != ReplicaStatus.DELETING
+    ]
+    indexed = any(not index.slot for index in indexes)
+    if indexed:
+        consumers.append(INDEX_CONSUMER)
     return Definition(
         revision=table.revision,
         feed=bool(consumers),
-        old_images=False,
+        old_images=indexed,
         tombstones=table.is_global,
-        consumers=consumers,
+        consumers=tuple(sorted(consumers)),
+        indexes=indexes,
+        key=key,
     )
+
+
+def index_definition(table: TableRecord) -> Definition:
+    """What the partitions of a table's global indexes must do: hold rows, and nothing beyond."""
+    return Definition(revision=table.revision)
 
 
 class GroupState:

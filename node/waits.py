@@ -9,6 +9,8 @@ from geodyne.messages import Answer, Response
 
 WAITS_MAX = 100_000
 
+CATALOG_TOPIC = -1  # what waits for the catalog rather than for a partition
+
 
 class Wait(NamedTuple):
     """`attempt(late)` answers if it can, or must when late; None: keep waiting."""

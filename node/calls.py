@@ -1,0 +1,171 @@
+"""The calls of clients: each is brought to its group, parked while the group's leader is not ready, or turned away.
+
+A handler runs inside a turn (node.service) and never waits: what cannot be answered now is left with the group
+(answers that a commit releases), the scans (pages) or the waits (long polls).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from geodyne.messages import (
+    METADATA_PARTITION,
+    AdvanceCursor,
+    Answer,
+    ApplyChanges,
+    Busy,
+    Control,
+    Get,
+    Moved,
+    Range,
+    ReadFeed,
+    ReadRows,
+    Refused,
+    Request,
+    Response,
+    Watch,
+    Write,
+)
+from node.feed import read_page
+from node.group import Asker, Group
+from node.storage.port import GroupLog
+from node.storage.sqlite import StateStore
+from node.waits import CATALOG_TOPIC, Wait
+
+if TYPE_CHECKING:
+    from node.service import NodeService
+
+logger = logging.getLogger("geodyne.node")
+
+
+class Calls:
+    """Handlers of the calls of one node, by type of call."""
+
+    def __init__(self, service: NodeService, log: GroupLog, store: StateStore) -> None:
+        self._service = service
+        self._log = log
+        self._store = store
+        self._handlers: dict[type, Callable[..., None]] = {
+            Write: self._write,
+            Get: self._get,
+            Range: self._range,
+            ApplyChanges: self._apply_changes,
+            AdvanceCursor: self._advance_cursor,
+            ReadFeed: self._read_feed,
+            ReadRows: self._read_rows,
+            Watch: self._watch,
+            Control: self._control,
+        }
+
+    def dispatch(self, request: Request, reply: Callable[[Response], None]) -> None:
+        call = request.call
+        try:
+            self._handlers[type(call)](call, request, Asker(reply, request.id))
+        except Exception:  # one bad request must not end the node; nothing was proposed for it
+            logger.exception("request failed", extra={"request_id": request.request_id})
+            reply(Response(request.id, Refused("InternalServerError", "Internal server error")))
+
+    def _group_of(
+        self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadFeed | ReadRows, asker: Asker
+    ) -> Group | None:
+        group = self._service.groups.get(call.partition)
+        if group is None and not self._service.catalog.knows(call.partition):
+            asker.answer(Busy("this node's catalog is not as new as the call"))
+            return None
+        if group is None or group.state.epoch != call.epoch:
+            asker.answer(Moved(call.partition, self._service.catalog.revision))
+            return None
+        return group
+
+    def _for_leader(
+        self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadRows, request: Request, asker: Asker
+    ) -> Group | None:
+        group = self._group_of(call, asker)
+        return group if group is not None and self._admit(group, request, asker) else None
+
+    def _admit(self, group: Group, request: Request, asker: Asker) -> bool:
+        """Whether the leader takes the call now. A parked one goes on only while its caller still waits for it."""
+        until_ms = self._service.turn_ms + request.timeout_ms
+
+        def again() -> None:
+            if self._service.now_ms() <= until_ms:
+                self.dispatch(request, asker.reply)
+            else:
+                asker.answer(Busy("the call's time was up before this node could lead"))
+
+        return group.admit(asker, again)
+
+    def _write(self, call: Write, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None and self._log_keeps_up(asker):
+            group.write(call, request.write_id, asker, self._service.wall_us)
+            self._service.proposed(group)
+
+    def _log_keeps_up(self, asker: Asker) -> bool:
+        """Bounds the memory of what waits for a slow disk: beyond, writers are asked to come back."""
+        if self._log.overloaded:
+            asker.answer(Busy("the log's disk does not keep up"))
+            return False
+        return True
+
+    def _apply_changes(self, call: ApplyChanges, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None and self._log_keeps_up(asker):
+            group.apply_changes(call, asker, self._service.wall_us)
+            self._service.proposed(group)
+
+    def _advance_cursor(self, call: AdvanceCursor, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None:
+            group.advance_cursor(call, asker, self._service.wall_us)
+            self._service.proposed(group)
+
+    def _get(self, call: Get, request: Request, asker: Asker) -> None:
+        if call.strong:
+            group = self._for_leader(call, request, asker)
+            if group is not None:
+                group.read(call, asker)
+                self._service.confirm_soon(group)
+            return
+        group = self._group_of(call, asker)
+        if group is not None:
+            asker.answer(group.look_up(call.key))
+
+    def _range(self, call: Range, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker) if call.strong else self._group_of(call, asker)
+        if group is not None:
+            self._service.scans.add(call, asker, group)
+
+    def _read_rows(self, call: ReadRows, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker) if call.strong else self._group_of(call, asker)
+        if group is not None:
+            self._service.scans.add(call, asker, group)
+
+    def _read_feed(self, call: ReadFeed, request: Request, asker: Asker) -> None:
+        def attempt(late: bool) -> Answer | None:
+            group = self._service.groups.get(call.partition)
+            if group is None:
+                return Moved(call.partition, self._service.catalog.revision)
+            return read_page(self._store, group.state, call, late)
+
+        self._service.waits.add(
+            call.partition, Wait(asker.reply, asker.id, attempt, self._service.now_ms() + call.wait_ms)
+        )
+
+    def _watch(self, call: Watch, request: Request, asker: Asker) -> None:
+        attempt = partial(self._service.catalog.watched, call)
+        self._service.waits.add(
+            CATALOG_TOPIC, Wait(asker.reply, asker.id, attempt, self._service.now_ms() + call.wait_ms)
+        )
+
+    def _control(self, call: Control, request: Request, asker: Asker) -> None:
+        group = self._service.groups.get(METADATA_PARTITION)
+        if group is None:
+            asker.answer(Busy("this node does not hold the catalog"))
+            return
+        if self._admit(group, request, asker):
+            self._service.catalog.control(group, call, asker, self._service.wall_us)
+            self._service.proposed(group)
