@@ -6,9 +6,11 @@ PACKAGES := geodyne node router replication
 PROTOS := $(wildcard proto/geodyne/wire/*.proto)
 INSTALLED := $(VENV)/installed.stamp
 GENERATED := $(VENV)/generated.stamp
+CLIENTS_JS := tests/clients/js
+CLIENTS_JS_INSTALLED := $(CLIENTS_JS)/node_modules/.package-lock.json
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup up down check static test test-long bench lock clean
+.PHONY: help setup clients-js up down check static test test-long bench lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +48,15 @@ $(GENERATED): $(INSTALLED) $(PROTOS) router/api/generate_shapes.py
 	@$(BIN)/python -m router.api.generate_shapes
 	@touch $@
 
+# Node and npm come with the Python packages. Without a registry to install from, the tests of these clients are skipped
+# and say so; GEODYNE_CLIENTS_JS=required makes that a failure.
+clients-js: $(CLIENTS_JS_INSTALLED)
+$(CLIENTS_JS_INSTALLED): $(CLIENTS_JS)/package-lock.json $(INSTALLED)
+	@echo "installing the JavaScript clients"
+	@$(BIN)/npm ci --prefix $(CLIENTS_JS) --ignore-scripts --loglevel=error --no-progress || { \
+	  rm -rf $(CLIENTS_JS)/node_modules; [ "$$GEODYNE_CLIENTS_JS" != required ] || exit 1; \
+	  echo "make: the JavaScript clients could not be installed; their tests will be skipped" >&2; }
+
 up: setup
 	@$(BIN)/geodyne up; code=$$?; [ $$code -eq 130 ] || exit $$code
 
@@ -61,10 +72,10 @@ static: setup
 check: static
 	@$(PYTEST) -m "not long and not cluster" tests/unit tests/tidy tests/deploy
 
-test: static
+test: static clients-js
 	@$(PYTEST) -m "not long"
 
-test-long: setup
+test-long: setup clients-js
 	@$(PYTEST) -m long
 
 bench: setup
@@ -84,5 +95,6 @@ $(LOCK_TOOL):
 
 clean:
 	rm -rf $(VENV) $(VENV)-lock build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(CLIENTS_JS)/node_modules
 	rm -f geodyne/wire/*_pb2.py geodyne/wire/*_pb2.pyi router/api/shapes.json
 	find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 HASH_SPACE = 1 << 64
+SYSTEM_PREFIX = "$"  # of the names of the region's own tables: no name that CreateTable takes begins so
 TABLE_PREFIX = "table/"  # of the key of a table's record; the rest is its name
 
 
@@ -25,12 +26,15 @@ class ControlOperation(StrEnum):
                       stream (view type or null), replicas_add [region], replicas_remove [region], extra (merged; a
                       null member is removed), index_add (definition of one global index), index_remove (name),
                       index_update {name: {read_units, write_units, extra}}    -> table
+                      An optional table_id, and as_replica: asked by another region, so not to be passed on
     TAG_TABLE         name, add {key: value}, remove [key]                     -> table; not while DELETING
     INDEX_FILLED      name, index, revision (of the index), partition          -> table; from that partition's leader
+    INDEX_TOLD        name, region, revision: that region has taken over the index change of that revision -> table
     DELETE_TABLE      name                                                    -> table (as it was, DELETING)
     ENSURE_REPLICA    definition, members {region: status}, table_id          -> table; idempotent, from another region
     SET_REPLICA       name, region, status, expected: only from that status   -> table
     DROP_REPLICA      name, region: forget a member of a global table; ""     -> table (only looks)
+    ENSURE_LEDGER     the table of geodyne.ledger, made if there is none       -> table
 
     Operations on a table take an optional table_id: of another table by the same name they say that it is not found.
     """
@@ -40,9 +44,11 @@ class ControlOperation(StrEnum):
     DELETE_TABLE = "delete_table"
     TAG_TABLE = "tag_table"
     INDEX_FILLED = "index_filled"
+    INDEX_TOLD = "index_told"
     ENSURE_REPLICA = "ensure_replica"
     SET_REPLICA = "set_replica"
     DROP_REPLICA = "drop_replica"
+    ENSURE_LEDGER = "ensure_ledger"
 
 
 INDEX_CONSUMER = "index"  # under which the partitions of a table keep the cursor of its global indexes
@@ -78,6 +84,20 @@ class PartitionRecord:
     low: int
     high: int
     voters: tuple[str, ...]
+
+
+# The members of an IndexRecord that users decide: what a definition of an index has.
+INDEX_DEFINITION = (
+    "name",
+    "is_global",
+    "hash_keys",
+    "range_keys",
+    "projection",
+    "included",
+    "read_units",
+    "write_units",
+    "extra",
+)
 
 
 class IndexStatus(StrEnum):
@@ -117,6 +137,11 @@ class IndexRecord:
         """The partition that owns a hash of the index's key."""
         return self.partitions[bisect_right(self.partitions, hash64, key=_low) - 1]
 
+    def definition(self) -> dict[str, Any]:
+        """The part that users decide, JSON-compatible."""
+        data = asdict(self)
+        return {name: data[name] for name in INDEX_DEFINITION}
+
     @staticmethod
     def from_json(data: dict[str, Any]) -> IndexRecord:
         known = {name: value for name, value in data.items() if name in _INDEX_FIELDS}
@@ -131,6 +156,20 @@ class IndexRecord:
                 "partitions": _partitions_from_json(data.get("partitions", ())),
             }
         )
+
+
+@dataclass(frozen=True, slots=True)
+class IndexNews:
+    """A change of a global table's indexes, made here at catalog `revision`, that `regions` are yet to take over.
+    `change` has index_add, index_remove or both, as UPDATE_TABLE takes them."""
+
+    revision: int
+    change: dict[str, Any]
+    regions: tuple[str, ...]
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> IndexNews:
+        return IndexNews(data["revision"], data["change"], tuple(data["regions"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +201,7 @@ class TableRecord:
     tags: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     indexes: tuple[IndexRecord, ...] = ()
+    index_news: tuple[IndexNews, ...] = ()
 
     @property
     def is_global(self) -> bool:
@@ -176,6 +216,10 @@ class TableRecord:
 
     def index(self, name: str) -> IndexRecord | None:
         return next((index for index in self.indexes if index.name == name), None)
+
+    def index_definitions(self) -> list[dict[str, Any]]:
+        """What CREATE_TABLE and ENSURE_REPLICA take for these indexes, without those that are going."""
+        return [index.definition() for index in self.indexes if index.status is not IndexStatus.DELETING]
 
     def partition_of(self, hash64: int) -> PartitionRecord:
         """The partition that owns a hash. Partitions are sorted by `low` and cover the whole space."""
@@ -198,6 +242,7 @@ class TableRecord:
                 "status": TableStatus(data["status"]),
                 "partitions": _partitions_from_json(data["partitions"]),
                 "indexes": tuple(IndexRecord.from_json(index) for index in data.get("indexes", ())),
+                "index_news": tuple(IndexNews.from_json(news) for news in data.get("index_news", ())),
             }
         )
 

@@ -43,6 +43,7 @@ class WriteKind(IntEnum):
     PUT = 1
     UPDATE = 2
     DELETE = 3
+    CHECK = 4  # of a transaction: a condition on an item that is left as it is
 
 
 class ReturnValues(IntEnum):
@@ -68,6 +69,7 @@ class Write(NamedTuple):
     values: Mapping[str, AttributeValue] = NO_VALUES
     returns: ReturnValues = ReturnValues.NONE
     return_on_failure: bool = False  # ReturnValuesOnConditionCheckFailure=ALL_OLD
+    capacity: bool = False  # the answer tells what the table's indexes cost (Written.index_writes)
 
 
 class Get(NamedTuple):
@@ -85,6 +87,10 @@ class Range(NamedTuple):
     Reads keys in [low, high), ascending or (reverse) descending, strictly beyond `after` when that is given.
     Stops after `limit` evaluated items (0: no limit) or once `max_bytes` of items have been evaluated; the
     item that reaches the bound still belongs to the page.
+
+    `slot` other than 0 reads a local index of the table instead: keys are those of geodyne.model.indexkeys, items what
+    the index keeps. With `fetch` each entry stands for the whole item of the table, which is what filter and projection
+    then see; `Page.size` and `max_bytes` still count the entries alone.
     """
 
     partition: int
@@ -101,6 +107,8 @@ class Range(NamedTuple):
     names: Mapping[str, str] = NO_NAMES
     values: Mapping[str, AttributeValue] = NO_VALUES
     count_only: bool = False
+    slot: int = 0
+    fetch: bool = False
 
 
 class Change(NamedTuple):
@@ -124,6 +132,37 @@ class ApplyChanges(NamedTuple):
     changes: tuple[Change, ...]
 
 
+class IndexEntry(NamedTuple):
+    """An entry of a global index as the change of an item leaves it. `image` None: it is no longer there.
+
+    `sequence` is that of the change record; 0 for a row that a backfill read.
+    """
+
+    key: bytes  # geodyne.model.indexkeys
+    sequence: int
+    image: bytes | None
+    size: int
+
+
+class ApplyIndex(NamedTuple):
+    """What a partition of a table has for a partition of one of its global indexes; answered by Applied when committed.
+
+    `term` is that of the leader of partition `source`; `number` grows by one with each batch that it sends there, and
+    a batch that is sent again keeps it. All entries of one change travel in one batch. Refused with INDEX_FENCED
+    when a later leader has sent something.
+    """
+
+    partition: int
+    epoch: int
+    source: int
+    term: int
+    number: int
+    entries: tuple[IndexEntry, ...]
+
+
+INDEX_FENCED = "IndexFenced"  # as `Refused.code`: never told to a user
+
+
 class ReadRows(NamedTuple):
     """Raw rows in key order, tombstones included, for backfill and verification; answered by Rows.
 
@@ -135,6 +174,48 @@ class ReadRows(NamedTuple):
     after: bytes
     max_bytes: int
     strong: bool = True
+
+
+class Prepare(NamedTuple):
+    """The part of a transaction that falls to one partition: all of it or nothing.
+
+    Conditions and updates are evaluated against the newest images, and what comes of them is logged and kept under the
+    transaction's name until Finish: the items are locked meanwhile. With `commit` the transaction has no other part and
+    takes effect at once. Answered by Prepared, PrepareRefused or Refused (TransactionInProgressException,
+    IdempotentParameterMismatchException).
+
+    `transaction` names it (16 bytes, from the client's token when there is one); `attempt` tells the tries to carry out
+    one transaction apart, and is kept over resends; `digest` is that of the request. `partition` and `epoch` of the
+    items are not read.
+    """
+
+    partition: int
+    epoch: int
+    transaction: bytes
+    attempt: int
+    digest: bytes
+    items: tuple[Write, ...]
+    commit: bool = False
+
+
+class Finish(NamedTuple):
+    """The end of a prepared transaction, as its ledger has it: the images take effect, or are let go of. Answered by
+    Applied(1), or Applied(0) where nothing is prepared under that name (any more)."""
+
+    partition: int
+    epoch: int
+    transaction: bytes
+    attempt: int
+    commit: bool
+
+
+class ReadTogether(NamedTuple):
+    """The images of some items of one partition at one moment, with what tells whether they have changed since;
+    answered by Images at the leader."""
+
+    partition: int
+    epoch: int
+    keys: tuple[bytes, ...]
 
 
 FROM_COMMITTED = -1  # as `ReadFeed.after`: the consumer's committed cursor, else the oldest record retained
@@ -177,14 +258,30 @@ class Control(NamedTuple):
 
 class Watch(NamedTuple):
     """Wait (up to `wait_ms`) until this node's catalog is newer than `revision` or the set of partitions
-    that it leads is newer than `leads_version`; answered by Watched."""
+    that it leads is newer than `leads_version`, or its counts of items are not those of `counts_version`; answered by
+    Watched."""
 
     revision: int
     leads_version: int
     wait_ms: int
+    counts_version: int = -1  # -1: counts are not wanted; 0: none are known
 
 
-Call = Write | Get | Range | ApplyChanges | ReadRows | ReadFeed | AdvanceCursor | Control | Watch
+Call = (
+    Write
+    | Get
+    | Range
+    | ApplyChanges
+    | ApplyIndex
+    | ReadRows
+    | ReadFeed
+    | AdvanceCursor
+    | Control
+    | Watch
+    | Prepare
+    | Finish
+    | ReadTogether
+)
 
 
 class Request(NamedTuple):
@@ -201,11 +298,44 @@ class Request(NamedTuple):
 
 
 class Written(NamedTuple):
-    """The write is durable on a majority. Sizes are DynamoDB item sizes, 0 for an absent item."""
+    """The write is durable on a majority. Sizes are DynamoDB item sizes, 0 for an absent item.
+
+    `index_writes` are the write units of each index that the write touched, when `Write.capacity` asked for them;
+    `collection_bytes` the size of the item collection after the write, of a table that has local indexes.
+    """
 
     size_before: int
     size_after: int
     attributes: bytes | None = None  # JSON object as ReturnValues asks
+    index_writes: tuple[tuple[str, int], ...] = ()
+    collection_bytes: int = -1  # -1: not known
+
+
+class Prepared(NamedTuple):
+    """The part is prepared (or, with Prepare.commit, done). `replayed`: it had been done by an earlier attempt; the
+    outcomes are those of that one."""
+
+    outcomes: tuple[Written, ...]
+    replayed: bool = False
+
+
+class PrepareRefused(NamedTuple):
+    """Nothing was prepared. A reason for each item in order, None for one that is not to blame."""
+
+    reasons: tuple[Refused | None, ...]
+
+
+class Image(NamedTuple):
+    """`stamp` differs whenever the item may have changed. `locked`: a transaction is going to write it."""
+
+    item: bytes | None
+    size: int
+    stamp: bytes
+    locked: bool
+
+
+class Images(NamedTuple):
+    images: tuple[Image, ...]
 
 
 class Found(NamedTuple):
@@ -219,6 +349,8 @@ class Page(NamedTuple):
     scanned: int
     size: int  # sum of the evaluated items' sizes, before filter and projection
     last_key: bytes | None  # None: the range is exhausted
+    fetches: int = 0  # whole items read besides the entries of a local index
+    fetched_blocks: int = 0  # their sizes in units of 4 KB, each rounded up
 
 
 class Applied(NamedTuple):
@@ -248,15 +380,27 @@ class ControlDone(NamedTuple):
     body: dict[str, Any]
 
 
+class Count(NamedTuple):
+    """Items in a partition and their bytes; with a `slot`, entries of a local index in it."""
+
+    partition: int
+    slot: int
+    items: int
+    bytes: int
+
+
 class Watched(NamedTuple):
     """`records` are the catalog records that changed since the revision asked for (`None` value: removed), or
-    all of them when `full`. `leads` are the partitions this node leads, with their terms."""
+    all of them when `full`. `leads` are the partitions this node leads, with their terms; `counts` those of them that
+    changed since `Watch.counts_version`."""
 
     revision: int
     full: bool
     records: tuple[tuple[str, dict[str, Any] | None], ...]
     leads_version: int
     leads: tuple[tuple[int, int], ...]
+    counts_version: int = 0
+    counts: tuple[Count, ...] = ()
 
 
 class Refused(NamedTuple):
@@ -297,6 +441,9 @@ class Busy(NamedTuple):
 
 Answer = (
     Written
+    | Prepared
+    | PrepareRefused
+    | Images
     | Found
     | Page
     | Applied

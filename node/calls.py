@@ -16,13 +16,17 @@ from geodyne.messages import (
     AdvanceCursor,
     Answer,
     ApplyChanges,
+    ApplyIndex,
     Busy,
     Control,
+    Finish,
     Get,
     Moved,
+    Prepare,
     Range,
     ReadFeed,
     ReadRows,
+    ReadTogether,
     Refused,
     Request,
     Response,
@@ -40,6 +44,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("geodyne.node")
 
+PartitionCall = (
+    Write
+    | Get
+    | Range
+    | ApplyChanges
+    | ApplyIndex
+    | AdvanceCursor
+    | ReadFeed
+    | ReadRows
+    | Prepare
+    | Finish
+    | ReadTogether
+)
+
 
 class Calls:
     """Handlers of the calls of one node, by type of call."""
@@ -53,10 +71,14 @@ class Calls:
             Get: self._get,
             Range: self._range,
             ApplyChanges: self._apply_changes,
+            ApplyIndex: self._apply_index,
             AdvanceCursor: self._advance_cursor,
             ReadFeed: self._read_feed,
             ReadRows: self._read_rows,
             Watch: self._watch,
+            Prepare: self._prepare,
+            Finish: self._finish,
+            ReadTogether: self._read_together,
             Control: self._control,
         }
 
@@ -68,9 +90,7 @@ class Calls:
             logger.exception("request failed", extra={"request_id": request.request_id})
             reply(Response(request.id, Refused("InternalServerError", "Internal server error")))
 
-    def _group_of(
-        self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadFeed | ReadRows, asker: Asker
-    ) -> Group | None:
+    def _group_of(self, call: PartitionCall, asker: Asker) -> Group | None:
         group = self._service.groups.get(call.partition)
         if group is None and not self._service.catalog.knows(call.partition):
             asker.answer(Busy("this node's catalog is not as new as the call"))
@@ -80,9 +100,7 @@ class Calls:
             return None
         return group
 
-    def _for_leader(
-        self, call: Write | Get | Range | ApplyChanges | AdvanceCursor | ReadRows, request: Request, asker: Asker
-    ) -> Group | None:
+    def _for_leader(self, call: PartitionCall, request: Request, asker: Asker) -> Group | None:
         group = self._group_of(call, asker)
         return group if group is not None and self._admit(group, request, asker) else None
 
@@ -115,6 +133,31 @@ class Calls:
         group = self._for_leader(call, request, asker)
         if group is not None and self._log_keeps_up(asker):
             group.apply_changes(call, asker, self._service.wall_us)
+            self._service.proposed(group)
+
+    def _apply_index(self, call: ApplyIndex, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None and self._log_keeps_up(asker):
+            group.apply_index(call, asker, self._service.wall_us)
+            self._service.proposed(group)
+
+    def _prepare(self, call: Prepare, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None and self._log_keeps_up(asker):
+            group.participant.prepare(call, asker, self._service.wall_us)
+            self._service.proposed(group)
+            self._service.recovery.watch(group)
+
+    def _finish(self, call: Finish, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None:  # however slow the disk: this is what lets go of the items
+            group.participant.finish(call, asker, self._service.wall_us)
+            self._service.proposed(group)
+
+    def _read_together(self, call: ReadTogether, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None:
+            group.participant.read_together(call, asker)
             self._service.proposed(group)
 
     def _advance_cursor(self, call: AdvanceCursor, request: Request, asker: Asker) -> None:

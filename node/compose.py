@@ -13,8 +13,10 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from geodyne.catalog import PartitionRecord, TableRecord
+from geodyne.limits import ITEM_COLLECTION_BYTES_MAX
 from geodyne.messages import METADATA_PARTITION, PeerMessage
-from geodyne.ports import Clock, PeerNetwork
+from geodyne.ports import ClientConnector, Clock, PeerNetwork
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.catalog.placement import REPLICAS, rings_by_zone
 from node.groups import Groups
@@ -23,6 +25,7 @@ from node.maintenance import Maintenance
 from node.metrics import NodeMetrics
 from node.raft.liveness import Liveness
 from node.raft.settings import Settings as RaftSettings
+from node.regionlink import RegionLink
 from node.service import NodeService
 from node.storage.directory import DataDirectory, open_directory
 from node.storage.port import Disk, StateDamaged, StorageError, WalCorrupt
@@ -33,6 +36,7 @@ logger = logging.getLogger("geodyne.node")
 
 HAND_OVER_S = 0.3  # how long an orderly stop waits for other nodes to lead
 HAND_OVER_STEPS = 30
+NO_ADDRESSES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +72,12 @@ class Node:
         handover: HandOver,
         log: Wal,
         store: StateStore,
+        region_link: RegionLink,
     ) -> None:
         self.place = place
         self.incarnation = directory.incarnation
         self.service = service
+        self.region_link = region_link
         self._directory = directory
         self._maintenance = maintenance
         self._handover = handover
@@ -79,8 +85,15 @@ class Node:
         self._store = store
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, network: PeerNetwork) -> None:
-        """Take part. The network may still be closed: messages to peers are then dropped."""
+    def start(
+        self,
+        network: PeerNetwork,
+        connector: ClientConnector | None = None,
+        addresses: Mapping[str, str] = NO_ADDRESSES,
+    ) -> None:
+        """Take part. The network may still be closed: messages to peers are then dropped. `connector` and `addresses`
+        (node id -> host:port) lead to the client port of the other nodes; a lone node needs neither."""
+        self.region_link.attach(self.service, connector, addresses)
         self.service.network = network
         self.service.transfers.network = network
         voters = self.place.catalog_voters()
@@ -108,6 +121,8 @@ class Node:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self.service.indexes.wait_closed()
+        await self.region_link.close()
         await self.service.transfers.wait_closed()
         self._log.close()  # its last callbacks still write to the state
         await self._store.close()
@@ -121,10 +136,11 @@ class Node:
             table = partitions.get(group.partition)
             if table is None:
                 continue
-            record = next(p for p in table.partitions if p.id == group.partition)
+            index, record = _place_of(table, group.partition)
             replicas.append(
                 {
                     "table": table.name,
+                    "index": index,
                     "id": group.partition,
                     "leader": self.place.node_id if group.serving else "",
                     "term": group.raft.term,
@@ -155,6 +171,12 @@ class Node:
         return {"healthy": bool(leader), "catalog_leader": leader}
 
 
+def _place_of(table: TableRecord, partition: int) -> tuple[str, PartitionRecord]:
+    """The global index that a partition belongs to ("" for one of the table itself), and the partition's record."""
+    owners = [("", table.partitions), *((index.name, index.partitions) for index in table.indexes)]
+    return next((name, record) for name, partitions in owners for record in partitions if record.id == partition)
+
+
 class NoPeers:
     """The peer network of a region that is one node."""
 
@@ -174,14 +196,16 @@ def open_node(
     fatal: Callable[[str], None],
     inline_sync: bool = False,
     disk: Disk | None = None,
+    collection_bytes_max: int = ITEM_COLLECTION_BYTES_MAX,
 ) -> Node:
     """Open the data directory and recover. `disk` is the log's, the machine's own unless given.
+    `collection_bytes_max` bounds what one partition key may have in a table with local indexes.
 
     Raises node.storage.port.StorageError for data that cannot be used."""
     with _told_to_the_operator(place):
         directory = open_directory(place.data_dir, place.cluster_id, place.node_id, incarnation_min=clock.wall_us())
         try:
-            return _open(place, directory, clock, random, registry, fatal, inline_sync, disk)
+            return _open(place, directory, clock, random, registry, fatal, inline_sync, disk, collection_bytes_max)
         except BaseException:
             directory.close()
             raise
@@ -212,6 +236,7 @@ def _open(
     fatal: Callable[[str], None],
     inline_sync: bool,
     disk: Disk | None,
+    collection_bytes_max: int,
 ) -> Node:
     settings = RaftSettings()
     metrics = NodeMetrics(registry)
@@ -234,6 +259,7 @@ def _open(
         store=store,
         liveness=liveness,
         settings=settings,
+        collection_bytes_max=collection_bytes_max,
     )
     groups.recover(recovered.groups, store.groups())
     keeper = CatalogKeeper(
@@ -244,6 +270,7 @@ def _open(
         submit=lambda control: service.control_internally(control),  # noqa: PLW0108 - `service` comes later
     )
     keeper.attach(groups)
+    region_link = RegionLink(place.region, place.node_id, place.members, random)
     service = NodeService(
         node_id=place.node_id,
         clock=clock,
@@ -257,6 +284,7 @@ def _open(
         network=NoPeers(),
         peers=place.peers(),
         metrics=metrics,
+        region_link=region_link,
         fatal=fatal,
     )
     groups.adopted = service.adopt
@@ -265,8 +293,8 @@ def _open(
     if stored is not None:
         keeper.restore(stored.catalog_revision, catalog_records(store))
     handover = HandOver(service, place.peers())
-    maintenance = Maintenance(groups, log, store, metrics, handover.balance)
-    return Node(place, directory, service, maintenance, handover, log, store)
+    maintenance = Maintenance(groups, log, store, metrics, handover.balance, service.publish_counts)
+    return Node(place, directory, service, maintenance, handover, log, store, region_link)
 
 
 def single_node_place(cluster_id: str, region: str, data_dir: Path, zones: Sequence[str] = ("a",)) -> NodePlace:

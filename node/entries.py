@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from geodyne.messages import Entry, WriteId, Written
 from geodyne.wire import log_v1_pb2 as log
+from node.outcomes import outcome_from_wire, outcome_to_wire
 from node.storage.port import Row
-from node.window import outcome_from_wire, outcome_to_wire
 
 
 class Effect(NamedTuple):

@@ -14,20 +14,24 @@ Must hold:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import orjson
 
+from geodyne.limits import ITEM_COLLECTION_BYTES_MAX
 from geodyne.messages import (
+    INDEX_FENCED,
     METADATA_PARTITION,
     AdvanceCursor,
     Answer,
     Applied,
     ApplyChanges,
+    ApplyIndex,
     Busy,
     Found,
     Get,
+    IndexEntry,
     NotLeader,
     Refused,
     Response,
@@ -39,19 +43,25 @@ from geodyne.messages import (
 from geodyne.model import version as versions
 from geodyne.wire import log_v1_pb2 as log
 from node.catalog.machine import Changes
-from node.engine.writes import evaluate
+from node.engine.localindexes import LocalIndexes
+from node.engine.writes import Verdict, evaluate
 from node.entries import Decided, Effect, EntryBuilder, decode
+from node.indexes.sources import BatchStanding, Sources, after, news, standing
+from node.itemcollections import ItemCollections
 from node.overlay import Overlay
 from node.raft.core import Raft, Role
-from node.state import SEQUENCE_SHIFT, Definition, GroupState
+from node.state import SEQUENCE_SHIFT, Definition, GroupState, put_source, source_of
 from node.storage.port import GroupUpdate, Row
 from node.storage.sqlite import StateStore
+from node.transactions.participant import CONFLICT, Participant
+from node.transactions.state import PreparedItem
 from node.window import Standing, Window
 
 ENTRY_BYTES_MAX = 512 * 1024  # an entry is closed once it holds this much; one item may exceed it
 ENTRY_EFFECTS_MAX = 4096  # positions in an entry must fit SEQUENCE_SHIFT bits
 UNCOMMITTED_BYTES_MAX = 64 * 1024 * 1024
 PARKED_MAX = 10_000
+NO_VERSION = b""  # of the entries of a global index: no two of them are ever compared
 APPLY_EFFECTS_MAX = 256  # a turn's share of applying: about 2 ms of SQLite
 
 assert ENTRY_EFFECTS_MAX < 1 << SEQUENCE_SHIFT
@@ -87,6 +97,7 @@ class Group:
         state: GroupState,
         window: Window,
         region: str,
+        collection_bytes_max: int = ITEM_COLLECTION_BYTES_MAX,
     ) -> None:
         self.partition = partition
         self.raft = raft
@@ -98,7 +109,9 @@ class Group:
         self._store = store
         self._overlay = Overlay()
         self._builder: EntryBuilder | None = None
+        self._undivided = False  # what is being added belongs into one entry
         self._decided: deque[Decided] = deque()  # own proposals, not yet applied, in log order
+        self._sources = Sources()
         self._in_flight: dict[tuple[int, int], tuple[int, Written]] = {}  # write id -> (index, answer), not applied
         self._waiting: dict[int, list[tuple[Asker, Answer]]] = {}  # index -> answers that its commit releases
         self._answered_to = raft.commit_index
@@ -109,8 +122,11 @@ class Group:
         self.parked: deque[Callable[[], None]] = deque()  # calls that came before the leader was ready
         self._marker_proposed = -1
         self._definition = state.definition  # in force at the log's end, while serving: a marker binds what follows it
+        self._local = self.local_indexes = LocalIndexes.of(state.definition)  # of that one, and of what is applied
+        self._collections = ItemCollections(partition, store, collection_bytes_max)
         self.reported_revision = -1  # definition revision last told to the others
         self.handing_over = False
+        self.participant = Participant(self)
         self.frozen = 0  # how many snapshots are being begun or installed: while any is, nothing is applied
 
     # --- leadership -------------------------------------------------------------------------------------
@@ -132,8 +148,9 @@ class Group:
                 return  # the driver asks again when there is more to apply
             self._last_us = self.state.last_us
             self._marker_proposed = self.state.definition.revision
-            self._definition = self.state.definition
+            self._bind(self.state.definition)
             self.serving = True
+            self.participant.begin()
             parked, self.parked = self.parked, deque()
             for call in parked:
                 call()
@@ -161,9 +178,12 @@ class Group:
     def _stop_serving(self) -> None:
         self.serving = False
         self._builder = None
+        self.participant.end()
         self._overlay.clear()
+        self._collections.clear()
         self._decided.clear()
         self._in_flight.clear()
+        self._sources.clear()
         self.uncommitted_bytes = 0
         waiting, self._waiting = self._waiting, {}
         for index in sorted(waiting):
@@ -200,11 +220,12 @@ class Group:
         if write_id is not None and self._answered_before(write_id, asker):
             return
         key = call.key
-        pending = self._overlay.newest(key)
-        prior = pending.row if pending is not None else self._store.get(self.partition, key)
-        verdict = evaluate(call, prior)
+        if self.participant.locks and self.participant.blocks(key):
+            self._reads.append((asker, CONFLICT))
+            return
+        prior, verdict, collection, rests_on = self.judge(call)
         if not verdict.changed:
-            self._answer_after(pending.index if pending is not None else 0, asker, verdict.answer)
+            self._answer_after(rests_on, asker, verdict.answer)
             return
         outcome = verdict.answer
         assert isinstance(outcome, Written)
@@ -213,8 +234,23 @@ class Group:
             row: Row | None = Row(verdict.image, version, verdict.size)
         else:
             row = Row(None, version, 0) if self._definition.tombstones else None
-        index = self._add(key, row, version, prior, write_id, outcome, wall_us)
+        index = self._add(key, row, version, prior, write_id, outcome, wall_us, collection)
         self._waiting.setdefault(index, []).append((asker, outcome))
+
+    def newest(self, key: bytes) -> tuple[int, Row | None]:
+        """The newest row of a key, committed or not, and the log index that makes it so (0: applied)."""
+        pending = self._overlay.newest(key)
+        return pending if pending is not None else (0, self._store.get(self.partition, key))
+
+    def judge(self, call: Write) -> tuple[Row | None, Verdict, int, int]:
+        """What a write comes to: the row it was judged by, the verdict, the size of the item collection after it (-1:
+        not known) and the log index that the verdict rests on."""
+        rests_on, prior = self.newest(call.key)
+        verdict = evaluate(call, prior, self._definition.indexes)
+        if not self._definition.indexes:
+            return prior, verdict, -1, rests_on
+        judged = self._collections.judge(self._definition, self._local, call, prior, verdict)
+        return prior, judged.verdict, judged.collection_bytes, max(rests_on, judged.index)
 
     def _answered_before(self, write_id: WriteId, asker: Asker) -> bool:
         in_flight = self._in_flight.get((write_id.router, write_id.sequence))
@@ -233,6 +269,10 @@ class Group:
 
     def apply_changes(self, call: ApplyChanges, asker: Asker, wall_us: int) -> None:
         """Take over another region's changes where they are newer than what is here."""
+        if self.participant.locks and any(self.participant.blocks(change.key) for change in call.changes):
+            # Conditions of the transaction rest on the item as it is. The sender comes back.
+            asker.answer(Busy("a transaction is ongoing for one of the items"))
+            return
         newest_index = 0
         applied = 0
         for change in call.changes:
@@ -246,6 +286,34 @@ class Group:
             newest_index = self._add(change.key, row, change.version, prior, None, None, wall_us)
             applied += 1
         self._answer_after(newest_index, asker, Applied(applied))
+
+    def apply_index(self, call: ApplyIndex, asker: Asker, wall_us: int) -> None:
+        """Take over what a partition of the table has for this partition of its global index."""
+        index, known = self._sources.newest(self.state, call.source)
+        match standing(call, known):
+            case BatchStanding.FENCED:
+                self._answer_after(index, asker, Refused(INDEX_FENCED, "a later leader of the partition was heard"))
+            case BatchStanding.REPEATED:
+                self._answer_after(index, asker, Applied(0))
+            case BatchStanding.NEWS:
+                count = sum([self._apply_index_entry(entry, wall_us) for entry in news(call, known)])
+                # The mark comes last: while only the entries before it are in the log, the batch is not taken.
+                builder = self._open(wall_us)
+                taken = after(call, known)
+                put_source(builder.payload.sources, call.source, taken)
+                builder.size += 64
+                self._sources.took(call.source, builder.index, taken)
+                self._waiting.setdefault(builder.index, []).append((asker, Applied(count)))
+
+    def _apply_index_entry(self, entry: IndexEntry, wall_us: int) -> bool:
+        """True when it changes the index."""
+        pending = self._overlay.newest(entry.key)
+        prior = pending.row if pending is not None else self._store.get(self.partition, entry.key)
+        if (prior.value if prior is not None else None) == entry.image:
+            return False
+        row = Row(entry.image, NO_VERSION, entry.size) if entry.image is not None else None
+        self._add(entry.key, row, NO_VERSION, prior, None, None, wall_us)
+        return True
 
     def advance_cursor(self, call: AdvanceCursor, asker: Asker, wall_us: int) -> None:
         builder = self._open(wall_us)
@@ -277,12 +345,14 @@ class Group:
         builder.payload.definition.CopyFrom(definition.to_wire())
         builder.size += 256
         self._marker_proposed = definition.revision
-        self._definition = definition
+        self._bind(definition)
         self.seal()
         return True
 
     def read(self, call: Get, asker: Asker) -> None:
         """A strong point read: looked up now, answered after the lease check."""
+        if self.participant.locks and self.participant.take_read(call, asker):
+            return
         self._reads.append((asker, self.look_up(call.key)))
 
     def look_up(self, key: bytes) -> Found:
@@ -297,6 +367,10 @@ class Group:
         """Hand over an answer that was read from committed state: it goes out after the lease check."""
         self._reads.append((asker, answer))
 
+    def _bind(self, definition: Definition) -> None:
+        self._definition = definition
+        self._local = LocalIndexes.of(definition)
+
     # --- building entries --------------------------------------------------------------------------------
 
     def _next_us(self, wall_us: int, prior: Row | None) -> int:
@@ -305,7 +379,8 @@ class Group:
 
     def _open(self, wall_us: int) -> EntryBuilder:
         builder = self._builder
-        if builder is not None and (builder.size >= ENTRY_BYTES_MAX or len(builder.effects) >= ENTRY_EFFECTS_MAX):
+        full = builder is not None and (builder.size >= ENTRY_BYTES_MAX or len(builder.effects) >= ENTRY_EFFECTS_MAX)
+        if full and not self._undivided:
             self.seal()
             builder = None
         if builder is None:
@@ -321,7 +396,9 @@ class Group:
         write_id: WriteId | None,
         outcome: Written | None,
         wall_us: int,
+        collection: int = -1,
     ) -> int:
+        """Add an effect to the entry of this turn. `collection`: the size of the item collection after it, if known."""
         builder = self._open(wall_us)
         live_before = prior is not None and prior.value is not None
         live_after = row is not None and row.value is not None
@@ -329,8 +406,33 @@ class Group:
         old_image = prior.value if prior is not None and self._definition.old_images else None
         builder.add(Effect(key, row, version, live_after - live_before, bytes_delta, write_id, outcome), old_image)
         self._overlay.put(key, builder.index, row)
+        if not live_after:
+            self.participant.deletions.note(key)
+        if self._local is not None:
+            self._collections.put(self._local, key, prior, row, builder.index, collection)
         if write_id is not None and outcome is not None:
             self._in_flight[(write_id.router, write_id.sequence)] = (builder.index, outcome)
+        return builder.index
+
+    @property
+    def log_end(self) -> int:
+        """The index of the newest entry, the one under construction included."""
+        return self._builder.index if self._builder is not None else self.raft.log.last_index
+
+    def log_step(self, step: log.TransactionStep, changes: Sequence[PreparedItem], wall_us: int) -> int:
+        """Log a step of a transaction and all that it changes, in one entry, however large; returns its index."""
+        builder = self._open(wall_us)
+        builder.payload.transactions.append(step)
+        builder.size += step.ByteSize()
+        self._undivided = True
+        try:
+            for change in changes:
+                _, prior = self.newest(change.key)
+                version = versions.make(self._next_us(wall_us, prior), self._region)
+                row = change.row(version, self._definition.tombstones)
+                self._add(change.key, row, version, prior, None, None, wall_us)
+        finally:
+            self._undivided = False
         return builder.index
 
     def seal(self) -> None:
@@ -406,6 +508,8 @@ class Group:
         """Go on from an installed snapshot."""
         self.state = state
         self.window = window
+        self.local_indexes = LocalIndexes.of(state.definition)
+        self._collections.clear()
         self._answered_to = max(self._answered_to, state.applied_index)
         self._overlay.clear()
         self._decided.clear()
@@ -413,6 +517,7 @@ class Group:
     def abandon(self, answer: Answer) -> None:
         """The replica is being destroyed: everybody who waits is told `answer`."""
         self.serving = False
+        self.participant.abandon(answer)
         self._builder = None
         askers = [asker for waiting in self._waiting.values() for asker, _ in waiting]
         askers += [asker for asker, _ in self._reads]
@@ -438,13 +543,16 @@ class Group:
         feed: list[tuple[int, bytes]] = []
         keys: list[tuple[bytes, int]] = []
         catalog: list[tuple[int, Changes]] = []
+        local = self.local_indexes
         trim: int | None = None
         count = 0
         while state.applied_index < last and count <= effects_max:
             decided = self._next_decided(state.applied_index + 1)
             count += 1 + len(decided.effects)
             trim = self._apply_entry(decided, rows, feed, keys, catalog) or trim
-        update = GroupUpdate(self.partition, rows, feed, trim, state.to_bytes())
+        indexes = self.local_indexes
+        reindex = indexes is not local and (indexes is None or not indexes.same_as(local))
+        update = GroupUpdate(self.partition, rows, feed, trim, state.to_bytes(), indexes, reindex)
         return AppliedBatch(update, keys, catalog, bool(feed) or trim is not None)
 
     def _next_decided(self, index: int) -> Decided:
@@ -478,12 +586,17 @@ class Group:
             if write_id is not None and outcome is not None:
                 self.window.remember(write_id, outcome, payload.wall_us)
                 self._in_flight.pop((write_id.router, write_id.sequence), None)
+        for step in payload.transactions:
+            self.window.transactions.apply(step, payload.wall_us)
         state.applied_index = index
         state.applied_term = decided.term
         if payload.HasField("definition"):
             state.define(Definition.from_wire(payload.definition))
+            self.local_indexes = LocalIndexes.of(state.definition)
         for cursor in payload.cursors:
             state.advance(cursor.consumer, cursor.sequence)
+        for source in payload.sources:
+            state.sources.update([source_of(source)])
         if self.partition == METADATA_PARTITION and payload.catalog_revision:
             state.catalog_revision = payload.catalog_revision
             catalog.append((payload.catalog_revision, _catalog_changes(payload, rows)))
@@ -495,6 +608,9 @@ class Group:
         """Storage has the batch: reads find it there."""
         for key, index in batch.applied_keys:
             self._overlay.applied(key, index)
+        if self.local_indexes is not None:
+            for key, index in batch.applied_keys:
+                self._collections.applied(key, index)
 
 
 def _catalog_changes(payload: log.EntryPayload, rows: dict[bytes, Row | None]) -> Changes:

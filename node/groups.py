@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 
+from geodyne.limits import ITEM_COLLECTION_BYTES_MAX
 from geodyne.messages import METADATA_PARTITION
 from geodyne.ports import Clock
 from node.entries import decode
@@ -42,6 +43,7 @@ class Groups:
         store: StateStore,
         liveness: Liveness,
         settings: RaftSettings,
+        collection_bytes_max: int = ITEM_COLLECTION_BYTES_MAX,
     ) -> None:
         self._node_id = node_id
         self._region = region
@@ -51,6 +53,7 @@ class Groups:
         self._store = store
         self._liveness = liveness
         self._settings = settings
+        self._collection_bytes_max = collection_bytes_max
         self._groups: dict[int, Group] = {}
         self._stored: dict[int, StoredGroup] = {}
         self._logs: dict[int, RecoveredGroup] = {}
@@ -82,7 +85,7 @@ class Groups:
             return
         state, window, log = self._recovered(partition, epoch)
         raft = self._consensus(partition, voters, learners, log, state)
-        group = Group(partition, raft, self._store, state, window, self._region)
+        group = Group(partition, raft, self._store, state, window, self._region, self._collection_bytes_max)
         self._groups[partition] = group
         self.adopted(group)
 
@@ -173,6 +176,8 @@ def _window(stored: StoredGroup, state: GroupState, log: RecoveredGroup) -> Wind
             for effect in decided.effects:
                 if effect.write_id is not None and effect.outcome is not None:
                     window.remember(effect.write_id, effect.outcome, decided.payload.wall_us)
+            for step in decided.payload.transactions:
+                window.transactions.apply(step, decided.payload.wall_us)
     return window
 
 

@@ -20,15 +20,24 @@ logger = logging.getLogger("geodyne.node.storage")
 INTERVAL_S = 1.0
 CHECKPOINT_LOG_BYTES = 16 * 1024 * 1024  # checkpoint once the log has grown by this much
 CHECKPOINT_INTERVAL_S = 30.0  # or after this long, if anything was applied
+COUNTS_INTERVAL_S = 2.0  # the service itself refreshes its counts every six hours
 TAIL_BYTES = 4 * 1024 * 1024  # kept per group for replicas that lag a little
 GARBAGE_ROWS = 256
 
 
 class Maintenance:
     def __init__(
-        self, groups: Groups, log: Wal, store: StateStore, metrics: NodeMetrics, balance: Callable[[], int]
+        self,
+        groups: Groups,
+        log: Wal,
+        store: StateStore,
+        metrics: NodeMetrics,
+        balance: Callable[[], int],
+        publish_counts: Callable[[], None],
     ) -> None:
-        """`balance` gives leadership back to preferred replicas, some groups a call."""
+        """`balance` gives leadership back to preferred replicas, some groups a call; `publish_counts` tells watchers
+        how many items changed partitions hold."""
+        self._publish_counts = publish_counts
         self._balance = balance
         self._groups = groups
         self._log = log
@@ -40,9 +49,13 @@ class Maintenance:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
         last_bytes, last_time = self._log.bytes_on_disk, loop.time()
+        last_count = loop.time()
         while True:
             await asyncio.sleep(INTERVAL_S)
             self._balance()
+            if loop.time() - last_count >= COUNTS_INTERVAL_S:
+                last_count = loop.time()
+                self._publish_counts()
             self._metrics.log_bytes.set(self._log.bytes_on_disk)
             self._metrics.partitions.set(len(self._groups))
             grown = self._log.bytes_on_disk - last_bytes

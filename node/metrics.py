@@ -24,4 +24,25 @@ class NodeMetrics:
         self.snapshots = Counter(
             "geodyne_snapshots", "Snapshots by direction and result", ["direction", "result"], registry=registry
         )
+        self.index_entries = Counter(
+            "geodyne_index_entries",
+            "Entries that global indexes have taken from partitions led here",
+            registry=registry,
+        )
+        self.index_retries = Counter(
+            "geodyne_index_retries", "Times that entries for global indexes had to be sent again", registry=registry
+        )
+        self.index_lag_seconds = Gauge(
+            "geodyne_index_lag_seconds",
+            "Age of the oldest change, of the partitions led here, that is on its way to a global index",
+            registry=registry,
+        )
+        self.transactions_recovered = Counter(
+            "geodyne_transactions_recovered",
+            "Parts of transactions that were brought to an end without their coordinator",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("committed", "cancelled"):
+            self.transactions_recovered.labels(outcome)
         self.checkpoints = Counter("geodyne_checkpoints", "Completed checkpoints of the state", registry=registry)

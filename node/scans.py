@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from geodyne.messages import Answer, Moved, Range, ReadRows, Refused
+from geodyne.model.indexkeys import item_key_of
 from node.engine.ranges import PageBuilder
 from node.feed import read_rows
+from node.storage.port import Row
 from node.storage.sqlite import StateStore
 
 if TYPE_CHECKING:
@@ -104,12 +106,32 @@ class Scans:
             else:
                 low = max(low, builder.last_key + b"\x00")
         wanted = builder.rows_wanted()
-        rows = self._store.range(call.partition, low, high, call.reverse, wanted) if low < high else []
-        builder.add(rows)
-        if not builder.full and len(rows) == wanted:
+        found = self._add_to_page(call, builder, group, low, high, wanted) if low < high else 0
+        if not builder.full and found == wanted:
             return False
         self._finish(scan, group)
         return True
+
+    def _add_to_page(
+        self, call: Range, builder: PageBuilder, group: Group, low: bytes, high: bytes, wanted: int
+    ) -> int:
+        """Hand the builder what is next in [low, high); returns how much was found, at most `wanted`."""
+        if not call.slot:
+            rows = self._store.range(call.partition, low, high, call.reverse, wanted)
+            builder.add(rows)
+            return len(rows)
+        index = group.local_indexes.index(call.slot) if group.local_indexes is not None else None
+        if index is None:
+            return 0  # a replica that has not heard of the index yet has no rows either
+
+        def item_of(key: bytes) -> Row:
+            row = self._store.get(call.partition, item_key_of(index.schema, key))
+            assert row is not None  # entries change in the transaction of their rows
+            return row
+
+        entries = self._store.entries(call.partition, call.slot, low, high, call.reverse, wanted)
+        builder.add_entries(entries, item_of)
+        return len(entries)
 
     def _finish(self, scan: _Scan, group: Group) -> None:
         call = scan.call

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from geodyne.clock import SystemClock
 from geodyne.messages import Hello
 from geodyne.observe.server import ObserveServer
+from geodyne.rpc.client import GrpcConnector
 from geodyne.rpc.codec import STREAM_FORMAT
 from geodyne.rpc.delay import DelayedLinks
 from geodyne.rpc.peers import GrpcPeerNetwork
@@ -60,7 +61,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         config.metrics.host, config.metrics.port, registry, health=node.health, status=node.status, admin={}
     )
     await server.start()
-    node.start(network)
+    node.start(network, GrpcConnector(hello, SystemRandom()), addresses)
     network.start()
     await observe.start()
     logger.info("ready", extra={"address": str(config.listen)})

@@ -45,14 +45,18 @@ from node.calls import Calls
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.group import AppliedBatch, Group
 from node.groups import Groups
+from node.indexes.duties import IndexDuties
 from node.metrics import NodeMetrics
 from node.raft.core import Raft
 from node.raft.effects import Effects
 from node.raft.liveness import Liveness
 from node.raft.settings import Settings as RaftSettings
+from node.regionlink import RegionLink
 from node.scans import Scans
 from node.storage.port import GroupLog
 from node.storage.sqlite import StateStore
+from node.transactions.recovery import Recovery
+from node.transactions.sweeper import Sweeper
 from node.transfer import SnapshotTransfers
 from node.waits import CATALOG_TOPIC, Waits
 
@@ -90,9 +94,11 @@ class NodeService:
         network: PeerNetwork,
         peers: Sequence[str],
         metrics: NodeMetrics,
+        region_link: RegionLink,
         fatal: Callable[[str], None],
     ) -> None:
         self.node_id = node_id
+        self.region_link = region_link
         self.catalog = catalog
         self.groups = groups
         self.waits = Waits()
@@ -100,9 +106,11 @@ class NodeService:
         self.liveness = liveness
         self.metrics = metrics
         self.network = network
-        self._clock = clock
+        self.clock = clock
         self._random = random
         self.scans = Scans(self, store, self._apply_all)
+        self.recovery = Recovery(self)
+        self.sweeper = Sweeper(self, store)
         self._log = log
         self._store = store
         self._settings = settings
@@ -130,6 +138,7 @@ class NodeService:
         self._closed = False
         self.wall_us = self.turn_ms = 0  # of the turn that is going on
         self.calls = Calls(self, log, store)
+        self.indexes = IndexDuties(self, store, metrics)
 
     # --- start and stop ----------------------------------------------------------------------------------
 
@@ -148,10 +157,14 @@ class NodeService:
             if timer is not None:
                 timer.cancel()
         self.transfers.close()
+        self.recovery.close()
+        self.sweeper.close()
+        self.indexes.close()
 
     def adopt(self, group: Group) -> None:
         """A group has been created or recovered: drive it."""
         group.catch_up_sink = self._write_batch
+        self.recovery.adopt(group)
         self._touched.add(group)
         self._note_behind(group)
         early = [entry for entry in self._early if getattr(entry[1], "group", None) == group.partition]
@@ -165,7 +178,7 @@ class NodeService:
         self._fatal(reason)
 
     def now_ms(self) -> int:
-        return self._clock.lease_ms()
+        return self.clock.lease_ms()
 
     def reloaded(self, group: Group) -> None:
         """A snapshot has replaced the group's state."""
@@ -206,7 +219,7 @@ class NodeService:
 
     def on_peer_connected(self, peer: str, hello: Hello) -> None:
         logger.info("peer connected", extra={"peer": peer})
-        now_ms = self._clock.lease_ms()
+        now_ms = self.clock.lease_ms()
         self.liveness.on_connected(peer, hello.incarnation, now_ms)
         self._pass_on_liveness(now_ms)
         self.network.send(peer, self.liveness.heartbeat(now_ms))
@@ -218,7 +231,7 @@ class NodeService:
         logger.info("peer disconnected", extra={"peer": peer, "reason": reason})
         self._peer_leads.pop(peer, None)
         self._held_acks.pop(peer, None)
-        self.liveness.on_disconnected(peer, self._clock.lease_ms())
+        self.liveness.on_disconnected(peer, self.clock.lease_ms())
         self.transfers.peer_lost(peer)
 
     # --- the turn ----------------------------------------------------------------------------------------
@@ -234,7 +247,7 @@ class NodeService:
         if self._closed or self._loop is None:
             return
         try:
-            self.wall_us, self.turn_ms = self._clock.wall_us(), self._clock.lease_ms()
+            self.wall_us, self.turn_ms = self.clock.wall_us(), self.clock.lease_ms()
             messages, self._messages = self._messages, []
             for peer, batch in messages:
                 for message in batch:
@@ -273,11 +286,11 @@ class NodeService:
         readers, self._readers = self._readers, set()
         waiting = False
         for group in readers:
-            if group.confirm_reads(self._clock.lease_ms):
+            if group.confirm_reads(self.clock.lease_ms):
                 self._unconfirmed.add(group)
                 waiting = True
         if waiting:
-            self._send_heartbeats(self._clock.lease_ms(), self._peers)
+            self._send_heartbeats(self.clock.lease_ms(), self._peers)
         if self._touched or self._messages or self._requests or self.scans:
             self._schedule()
 
@@ -335,7 +348,10 @@ class NodeService:
         self._touched.add(group)
         self.scans.news(group.partition)
         self.leads_changed()
+        self.catalog.counts.forget(group.partition)
         if group.serving:
+            self.recovery.watch(group)
+            self.sweeper.led(group)
             self.catalog.define(group, self.wall_us)
         if group.partition == METADATA_PARTITION:
             if group.serving:
@@ -411,7 +427,7 @@ class NodeService:
         """Every heartbeat interval: tell the peers, notice the silent, expire long polls."""
         if self._closed or self._loop is None:
             return
-        now_ms = self._clock.lease_ms()
+        now_ms = self.clock.lease_ms()
         if self._peers:
             silence_ms = 2 * self._settings.heartbeat_ms
             self._send_heartbeats(
@@ -440,7 +456,7 @@ class NodeService:
 
     def _tick(self) -> None:
         self._tick_timer = None
-        now_ms = self._clock.lease_ms()
+        now_ms = self.clock.lease_ms()
         awake, self._awake = self._awake, set()
         for group in awake:
             deadline = group.raft.next_deadline_ms
@@ -470,6 +486,7 @@ class NodeService:
             return
         try:
             batches: list[tuple[Group, AppliedBatch]] = []
+            unfinished: list[Group] = []
             budget = APPLY_TURN_EFFECTS_MAX
             while self._behind and budget > 0:
                 group = self._behind.pop()
@@ -478,9 +495,8 @@ class NodeService:
                     batches.append((group, batch))
                     budget -= 1 + len(batch.applied_keys)
                 if group.behind:
-                    self._behind.add(group)
-                    if budget <= 0:
-                        break
+                    unfinished.append(group)  # not at once: storage takes a group once a transaction
+            self._behind.update(unfinished)
             self._write_batches(batches)
             if self._behind:
                 self._apply_scheduled = True
@@ -503,9 +519,12 @@ class NodeService:
         self.metrics.apply_effects.inc(sum(len(batch.applied_keys) for _, batch in batches))
         for group, batch in batches:
             group.applied(batch)
+            if group.serving:
+                self.catalog.counts.touch(group.partition)
             self.scans.news(group.partition)
             if batch.fed:
                 self.waits.news(group.partition)
+                self.indexes.news(group.partition)
             for revision, changes in batch.catalog:
                 self.catalog.apply(revision, changes)
             if group.partition == METADATA_PARTITION and batch.catalog:
@@ -533,6 +552,7 @@ class NodeService:
             self.metrics.leader_partitions.set(len(leads.leads))
             self.waits.news(CATALOG_TOPIC)
         self.catalog.plan(self._led())
+        self.indexes.review()
 
     def _catalog_changed(self) -> None:
         """Take up and put down replicas as the catalog now says, and tell everybody."""
@@ -540,6 +560,11 @@ class NodeService:
         self.leads_changed()
         self.waits.news(CATALOG_TOPIC)
         self._schedule()
+
+    def publish_counts(self) -> None:
+        """Tell watchers how many items the partitions hold that have changed."""
+        if self.catalog.counts.publish(self.groups.get, self._store):
+            self.waits.news(CATALOG_TOPIC)
 
     def _led(self) -> dict[int, int]:
         """partition -> definition revision that its leader has applied, over the whole region as far as known."""
@@ -565,6 +590,7 @@ class NodeService:
         for groups in (self._touched, self._behind, self._awake, self._readers, self._unconfirmed):
             groups.discard(group)
         self.transfers.forget(group.partition)
+        self.catalog.counts.forget(group.partition)
         self.scans.news(group.partition)
         self.waits.news(group.partition)
 

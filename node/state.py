@@ -152,6 +152,26 @@ def index_definition(table: TableRecord) -> Definition:
     return Definition(revision=table.revision)
 
 
+class IndexSource(NamedTuple):
+    """How far a partition of a global index is with one partition of its table: the newest batch it took (by `number`
+    under the `term` of that partition's leader) and the newest change record it holds the outcome of."""
+
+    term: int = 0
+    number: int = 0
+    sequence: int = 0
+
+
+NO_SOURCE = IndexSource()
+
+
+def put_source(to: Any, partition: int, source: IndexSource) -> None:
+    to.add(source=partition, term=source.term, number=source.number, sequence=source.sequence)
+
+
+def source_of(message: log.IndexSource) -> tuple[int, IndexSource]:
+    return message.source, IndexSource(message.term, message.number, message.sequence)
+
+
 class GroupState:
     """Mutable only through applying entries. Equal on all replicas at equal `applied_index`."""
 
@@ -167,6 +187,7 @@ class GroupState:
         "feed_head",
         "items",
         "last_us",
+        "sources",
     )
 
     def __init__(self, epoch: int = 1) -> None:
@@ -181,6 +202,7 @@ class GroupState:
         self.feed_floor = 0
         self.catalog_revision = 0
         self.epoch = epoch
+        self.sources: dict[int, IndexSource] = {}  # partitions of a global index only: by partition of the table
 
     def define(self, definition: Definition) -> None:
         """Apply a marker. A consumer that is new starts here; one that is gone no longer holds the feed."""
@@ -215,6 +237,8 @@ class GroupState:
             message.definition.CopyFrom(self.definition.to_wire())
         for consumer, sequence in self.cursors.items():
             message.cursors.add(consumer=consumer, sequence=sequence)
+        for number, source in self.sources.items():
+            put_source(message.sources, number, source)
         data: bytes = message.SerializeToString()
         return data
 
@@ -232,4 +256,5 @@ class GroupState:
         state.feed_head = message.feed_head
         state.feed_floor = message.feed_floor
         state.catalog_revision = message.catalog_revision
+        state.sources = dict(map(source_of, message.sources))
         return state

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from geodyne.messages import SnapshotAck, SnapshotChunk
 from geodyne.ports import PeerNetwork
+from node.engine.localindexes import LocalIndexes
 from node.state import GroupState
 from node.storage.port import GroupLog, StorageError
 from node.storage.sqlite import StateStore
@@ -174,7 +175,7 @@ class SnapshotTransfers:
         incoming = self._incoming.get(group.partition)
         if chunk.number == 0 and not chunk.done:
             self._abort(group.partition)
-            incoming = _Incoming(peer, chunk, self._store.begin_import(group.partition))
+            incoming = _Incoming(peer, chunk, self._store.begin_import(group.partition, _indexes_of))
             self._incoming[group.partition] = incoming
         if incoming is None or incoming.sender != peer or incoming.expected != chunk.number:
             self._answer(peer, group, chunk, refused=True)
@@ -257,6 +258,10 @@ class SnapshotTransfers:
         # The acknowledgement confirms the leader's term, so a new term must be durable first: it is among the
         # effects that the rest of this turn performs.
         asyncio.get_running_loop().call_soon(self._log.sync, send)
+
+
+def _indexes_of(state: bytes) -> LocalIndexes | None:
+    return LocalIndexes.of(GroupState.from_bytes(state).definition)
 
 
 class _Refused(Exception):

@@ -11,6 +11,8 @@ from enum import Enum
 
 from geodyne.messages import WriteId, Written
 from geodyne.wire import log_v1_pb2 as log
+from node.outcomes import outcome_from_wire, outcome_to_wire
+from node.transactions.state import Transactions
 
 ROUTER_IDLE_US = 600 * 1_000_000
 OUTCOMES_MAX = 16_384
@@ -33,12 +35,13 @@ class _RouterWindow:
 
 
 class Window:
-    """The outcomes of one partition's recent writes."""
+    """The outcomes of one partition's recent writes, and its transactions under way and lately done."""
 
-    __slots__ = ("_routers",)
+    __slots__ = ("_routers", "transactions")
 
     def __init__(self) -> None:
         self._routers: dict[int, _RouterWindow] = {}
+        self.transactions = Transactions()
 
     def lookup(self, write_id: WriteId) -> Written | Standing:
         """The remembered answer, or how the write stands."""
@@ -79,25 +82,17 @@ class Window:
             kept = message.routers.add(router=number, low=router.low, last_us=router.last_us)
             for sequence, outcome in router.outcomes.items():
                 kept.outcomes.add(sequence=sequence, outcome=outcome_to_wire(outcome))
+        message.transactions.extend(self.transactions.to_wire())
         return message.SerializeToString(deterministic=True)
 
     @staticmethod
     def from_bytes(data: bytes) -> Window:
         window = Window()
-        for stored in log.Window.FromString(data).routers:
+        message = log.Window.FromString(data)
+        for step in message.transactions:
+            window.transactions.apply(step, step.wall_us)
+        for stored in message.routers:
             router = window._routers[stored.router] = _RouterWindow(stored.low, stored.last_us)
             for remembered in stored.outcomes:
                 router.outcomes[remembered.sequence] = outcome_from_wire(remembered.outcome)
         return window
-
-
-def outcome_to_wire(outcome: Written) -> log.Outcome:
-    message = log.Outcome(size_before=outcome.size_before, size_after=outcome.size_after)
-    if outcome.attributes is not None:
-        message.attributes = outcome.attributes
-    return message
-
-
-def outcome_from_wire(message: log.Outcome) -> Written:
-    attributes = message.attributes if message.HasField("attributes") else None
-    return Written(message.size_before, message.size_after, attributes)

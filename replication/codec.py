@@ -8,7 +8,7 @@ import orjson
 from google.protobuf.message import DecodeError
 
 from geodyne.messages import Change, Hello
-from geodyne.rpc.codec import CodecError
+from geodyne.rpc.codecparts import CodecError
 from geodyne.wire import replication_v1_pb2 as wire
 from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, change_bytes
 

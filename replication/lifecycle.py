@@ -17,6 +17,9 @@ Adding B at A (A's record says B: CREATING):
 
 Removing B at A (B: DELETING): every other member forgets B; then B deletes its table; then A's record drops B. The
 members forget first, so that none of them can make B's table again.
+
+A global index that is added or removed here is made or removed in every other region, one change after the other; each
+region fills it from its own rows.
 """
 
 from __future__ import annotations
@@ -88,13 +91,22 @@ class Drop:
     region: str
 
 
-Action = Ensure | StartScan | MarkActive | Forget | Delete | Drop
+@dataclass(frozen=True, slots=True)
+class TellIndexes:
+    """Tell `at` of the change of indexes that this region made at `revision`."""
+
+    at: str
+    revision: int
+
+
+Action = Ensure | StartScan | MarkActive | Forget | Delete | Drop | TellIndexes
 
 
 def in_transition(table: TableRecord, own: str) -> bool:
     """Whether the record asks for anything at all."""
-    return table.status is not TableStatus.DELETING and any(
-        status != ReplicaStatus.ACTIVE for region, status in table.replicas.items() if region != own
+    return table.status is not TableStatus.DELETING and (
+        bool(table.index_news)
+        or any(status != ReplicaStatus.ACTIVE for region, status in table.replicas.items() if region != own)
     )
 
 
@@ -121,6 +133,8 @@ def plan(
             actions += _create(own, table, region, said, scans.get(region), helping=region in helps)
         elif status == ReplicaStatus.DELETING:
             actions += _remove(own, table, region, said)
+    oldest = {region: news.revision for news in reversed(table.index_news) for region in news.regions}
+    actions += [TellIndexes(region, revision) for region, revision in oldest.items()]
     return list(dict.fromkeys(actions))
 
 
@@ -177,6 +191,10 @@ def _members(members: list[str], creating: str) -> tuple[tuple[str, str], ...]:
     )
 
 
+# Members of a record's `extra` that hold throughput settings (router.api.throughput).
+SYNCHRONISED_EXTRA = ("on_demand_max", "warm")
+
+
 def definition_of(table: TableRecord) -> dict[str, Any]:
     """What of a table is the same in every region, as ENSURE_REPLICA takes it.
 
@@ -194,4 +212,6 @@ def definition_of(table: TableRecord) -> dict[str, Any]:
         "write_units": table.write_units,
         "table_class": table.table_class,
         "stream_view": table.stream_view,
+        "indexes": table.index_definitions(),
+        "extra": {name: table.extra[name] for name in SYNCHRONISED_EXTRA if name in table.extra},
     }

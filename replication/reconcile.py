@@ -21,6 +21,7 @@ from replication.lifecycle import (
     Peer,
     ScanState,
     StartScan,
+    TellIndexes,
     definition_of,
     in_transition,
     plan,
@@ -209,10 +210,21 @@ class Reconciler:
                     "expected": ReplicaStatus.CREATING.value,  # not if it was asked to go meanwhile
                 }
                 await control(self._region, ControlOperation.SET_REPLICA.value, body)
+            case TellIndexes(at, revision):
+                await self._tell_indexes(table, work, at, revision)
             case Drop(region):
                 log.info("replica removed", extra={"table": table.name, "region": region})
                 body = {"name": table.name, "region": region, "table_id": table.id}
                 await control(self._region, ControlOperation.DROP_REPLICA.value, body)
+
+    async def _tell_indexes(self, table: TableRecord, work: _TableWork, at: str, revision: int) -> None:
+        change = next(news.change for news in table.index_news if news.revision == revision)
+        result = await self._link(at).command(Operation.INDEX, table.name, table.id, definition=change)
+        self._note(work, at, result)
+        if not result.present:
+            raise ApiError("ServiceUnavailable", f"{at} does not have the table")
+        body = {"name": table.name, "table_id": table.id, "region": at, "revision": revision}
+        await control(self._region, ControlOperation.INDEX_TOLD.value, body)
 
     async def _scan(self, table: TableRecord, work: _TableWork, to: str, *, everything: bool) -> None:
         work.scans[to] = ScanState.RUNNING

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord, TableStatus, merged_members
+from geodyne.catalog import ControlOperation, IndexStatus, ReplicaStatus, TableRecord, TableStatus, merged_members
 from geodyne.errors import ApiError
 from geodyne.messages import Control, ControlDone, Refused
 from replication.ports import Region
@@ -51,6 +51,8 @@ class ReplicaSteps:
                 table = await self._ensure(source, command)
             elif command.operation is Operation.DELETE:
                 table = await self._delete(command)
+            elif command.operation is Operation.INDEX:
+                table = await self._change_indexes(command)
             else:
                 table = await self._forget(command)
         except ApiError as error:
@@ -86,6 +88,23 @@ class ReplicaSteps:
             ControlOperation.ENSURE_REPLICA,
             {"definition": dict(command.definition), "members": wanted, "table_id": command.table_id},
         )
+
+    async def _change_indexes(self, command: Command) -> TableRecord | None:
+        """Add and remove what the change says and is not so yet. A table that is busy with another change refuses."""
+        table = await self._look(command)
+        if table is None or table.id != command.table_id or table.status is TableStatus.DELETING:
+            return table
+        present = {index.name for index in table.indexes if index.status is not IndexStatus.DELETING}
+        add, remove = command.definition.get("index_add"), command.definition.get("index_remove")
+        change: dict[str, Any] = {}
+        if add is not None and add["name"] not in present:
+            change["index_add"] = add
+        if remove is not None and remove in present:
+            change["index_remove"] = remove
+        if not change:
+            return table
+        body = {"name": command.table, "table_id": command.table_id, "as_replica": True, **change}
+        return await self._control(ControlOperation.UPDATE_TABLE, body)
 
     async def _delete(self, command: Command) -> TableRecord | None:
         table = await self._look(command)

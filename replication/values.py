@@ -31,6 +31,7 @@ class Operation(IntEnum):
     ENSURE = 1
     DELETE = 2
     FORGET = 3
+    INDEX = 4
 
 
 class Ship(NamedTuple):

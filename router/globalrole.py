@@ -154,6 +154,9 @@ class GlobalEndpoint(Collector):
             b"content-type": call.content_type,
             b"x-amz-target": call.http.headers[b"x-amz-target"],
         }
+        encoding = call.http.headers.get(b"content-encoding")
+        if encoding is not None:  # the body travels on as it came
+            headers[b"content-encoding"] = encoding
         if self._credential is not None:
             now_s = self._wall_s()
             key = self._signing_key(self._credential, region, basic_date(int(now_s))[:8])

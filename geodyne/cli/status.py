@@ -52,9 +52,9 @@ def as_text(status: dict[str, Any]) -> str:
         lines.append("")
     if status["partitions"]:
         lines += _table(
-            ("region", "table", "partition", "leader", "replicas"),
+            ("region", "table", "index", "partition", "leader", "replicas"),
             (
-                (p["region"], p["table"], p["id"], p["leader"] or "none", " ".join(p["replicas"]))
+                (p["region"], p["table"], p["index"], p["id"], p["leader"] or "none", " ".join(p["replicas"]))
                 for p in status["partitions"]
             ),
         )

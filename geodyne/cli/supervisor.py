@@ -323,8 +323,9 @@ def merge_partitions(reports: Sequence[tuple[str, Mapping[str, Any]]]) -> list[d
         for partition in report.get("partitions", []):
             key = (region, str(partition.get("table", "")), int(partition.get("id", 0)))
             entry = merged.setdefault(
-                key, {"region": region, "table": key[1], "id": key[2], "leader": "", "replicas": []}
+                key, {"region": region, "table": key[1], "index": "", "id": key[2], "leader": "", "replicas": []}
             )
+            entry["index"] = entry["index"] or str(partition.get("index", ""))
             entry["replicas"] = entry["replicas"] or list(partition.get("replicas", []))
             term = int(partition.get("term", 0))
             if partition.get("leader") and term >= terms.get(key, 0):

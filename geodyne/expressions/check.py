@@ -7,7 +7,7 @@ may evaluate them without checking again. Order of the checks and messages follo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from geodyne.errors import ApiError, validation
@@ -33,7 +33,12 @@ from geodyne.expressions.tree import (
     path_text,
     resolved,
 )
-from geodyne.limits import EXPRESSION_VALUES_BYTES_MAX, PLACEHOLDER_BYTES_MAX
+from geodyne.limits import (
+    EXPRESSION_BYTES_MAX,
+    EXPRESSION_OPERATORS_MAX,
+    EXPRESSION_VALUES_BYTES_MAX,
+    PLACEHOLDER_BYTES_MAX,
+)
 from geodyne.messages import NO_NAMES, NO_VALUES, AttributeValue
 from geodyne.model.keys import KeySchema
 from geodyne.model.values import canonical, check_attribute_name
@@ -121,12 +126,22 @@ def check_key_use(checked: Checked, schema: KeySchema) -> None:
                     f"Cannot update attribute {name}. This attribute is part of the key"
                 )
     if checked.filter is not None and checked.key_condition is not None:
-        for path in _paths(checked.filter):
-            name = resolved(path, checked.names)[0]
-            if name in schema.names:
-                raise validation(
-                    f"Filter Expression can only contain non-primary key attributes: Primary key attribute: {name}"
-                )
+        check_filter_use(checked.filter, checked.names, schema.names)
+
+
+def check_filter_use(
+    tree: Condition, names: Mapping[str, str], keys: Collection[str], parameter: str = "Filter Expression"
+) -> None:
+    """The filter of a Query names no attribute of the key that it queries. Raises ApiError (ValidationException)."""
+    for name in condition_attributes(tree, names):
+        if name in keys:
+            raise validation(f"{parameter} can only contain non-primary key attributes: Primary key attribute: {name}")
+
+
+def condition_attributes(tree: Condition, names: Mapping[str, str]) -> Iterator[str]:
+    """The top-level attributes that a condition looks at."""
+    for path in _paths(tree):
+        yield str(resolved(path, names)[0])
 
 
 _Tree = TypeVar("_Tree", Condition, Update, Projection)
@@ -151,7 +166,13 @@ class _Bound:
         if text is None:
             return None
         try:
+            _check_length(text)
             tree = parse(text)
+            if not isinstance(tree, Projection) and tree.operators > EXPRESSION_OPERATORS_MAX:
+                # The service stops counting at the first one too many.
+                raise ExpressionError(
+                    f"The expression contains too many operators; operator count: {EXPRESSION_OPERATORS_MAX + 1}"
+                )
             self._use(tree)
             check(tree, self._names, self._values)
         except ExpressionError as error:
@@ -182,6 +203,12 @@ class _Bound:
             if unused:
                 keys = ", ".join(key for key in given if key in unused)
                 raise validation(f"Value provided in {parameter} unused in expressions: keys: {{{keys}}}")
+
+
+def _check_length(text: str) -> None:
+    size = len(text) if text.isascii() else len(text.encode(errors="replace"))
+    if size > EXPRESSION_BYTES_MAX:
+        raise ExpressionError(f"Expression size has exceeded the maximum allowed size; expression size: {size}")
 
 
 # --- names and values ----------------------------------------------------------------------------------------

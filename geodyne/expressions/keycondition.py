@@ -5,8 +5,10 @@
                   | name BETWEEN :value AND :value
                   | begins_with "(" name "," :value ")"
 
-One term is equality on the partition key, the other, if any, anything but "<>" on the sort key. Source: Developer
-Guide, "Key condition expressions for the Query operation"; messages as the service has them.
+One term is equality on the partition key, the other, if any, anything but "<>" on the sort key. An index may have
+several attributes of either kind: equality on all of the partition key, and on those of the sort key from the left, of
+which the last may have any operator. Sources: Developer Guide, "Key condition expressions for the Query operation",
+"Multi-attribute keys pattern"; messages as the service has them.
 """
 
 from __future__ import annotations
@@ -31,11 +33,13 @@ from geodyne.expressions.tree import (
     resolved,
 )
 from geodyne.messages import AttributeValue
-from geodyne.model.keys import KeySchema, check_key_value
+from geodyne.model.indexkeys import IndexSchema, SortCondition
+from geodyne.model.keys import KeySchema, check_key_length
 from geodyne.model.ranges import KeyCondition
 
 _MIRRORED = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _UNSUPPORTED = "Query key condition not supported"
+_TERMS_MAX = 2  # of a key of one attribute, or two
 
 
 class Term(NamedTuple):
@@ -62,14 +66,14 @@ def key_condition(
 ) -> KeyCondition:
     """The condition on the keys of a table or index. `values` are canonical. Raises ApiError (ValidationException)."""
     terms = key_terms(tree, names)
-    if len(terms) > 2:
+    if len(terms) > _TERMS_MAX:
         raise validation("Conditions can be of length 1 or 2 only")
     on_hash = terms.pop(schema.hash_name, None)
     if on_hash is None:
         raise _missed(schema.hash_name)
     if on_hash.operator != "=":
         raise validation(_UNSUPPORTED)
-    hash_value = _key_value(schema, schema.hash_name, on_hash.low, values)
+    hash_value = _key_value((schema.hash_name, schema.hash_type), values[on_hash.low], is_hash=True)
     if not terms:
         return KeyCondition(hash_value)
     if schema.range_name is None:
@@ -77,22 +81,63 @@ def key_condition(
     on_range = terms.get(schema.range_name)
     if on_range is None:
         raise _missed(schema.range_name)
-    low = _key_value(schema, schema.range_name, on_range.low, values)
-    high = None if on_range.high is None else _key_value(schema, schema.range_name, on_range.high, values)
+    low, high = _bounds((schema.range_name, schema.range_type or ""), on_range, values)
     return KeyCondition(hash_value, on_range.operator, low, high)
+
+
+def index_condition(
+    tree: Condition, names: Mapping[str, str], values: Mapping[str, AttributeValue], schema: IndexSchema
+) -> tuple[list[AttributeValue], SortCondition]:
+    """The values of an index's hash attributes, in order, and the condition on its sort attributes.
+
+    `values` are canonical. Raises ApiError (ValidationException)."""
+    terms = key_terms(tree, names)
+    if len(terms) > max(_TERMS_MAX, len(schema.hash_keys) + len(schema.range_keys)):
+        raise validation("Conditions can be of length 1 or 2 only")
+    hash_values = []
+    for name, key_type in schema.hash_keys:
+        term = terms.pop(name, None)
+        if term is None:
+            raise _missed(name)
+        if term.operator != "=":
+            raise validation(_UNSUPPORTED)
+        hash_values.append(_key_value((name, key_type), values[term.low], is_hash=True))
+    equal: list[AttributeValue] = []
+    for name, key_type in schema.range_keys:
+        if not terms:
+            break
+        term = terms.pop(name, None)
+        if term is None:
+            raise _missed(name)
+        low, high = _bounds((name, key_type), term, values)
+        if term.operator != "=":
+            if terms:
+                raise validation(_UNSUPPORTED)
+            return hash_values, SortCondition(tuple(equal), term.operator, low, high)
+        equal.append(low)
+    if terms:
+        raise validation(_UNSUPPORTED)
+    return hash_values, SortCondition(tuple(equal))
 
 
 def _missed(name: str) -> ApiError:
     return validation(f"Query condition missed key schema element: {name}")
 
 
-def _key_value(schema: KeySchema, name: str, placeholder: str, values: Mapping[str, AttributeValue]) -> AttributeValue:
-    value = values[placeholder]
-    if (schema.hash_type if name == schema.hash_name else schema.range_type) not in value:
+def _bounds(
+    key: tuple[str, str], term: Term, values: Mapping[str, AttributeValue]
+) -> tuple[AttributeValue, AttributeValue | None]:
+    low = _key_value(key, values[term.low], is_hash=False)
+    return low, None if term.high is None else _key_value(key, values[term.high], is_hash=False)
+
+
+def _key_value(key: tuple[str, str], value: AttributeValue, *, is_hash: bool) -> AttributeValue:
+    name, key_type = key
+    if key_type not in value:
         raise validation(
             "One or more parameter values were invalid: Condition parameter type does not match schema type"
         )
-    check_key_value(schema, name, value)
+    check_key_length(name, key_type, value, is_hash=is_hash)
     return value
 
 
@@ -137,7 +182,9 @@ def _attribute(operand: Operand, names: Mapping[str, str], *others: Operand) -> 
         raise validation("Invalid condition in KeyConditionExpression: Multiple attribute names used in one condition")
     path = resolved(operand, names)
     if len(path) > 1:
-        raise validation("KeyConditionExpressions cannot have conditions on nested attributes")
+        raise validation(
+            "Invalid KeyConditionExpression: KeyConditionExpressions cannot have conditions on nested attributes"
+        )
     return str(path[0])
 
 

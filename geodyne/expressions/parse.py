@@ -29,7 +29,8 @@ reads a condition and looks at what it got. Sources: Developer Guide, "Condition
 functions", "Update expressions", "Projection expressions"; order of complaints after what is known of the service.
 
 What depends only on the text is checked here and cached with the tree: syntax, function names and their operands'
-number, reserved words, size limits. What depends on names, values and keys of a request is geodyne.expressions.check.
+number, reserved words. What depends on names, values and keys of a request is geodyne.expressions.check; so are the
+limits of size and of operators, which hold for what clients write and not for what legacy parameters are translated to.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ from geodyne.expressions.tree import (
     predicates,
 )
 from geodyne.limits import (
+    EXPRESSION_BYTES_MAX,
     EXPRESSION_DEPTH_MAX,
-    EXPRESSION_OPERATORS_MAX,
     IN_OPERANDS_MAX,
     LIST_INDEX_MAX,
     PARSED_EXPRESSIONS_MAX,
@@ -98,27 +99,46 @@ class _Rank(IntEnum):
     OPERAND = 5
 
 
-@lru_cache(maxsize=PARSED_EXPRESSIONS_MAX)
+# Longer texts than clients may write are not kept: the caches hold PARSED_EXPRESSIONS_MAX trees of a bounded size.
+
+
 def parse_condition(text: str) -> Condition:
     """The tree of a condition or filter expression. Raises ExpressionError (an ApiError)."""
+    return _condition(text) if len(text) <= EXPRESSION_BYTES_MAX else _condition.__wrapped__(text)
+
+
+def parse_key_condition(text: str) -> Condition:
+    """The tree of a key condition, where redundant parentheses are allowed. Raises ExpressionError."""
+    return _key_condition(text) if len(text) <= EXPRESSION_BYTES_MAX else _key_condition.__wrapped__(text)
+
+
+def parse_update(text: str) -> Update:
+    """The tree of an update expression. Raises ExpressionError (an ApiError)."""
+    return _update(text) if len(text) <= EXPRESSION_BYTES_MAX else _update.__wrapped__(text)
+
+
+def parse_projection(text: str) -> Projection:
+    """The tree of a projection expression. Raises ExpressionError (an ApiError)."""
+    return _projection(text) if len(text) <= EXPRESSION_BYTES_MAX else _projection.__wrapped__(text)
+
+
+@lru_cache(maxsize=PARSED_EXPRESSIONS_MAX)
+def _condition(text: str) -> Condition:
     return _Parser(text, _CONDITION_KEYWORDS).condition()
 
 
 @lru_cache(maxsize=PARSED_EXPRESSIONS_MAX)
-def parse_key_condition(text: str) -> Condition:
-    """The tree of a key condition, where redundant parentheses are allowed. Raises ExpressionError."""
+def _key_condition(text: str) -> Condition:
     return _Parser(text, _CONDITION_KEYWORDS, redundant_parentheses=True).condition()
 
 
 @lru_cache(maxsize=PARSED_EXPRESSIONS_MAX)
-def parse_update(text: str) -> Update:
-    """The tree of an update expression. Raises ExpressionError (an ApiError)."""
+def _update(text: str) -> Update:
     return _Parser(text, _UPDATE_KEYWORDS).update()
 
 
 @lru_cache(maxsize=PARSED_EXPRESSIONS_MAX)
-def parse_projection(text: str) -> Projection:
-    """The tree of a projection expression. Raises ExpressionError (an ApiError)."""
+def _projection(text: str) -> Projection:
     return _Parser(text, frozenset()).projection()
 
 
@@ -141,7 +161,7 @@ class _Parser:
     def condition(self) -> Condition:
         root = self._as_condition(self._disjunction())
         self._finish()
-        return Condition(root, tuple(self._names), tuple(self._values), tuple(predicates(root)))
+        return Condition(root, tuple(self._names), tuple(self._values), tuple(predicates(root)), self._operators)
 
     def update(self) -> Update:
         sets: list[Assignment] = []
@@ -169,7 +189,10 @@ class _Parser:
                 if not self._accept(","):
                     break
         self._finish()
-        return Update(tuple(sets), tuple(removes), tuple(adds), tuple(deletes), tuple(self._names), tuple(self._values))
+        return Update(
+            tuple(sets), tuple(removes), tuple(adds), tuple(deletes),
+            tuple(self._names), tuple(self._values), self._operators,
+        )  # fmt: skip
 
     def projection(self) -> Projection:
         paths = [self._path()]
@@ -424,7 +447,7 @@ class _Parser:
             self._syntax_error()
 
     def _operator(self) -> None:
-        """Take an operator or function name, which counts towards the limit."""
+        """Take an operator or function name."""
         self._operators += 1
         self._at += 1
 
@@ -457,11 +480,6 @@ class _Parser:
             self._syntax_error()
         if self._complaints:
             raise ExpressionError(self._complaints[min(self._complaints)])
-        if self._operators > EXPRESSION_OPERATORS_MAX:
-            # The service stops counting at the first one too many.
-            raise ExpressionError(
-                f"The expression contains too many operators; operator count: {EXPRESSION_OPERATORS_MAX + 1}"
-            )
 
     def _syntax_error(self) -> NoReturn:
         """Name the offending token, and show it with its neighbours as they were written."""

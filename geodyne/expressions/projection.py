@@ -21,6 +21,11 @@ def project(tree: Projection, item: Item, names: Mapping[str, str]) -> Item:
     return select(item, (resolved(path, names) for path in tree.paths))
 
 
+def projected_attributes(tree: Projection, names: Mapping[str, str]) -> list[str]:
+    """The top-level attributes that a projection names."""
+    return [str(resolved(path, names)[0]) for path in tree.paths]
+
+
 def select(item: Item, paths: Iterable[ResolvedPath]) -> Item:
     """The part of an item that lies at the given paths, none of which begins with another."""
     wanted: dict[Any, Any] = {}

@@ -7,7 +7,6 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from geodyne.expressions.tree import ExpressionError
-from geodyne.limits import EXPRESSION_BYTES_MAX
 
 
 class Kind(IntEnum):
@@ -44,10 +43,7 @@ _TOKEN = re.compile(
 
 
 def tokenize(text: str) -> list[Token]:
-    """The tokens of an expression, an END token last. Raises ExpressionError for an empty or too long text."""
-    size = len(text) if text.isascii() else len(text.encode(errors="replace"))
-    if size > EXPRESSION_BYTES_MAX:
-        raise ExpressionError(f"Expression size has exceeded the maximum allowed size; expression size: {size}")
+    """The tokens of an expression, an END token last. Raises ExpressionError for an empty text."""
     tokens = [
         Token(Kind[match.lastgroup], match[0], match.start(), match.end())
         for match in _TOKEN.finditer(text)

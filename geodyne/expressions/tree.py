@@ -87,13 +87,14 @@ class Condition(NamedTuple):
     """A condition, filter or key condition.
 
     `names` and `values` are the placeholders used, in order of use; `predicates` the leaves of the tree from left to
-    right, kept so that the checks of each request need not walk it.
+    right, kept so that the checks of each request need not walk it; `operators` how many operators and functions.
     """
 
     root: ConditionNode
     names: tuple[str, ...]
     values: tuple[str, ...]
     predicates: tuple[Predicate, ...]
+    operators: int = 0
 
 
 def predicates(node: ConditionNode) -> Iterator[Predicate]:
@@ -137,6 +138,7 @@ class Update(NamedTuple):
     deletes: tuple[Accumulation, ...]
     names: tuple[str, ...]
     values: tuple[str, ...]
+    operators: int = 0
 
     def targets(self) -> Iterator[Path]:
         """The paths that the update writes, section by section."""

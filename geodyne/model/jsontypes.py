@@ -71,28 +71,24 @@ def check_types(value: Any) -> None:
         if type(found) is not dict:
             refuse_type(found, "element", "AttributeValue")
         for tag, content in found.items():
-            if content is None:
+            scalar = _SCALARS.get(tag)
+            if scalar is not None:  # most of them: a refused body may hold a million
+                if type(content) is not scalar[0] and content is not None:
+                    refuse_type(content, scalar[1], scalar[2])
+            elif content is None:
                 continue
-            if tag == "L":
+            elif tag == "L":
                 _check(content, list, "list", "List")
                 pending += content
             elif tag == "M":
                 _check(content, dict, "map", ATTRIBUTE_MAP)
                 pending += content.values()
-            else:
-                _check_content(tag, content)
-
-
-def _check_content(tag: str, content: Any) -> None:
-    scalar = _SCALARS.get(tag)
-    if scalar is not None:
-        _check(content, *scalar)
-        return
-    element_of = _SETS.get(tag)
-    if element_of is not None:
-        _check(content, list, "list", "List")
-        for element in content:
-            _check(element, *element_of)
+            elif tag in _SETS:
+                _check(content, list, "list", "List")
+                wanted, expected, name = _SETS[tag]
+                for element in content:
+                    if type(element) is not wanted:
+                        refuse_type(element, expected, name)
 
 
 def _check(content: Any, wanted: type, expected: str, name: str) -> None:

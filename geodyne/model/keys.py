@@ -67,6 +67,11 @@ def hash_bound(hash_value: int) -> bytes:
     return hash_value.to_bytes(HASH_BYTES, "big")
 
 
+def collection_of(key: bytes) -> bytes:
+    """What the keys of all items with the same partition key begin with, and no others."""
+    return key[: _HEAD_BYTES + int.from_bytes(key[HASH_BYTES:_HEAD_BYTES], "big")]
+
+
 def encode_key(schema: KeySchema, item: Item, *, for_item: bool = True) -> bytes:
     """Key bytes of a canonical item, or (`for_item` false) of a Key parameter, which must hold nothing else.
 
@@ -119,10 +124,8 @@ def _bad_length(name: str, key_type: str, length: int, too_long: str) -> ApiErro
     return validation(_EMPTY_KEY.format("string" if key_type == "S" else "binary", name))
 
 
-def check_key_value(schema: KeySchema, name: str, value: AttributeValue) -> None:
-    """Length rules for a value of a key attribute in a key condition. Raises ApiError."""
-    is_hash = name == schema.hash_name
-    key_type = (schema.hash_type if is_hash else schema.range_type) or ""
+def check_key_length(name: str, key_type: str, value: AttributeValue, *, is_hash: bool) -> None:
+    """Length rules for a value of a key attribute in a key condition. Raises ApiError (ValidationException)."""
     length = len(encode_sort(key_type, value))
     if not 0 < length <= (PARTITION_KEY_BYTES_MAX if is_hash else SORT_KEY_BYTES_MAX):
         raise _bad_length(name, key_type, length, _HASH_TOO_LONG if is_hash else _RANGE_TOO_LONG)

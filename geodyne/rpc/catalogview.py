@@ -10,17 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from geodyne.catalog import TABLE_PREFIX, PartitionRecord, TableRecord
-from geodyne.messages import Watched
+from geodyne.messages import Count, Watched
 
 NO_REVISION = -1  # what a Watch asks with before anything is known: any catalog is newer
 
 
 class CatalogView:
-    """Tables and partitions at `revision`. Read-only for all but `apply`."""
+    """Tables and partitions, those of global indexes too, at `revision`, and how many items they hold.
+
+    Read-only for all but `apply` and `counted`."""
 
     def __init__(self) -> None:
         self.revision = NO_REVISION
         self._tables: dict[str, TableRecord] = {}
+        self._counts: dict[tuple[int, int], Count] = {}  # by partition and slot
         self._partitions: dict[int, tuple[TableRecord, PartitionRecord]] = {}
 
     @property
@@ -55,9 +58,22 @@ class CatalogView:
                 else:
                     tables[name] = TableRecord.from_json(value)
         self._tables = tables
-        self._partitions = {p.id: (table, p) for table in tables.values() for p in table.partitions}
+        self._partitions = {p.id: (table, p) for table in tables.values() for p in table.all_partitions}
         self.revision = watched.revision
+        newest = max(self._partitions, default=0)  # counts of partitions beyond it may be ahead of this copy
+        gone = [place for place in self._counts if place[0] not in self._partitions and place[0] < newest]
+        for place in gone:
+            del self._counts[place]
         return True
+
+    def counts(self, partition: int, slot: int = 0) -> Count:
+        """How many items a partition holds, or (`slot`) entries of a local index, as its leader told a while ago."""
+        return self._counts.get((partition, slot)) or Count(partition, slot, 0, 0)
+
+    def counted(self, counts: Sequence[Count]) -> None:
+        """A leader told how many items its partitions hold."""
+        for count in counts:
+            self._counts[count.partition, count.slot] = count
 
 
 class LeaderMap:

@@ -9,13 +9,25 @@ Fields are assigned one by one and defaults left out: protobuf's constructors wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
 from google.protobuf.message import DecodeError, EncodeError
 
 from geodyne import messages as m
+from geodyne.rpc import transactioncodec as transactions
+from geodyne.rpc.codecparts import (
+    CodecError,
+    fill_refused,
+    fill_write,
+    fill_written,
+    map_of,
+    object_of,
+    refused_of,
+    write_of,
+    written_of,
+)
 from geodyne.wire import node_v1_pb2 as pb
 
 STREAM_FORMAT: Final = 1  # Hello.format of what this module writes; raised when old readers would misunderstand
@@ -23,15 +35,8 @@ STREAM_FORMAT: Final = 1  # Hello.format of what this module writes; raised when
 T = TypeVar("T")
 
 
-class CodecError(ValueError):
-    """Bytes that are no batch of this format, or a value that no batch can carry."""
-
-
 # What protobuf, orjson and the tables below raise for values or bytes they do not take.
 BAD_VALUES: Final = (DecodeError, EncodeError, ValueError, TypeError, KeyError, OverflowError)
-
-_WRITE_KINDS: Final = {int(kind): kind for kind in m.WriteKind}
-_RETURN_VALUES: Final = {int(values): values for values in m.ReturnValues}
 
 
 # --- batches ----------------------------------------------------------------------------------------------
@@ -134,43 +139,11 @@ def hello_of(one: pb.Hello) -> m.Hello:
 
 
 def _put_write(to: pb.Request, call: m.Write) -> None:
-    out = to.write
-    out.partition = call.partition
-    out.epoch = call.epoch
-    out.kind = call.kind
-    out.key = call.key
-    out.item = call.item
-    out.size = call.size
-    if call.condition is not None:
-        out.condition = call.condition
-    if call.update is not None:
-        out.update = call.update
-    if call.names:
-        out.names_json = orjson.dumps(call.names)
-    if call.values:
-        out.values_json = orjson.dumps(call.values)
-    if call.returns:
-        out.returns = call.returns
-    if call.return_on_failure:
-        out.return_on_failure = True
+    fill_write(to.write, call)
 
 
 def _write(one: pb.Request) -> m.Write:
-    w = one.write
-    return m.Write(
-        w.partition,
-        w.epoch,
-        _WRITE_KINDS[w.kind],
-        w.key,
-        w.item,
-        w.size,
-        w.condition if w.HasField("condition") else None,
-        w.update if w.HasField("update") else None,
-        _map(w.names_json),
-        _map(w.values_json),
-        _RETURN_VALUES[w.returns],
-        w.return_on_failure,
-    )
+    return write_of(one.write)
 
 
 def _put_get(to: pb.Request, call: m.Get) -> None:
@@ -204,6 +177,9 @@ def _put_range(to: pb.Request, call: m.Range) -> None:
     if call.values:
         out.values_json = orjson.dumps(call.values)
     out.count_only = call.count_only
+    if call.slot:
+        out.slot = call.slot
+        out.fetch = call.fetch
 
 
 def _range(one: pb.Request) -> m.Range:
@@ -220,9 +196,11 @@ def _range(one: pb.Request) -> m.Range:
         r.strong,
         r.filter if r.HasField("filter") else None,
         r.projection if r.HasField("projection") else None,
-        _map(r.names_json),
-        _map(r.values_json),
+        map_of(r.names_json),
+        map_of(r.values_json),
         r.count_only,
+        r.slot,
+        r.fetch,
     )
 
 
@@ -238,6 +216,31 @@ def _put_apply_changes(to: pb.Request, call: m.ApplyChanges) -> None:
 def _apply_changes(one: pb.Request) -> m.ApplyChanges:
     a = one.apply_changes
     return m.ApplyChanges(a.partition, a.epoch, tuple(map(_change, a.changes)))
+
+
+def _put_apply_index(to: pb.Request, call: m.ApplyIndex) -> None:
+    out = to.apply_index
+    out.partition = call.partition
+    out.epoch = call.epoch
+    out.source = call.source
+    out.term = call.term
+    out.number = call.number
+    add = out.entries.add
+    for key, sequence, image, size in call.entries:
+        entry = add()
+        entry.key = key
+        entry.sequence = sequence
+        entry.size = size
+        if image is not None:
+            entry.image = image
+
+
+def _apply_index(one: pb.Request) -> m.ApplyIndex:
+    a = one.apply_index
+    entries = tuple(
+        [m.IndexEntry(e.key, e.sequence, e.image if e.HasField("image") else None, e.size) for e in a.entries]
+    )
+    return m.ApplyIndex(a.partition, a.epoch, a.source, a.term, a.number, entries)
 
 
 def _put_read_rows(to: pb.Request, call: m.ReadRows) -> None:
@@ -276,17 +279,19 @@ def _put_control(to: pb.Request, call: m.Control) -> None:
 
 
 def _control(one: pb.Request) -> m.Control:
-    return m.Control(one.control.operation, _object(one.control.body_json))
+    return m.Control(one.control.operation, object_of(one.control.body_json))
 
 
 def _put_watch(to: pb.Request, call: m.Watch) -> None:
     out = to.watch
-    out.revision, out.leads_version, out.wait_ms = call
+    out.revision, out.leads_version, out.wait_ms, counts_version = call
+    if counts_version >= 0:
+        out.counts_version = counts_version
 
 
 def _watch(one: pb.Request) -> m.Watch:
     w = one.watch
-    return m.Watch(w.revision, w.leads_version, w.wait_ms)
+    return m.Watch(w.revision, w.leads_version, w.wait_ms, w.counts_version if w.HasField("counts_version") else -1)
 
 
 _PUT_CALL: Final[dict[type, Callable[[pb.Request, Any], None]]] = {
@@ -294,9 +299,13 @@ _PUT_CALL: Final[dict[type, Callable[[pb.Request, Any], None]]] = {
     m.Get: _put_get,
     m.Range: _put_range,
     m.ApplyChanges: _put_apply_changes,
+    m.ApplyIndex: _put_apply_index,
     m.ReadRows: _put_read_rows,
     m.ReadFeed: _put_read_feed,
     m.AdvanceCursor: _put_advance_cursor,
+    m.Prepare: transactions.put_prepare,
+    m.Finish: transactions.put_finish,
+    m.ReadTogether: transactions.put_read_together,
     m.Control: _put_control,
     m.Watch: _put_watch,
 }
@@ -305,9 +314,13 @@ _CALL: Final[dict[str, Callable[[pb.Request], m.Call]]] = {
     "get": _get,
     "range": _range,
     "apply_changes": _apply_changes,
+    "apply_index": _apply_index,
     "read_rows": _read_rows,
     "read_feed": _read_feed,
     "advance_cursor": _advance_cursor,
+    "prepare": transactions.prepare,
+    "finish": transactions.finish,
+    "read_together": transactions.read_together,
     "control": _control,
     "watch": _watch,
 }
@@ -317,16 +330,11 @@ _CALL: Final[dict[str, Callable[[pb.Request], m.Call]]] = {
 
 
 def _put_written(to: pb.Response, answer: m.Written) -> None:
-    out = to.written
-    out.size_before = answer.size_before
-    out.size_after = answer.size_after
-    if answer.attributes is not None:
-        out.attributes_json = answer.attributes
+    fill_written(to.written, answer)
 
 
 def _written(one: pb.Response) -> m.Written:
-    w = one.written
-    return m.Written(w.size_before, w.size_after, w.attributes_json if w.HasField("attributes_json") else None)
+    return written_of(one.written)
 
 
 def _put_found(to: pb.Response, answer: m.Found) -> None:
@@ -349,12 +357,15 @@ def _put_page(to: pb.Response, answer: m.Page) -> None:
     out.items_json.extend(answer.items)
     if answer.last_key is not None:
         out.last_key = answer.last_key
+    if answer.fetches:
+        out.fetches = answer.fetches
+        out.fetched_blocks = answer.fetched_blocks
 
 
 def _page(one: pb.Response) -> m.Page:
     p = one.page
     last_key = p.last_key if p.HasField("last_key") else None
-    return m.Page(tuple(p.items_json), p.count, p.scanned, p.size, last_key)
+    return m.Page(tuple(p.items_json), p.count, p.scanned, p.size, last_key, p.fetches, p.fetched_blocks)
 
 
 def _put_applied(to: pb.Response, answer: m.Applied) -> None:
@@ -411,7 +422,7 @@ def _put_control_done(to: pb.Response, answer: m.ControlDone) -> None:
 
 
 def _control_done(one: pb.Response) -> m.ControlDone:
-    return m.ControlDone(one.control_done.revision, _object(one.control_done.body_json))
+    return m.ControlDone(one.control_done.revision, object_of(one.control_done.body_json))
 
 
 def _put_watched(to: pb.Response, answer: m.Watched) -> None:
@@ -428,27 +439,26 @@ def _put_watched(to: pb.Response, answer: m.Watched) -> None:
         lead = out.leads.add()
         lead.partition = partition
         lead.term = term
+    out.counts_version = answer.counts_version
+    for count in answer.counts:
+        to_count = out.counts.add()
+        to_count.partition, to_count.slot, to_count.items, to_count.bytes = count
 
 
 def _watched(one: pb.Response) -> m.Watched:
     w = one.watched
-    records = tuple([(r.key, _object(r.value_json) if r.HasField("value_json") else None) for r in w.records])
+    records = tuple([(r.key, object_of(r.value_json) if r.HasField("value_json") else None) for r in w.records])
     leads = tuple([(lead.partition, lead.term) for lead in w.leads])
-    return m.Watched(w.revision, w.full, records, w.leads_version, leads)
+    counts = tuple([m.Count(count.partition, count.slot, count.items, count.bytes) for count in w.counts])
+    return m.Watched(w.revision, w.full, records, w.leads_version, leads, w.counts_version, counts)
 
 
 def _put_refused(to: pb.Response, answer: m.Refused) -> None:
-    out = to.refused
-    out.code = answer.code
-    out.message = answer.message
-    out.size = answer.size
-    if answer.item is not None:
-        out.item_json = answer.item
+    fill_refused(to.refused, answer)
 
 
 def _refused(one: pb.Response) -> m.Refused:
-    r = one.refused
-    return m.Refused(r.code, r.message, r.item_json if r.HasField("item_json") else None, r.size)
+    return refused_of(one.refused)
 
 
 def _put_not_leader(to: pb.Response, answer: m.NotLeader) -> None:
@@ -485,6 +495,9 @@ def _busy(one: pb.Response) -> m.Busy:
 
 _PUT_ANSWER: Final[dict[type, Callable[[pb.Response, Any], None]]] = {
     m.Written: _put_written,
+    m.Prepared: transactions.put_prepared,
+    m.PrepareRefused: transactions.put_prepare_refused,
+    m.Images: transactions.put_images,
     m.Found: _put_found,
     m.Page: _put_page,
     m.Applied: _put_applied,
@@ -500,6 +513,9 @@ _PUT_ANSWER: Final[dict[type, Callable[[pb.Response, Any], None]]] = {
 }
 _ANSWER: Final[dict[str, Callable[[pb.Response], m.Answer]]] = {
     "written": _written,
+    "prepared": transactions.prepared,
+    "prepare_refused": transactions.prepare_refused,
+    "images": transactions.images,
     "found": _found,
     "page": _page,
     "applied": _applied,
@@ -528,14 +544,3 @@ def _put_change(out: pb.Change, change: m.Change) -> None:
 
 def _change(one: pb.Change) -> m.Change:
     return m.Change(one.key, one.version, one.image if one.HasField("image") else None, one.size)
-
-
-def _map(data: bytes) -> Mapping[str, Any]:
-    return _object(data) if data else m.NO_NAMES
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    value = orjson.loads(data)
-    if type(value) is not dict:
-        raise CodecError("a JSON object was expected")
-    return value

@@ -54,6 +54,7 @@ class NodeLink:
 
     __slots__ = (
         "_client",
+        "_counts_version",
         "_leads_version",
         "_link",
         "_loop",
@@ -75,6 +76,7 @@ class NodeLink:
         self.send: Callable[[Request], None] = _unopened
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leads_version = NO_REVISION
+        self._counts_version = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def open(self, connector: ClientConnector, loop: asyncio.AbstractEventLoop) -> None:
@@ -90,6 +92,7 @@ class NodeLink:
     def on_connected(self, node_id: str) -> None:
         self.connected = True
         self._leads_version = NO_REVISION  # a restarted node counts anew
+        self._counts_version = 0
         self._watch()
         self._client.on_node_up(self)
 
@@ -105,6 +108,7 @@ class NodeLink:
     def on_watch_answer(self, answer: Answer) -> None:
         if isinstance(answer, Watched):
             self._leads_version = answer.leads_version
+            self._counts_version = answer.counts_version
             self._client.on_watched(self, answer)
             if self.connected:
                 self._watch()
@@ -119,7 +123,7 @@ class NodeLink:
         client = self._client
         wait_ms = client.watch_ms
         self.watch_id = client.next_id()
-        call = Watch(client.catalog_revision, self._leads_version, wait_ms)
+        call = Watch(client.catalog_revision, self._leads_version, wait_ms, self._counts_version)
         self.send(Request(self.watch_id, call, None, wait_ms + WATCH_GRACE_MS))
         self._watch_after(wait_ms + WATCH_GRACE_MS)
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from geodyne import messages as m
-from geodyne.rpc.codec import BAD_VALUES, CodecError, hello_of, put_hello
+from geodyne.rpc.codec import BAD_VALUES, hello_of, put_hello
+from geodyne.rpc.codecparts import CodecError
 from geodyne.wire import node_v1_pb2 as pb
 
 

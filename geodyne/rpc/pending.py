@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
-from geodyne.messages import METADATA_PARTITION, Answer, Call, Control, Get, Moved, Range, ReadRows, Write, WriteId
+from geodyne.messages import (
+    METADATA_PARTITION,
+    Answer,
+    Call,
+    Control,
+    Get,
+    Moved,
+    Prepare,
+    Range,
+    ReadRows,
+    Write,
+    WriteId,
+)
 from geodyne.rpc.drive import Reply
 from geodyne.rpc.nodelink import NodeLink
 
 NEVER: Final = float("inf")  # as a time
 
 _MAYBE_EVENTUAL: Final = frozenset({Get, Range, ReadRows})
-_WRITES: Final = frozenset({Write, Control})  # what has an effect that must not happen twice
+_WRITES: Final = frozenset({Write, Prepare, Control})  # what has an effect that must not happen twice
 
 
 class PendingCall(Reply[Answer]):

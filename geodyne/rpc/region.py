@@ -405,6 +405,7 @@ class RegionClient:
         """A node told its catalog and what it leads."""
         changed = self.leaders.claimed(node.id, watched.leads)
         newer = self.catalog.apply(watched)
+        self.catalog.counted(watched.counts)
         if newer:
             self._nearest.clear()
         leads_metadata = any(partition == METADATA_PARTITION for partition, _ in watched.leads)

@@ -23,7 +23,7 @@ import grpc
 import grpc.aio
 
 from geodyne.messages import Hello
-from geodyne.rpc.codec import CodecError
+from geodyne.rpc.codecparts import CodecError
 from geodyne.rpc.pace import PROCESS_PACE
 
 Out = TypeVar("Out")

@@ -18,10 +18,15 @@ def request_bytes(request: m.Request) -> int:
     """About how many bytes a request adds to a batch; cheap, for bounds on batches and queues."""
     call = request.call
     if type(call) is m.Write:
-        size = FIXED_BYTES + len(call.item) + len(call.key) + _text_bytes(call.condition) + _text_bytes(call.update)
-        return size + _values_bytes(call.values) if call.values else size
+        return _write_bytes(call)
+    if type(call) is m.Prepare:
+        return FIXED_BYTES + sum(map(_write_bytes, call.items))
+    if type(call) is m.ReadTogether:
+        return FIXED_BYTES + sum(len(key) + FIXED_BYTES for key in call.keys)
     if type(call) is m.ApplyChanges:
         return FIXED_BYTES + sum(len(c.key) + len(c.image or b"") + FIXED_BYTES for c in call.changes)
+    if type(call) is m.ApplyIndex:
+        return FIXED_BYTES + sum(len(e.key) + len(e.image or b"") + FIXED_BYTES for e in call.entries)
     return FIXED_BYTES * 4
 
 
@@ -33,6 +38,12 @@ def response_bytes(response: m.Response) -> int:
         return FIXED_BYTES + len(answer.item or b"")  # type: ignore[union-attr]
     if kind is m.Written:
         return FIXED_BYTES + len(answer.attributes or b"")  # type: ignore[union-attr]
+    if isinstance(answer, m.Images):
+        return FIXED_BYTES + sum(FIXED_BYTES + len(image.item or b"") for image in answer.images)
+    if isinstance(answer, m.PrepareRefused):
+        return FIXED_BYTES + sum(FIXED_BYTES + len(r.item or b"") for r in answer.reasons if r is not None)
+    if isinstance(answer, m.Prepared):
+        return FIXED_BYTES * (1 + len(answer.outcomes))
     if isinstance(answer, m.Page):
         return FIXED_BYTES + sum(map(len, answer.items)) + 4 * len(answer.items)
     if isinstance(answer, m.Rows):
@@ -40,7 +51,7 @@ def response_bytes(response: m.Response) -> int:
     if isinstance(answer, m.FeedPage):
         return FIXED_BYTES + sum(_change_bytes(r.change) + len(r.old_image or b"") for r in answer.records)
     if isinstance(answer, m.Watched):
-        return FIXED_BYTES + 4096 * len(answer.records) + 24 * len(answer.leads)
+        return FIXED_BYTES + 4096 * len(answer.records) + 24 * (len(answer.leads) + len(answer.counts))
     return FIXED_BYTES
 
 
@@ -53,6 +64,11 @@ def peer_message_bytes(message: m.PeerMessage) -> int:
     if type(message) is m.Leads:
         return FIXED_BYTES + 24 * len(message.leads)
     return FIXED_BYTES
+
+
+def _write_bytes(call: m.Write) -> int:
+    size = FIXED_BYTES + len(call.item) + len(call.key) + _text_bytes(call.condition) + _text_bytes(call.update)
+    return size + _values_bytes(call.values) if call.values else size
 
 
 def _change_bytes(change: m.Change) -> int:

@@ -11,15 +11,17 @@ from typing import Any, Protocol
 
 import orjson
 
-from geodyne.catalog import TableStatus
+from geodyne.catalog import PartitionRecord, TableRecord, TableStatus
 from geodyne.errors import ApiError
-from geodyne.messages import METADATA_PARTITION, Control, ControlDone, Leads, Refused, Watch, Watched
+from geodyne.messages import METADATA_PARTITION, Control, ControlDone, Count, Leads, Refused, Watch, Watched
 from geodyne.ports import Clock
 from node.catalog.controller import plan
+from node.catalog.counts import Counts
+from node.catalog.indexes import live_partitions
 from node.catalog.machine import COUNTER, Catalog, Changes, Surroundings, evaluate
 from node.catalog.placement import Placement
 from node.group import Asker, Group
-from node.state import definition_of
+from node.state import Definition, definition_of, index_definition
 from node.storage.sqlite import StateStore
 
 logger = logging.getLogger("geodyne.node.catalog")
@@ -47,6 +49,7 @@ class CatalogKeeper:
         self, *, node_id: str, region: str, clock: Clock, placement: Placement, submit: Callable[[Control], None]
     ) -> None:
         self.catalog = Catalog()
+        self.counts = Counts()
         self._node_id = node_id
         self._region = region
         self._clock = clock
@@ -77,11 +80,15 @@ class CatalogKeeper:
         """What a client is told; None when there is nothing new for it. A client may be ahead of this node, so only
         what is newer is news; the version of `leads` begins anew at each start."""
         leads = self._leads
-        if not late and self.revision <= call.revision and leads.version == call.leads_version:
+        counted = call.counts_version < 0 or self.counts.version == call.counts_version
+        if not late and self.revision <= call.revision and leads.version == call.leads_version and counted:
             return None
         full, records = self.catalog.since(call.revision)
         led = tuple((partition, term) for partition, term, _ in leads.leads)
-        return Watched(self.revision, full, records, leads.version, led)
+        counts: tuple[Count, ...] = ()
+        if call.counts_version >= 0:
+            counts = self.counts.since(call.counts_version, (partition for partition, _ in led))
+        return Watched(self.revision, full, records, leads.version, led, self.counts.version, counts)
 
     def restore(self, revision: int, records: Mapping[str, tuple[int, dict[str, Any]]]) -> None:
         self.catalog.restore(revision, records)
@@ -104,7 +111,7 @@ class CatalogKeeper:
         for table in self.catalog.tables.values():
             if table.status is TableStatus.DELETING:
                 continue
-            for partition in table.partitions:
+            for partition in live_partitions(table):
                 if self._node_id in partition.voters:
                     wanted[partition.id] = table
                     replicas.hold(partition.id, partition.epoch, partition.voters)
@@ -112,18 +119,27 @@ class CatalogKeeper:
         wall_us = self._clock.wall_us()
         marked: list[Group] = []
         for table in self.catalog.tables.values():
-            definition = definition_of(table, self._region)
-            for partition in table.partitions:
-                group = replicas.get(partition.id)
-                if group is not None and group.define(definition, wall_us):
-                    marked.append(group)
+            for definition, partitions in self._definitions(table):
+                for partition in partitions:
+                    group = replicas.get(partition.id)
+                    if group is not None and group.define(definition, wall_us):
+                        marked.append(group)
         return marked
 
     def define(self, group: Group, wall_us: int) -> None:
         """A group has a new leader here: its marker may be due."""
         table = self.catalog.partitions().get(group.partition)
         if table is not None:
-            group.define(definition_of(table, self._region), wall_us)
+            for definition, partitions in self._definitions(table):
+                if any(partition.id == group.partition for partition in partitions):
+                    group.define(definition, wall_us)
+
+    def _definitions(self, table: TableRecord) -> tuple[tuple[Definition, tuple[PartitionRecord, ...]], ...]:
+        """What the partitions of the table, and those of its global indexes, must do."""
+        own = definition_of(table, self._region), table.partitions
+        if not table.indexes:
+            return (own,)
+        return own, (index_definition(table), tuple(p for index in table.indexes for p in index.partitions))
 
     # --- who leads what ----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from geodyne.catalog import (
     HASH_SPACE,
+    SYSTEM_PREFIX,
     TABLE_PREFIX,
     ControlOperation,
     PartitionRecord,
@@ -21,6 +22,9 @@ from geodyne.catalog import (
     merged_members,
 )
 from geodyne.errors import ApiError
+from geodyne.ledger import LEDGER_SCHEMA, LEDGER_TABLE
+from geodyne.limits import TABLES_MAX, TAGS_MAX
+from node.catalog import indexes
 from node.catalog.placement import Placement
 
 COUNTER = "counter/partition"
@@ -76,7 +80,8 @@ class Catalog:
         return stored[1] if stored is not None else None
 
     def partitions(self) -> dict[int, TableRecord]:
-        return {partition.id: table for table in self.tables.values() for partition in table.partitions}
+        """Those of global indexes too."""
+        return {partition.id: table for table in self.tables.values() for partition in table.all_partitions}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,7 @@ class _Draft:
         self.around = around
         self.changes: Changes = []
         self.revision = catalog.revision + 1
+        self._next_partition = int((catalog.record(COUNTER) or {"next": 1})["next"])
 
     def table(self, name: str) -> TableRecord:
         table = self.catalog.tables.get(name)
@@ -113,9 +119,9 @@ class _Draft:
         self.changes.append((TABLE_PREFIX + name, None))
 
     def new_partitions(self, count: int) -> tuple[PartitionRecord, ...]:
-        counter = self.catalog.record(COUNTER) or {"next": 1}
-        first = int(counter["next"])
-        self.changes.append((COUNTER, {"next": first + count}))
+        first = self._next_partition
+        self._next_partition = first + count
+        self.changes.append((COUNTER, {"next": self._next_partition}))
         bounds = [HASH_SPACE * number // count for number in range(count + 1)]
         voters = self.around.placement.voters
         return tuple(
@@ -139,6 +145,11 @@ def _create_table(draft: _Draft, body: Record) -> Record:
     name = definition["name"]
     if name in draft.catalog.tables:
         raise ApiError("ResourceInUseException", f"Table already exists: {name}")
+    if sum(not table.startswith(SYSTEM_PREFIX) for table in draft.catalog.tables) >= TABLES_MAX:
+        raise ApiError(
+            "LimitExceededException",
+            f"Subscriber limit exceeded: There is a limit of {TABLES_MAX} tables per subscriber",
+        )
     return {"table": draft.put(_new_table(draft, definition, draft.around.new_id(), {})).to_json()}
 
 
@@ -165,6 +176,7 @@ def _new_table(draft: _Draft, definition: Record, table_id: str, replicas: dict[
         stream_label=draft.around.stream_label(draft.around.now_ms) if stream_view else None,
         tags=definition.get("tags", {}),
         extra=definition.get("extra", {}),
+        indexes=indexes.made(definition.get("indexes", ()), draft.revision, draft.new_partitions),
     )
 
 
@@ -172,11 +184,11 @@ _PLAIN_SETTINGS = ("billing_mode", "read_units", "write_units", "deletion_protec
 
 
 def _update_table(draft: _Draft, body: Record) -> Record:
-    table = draft.table(body["name"])
+    table = _same_table(draft, body)
     if table.status is not TableStatus.ACTIVE:
         raise ApiError(
             "ResourceInUseException",
-            f"Attempt to change a resource which is still in use: Table is being updated: {table.name}",
+            f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
         )
     settings = {name: body[name] for name in _PLAIN_SETTINGS if name in body}
     table = replace(table, **settings)
@@ -184,9 +196,26 @@ def _update_table(draft: _Draft, body: Record) -> Record:
         table = _change_stream(draft, table, body["stream"])
     if "replicas_add" in body or "replicas_remove" in body:
         table = _change_replicas(draft, table, body.get("replicas_add", []), body.get("replicas_remove", []))
+    if "extra" in body:
+        table = replace(table, extra=indexes.merged(table.extra, body["extra"]))
+    table = _change_indexes(draft, table, body)
     # Whatever changed: ACTIVE again once every partition has applied the marker of this revision.
     table = replace(table, status=TableStatus.UPDATING, revision=draft.revision)
     return {"table": draft.put(table).to_json()}
+
+
+def _change_indexes(draft: _Draft, table: TableRecord, body: Record) -> TableRecord:
+    if "index_update" in body:
+        table = indexes.updated(table, body["index_update"])
+    if "index_remove" in body:
+        table = indexes.removed(table, body["index_remove"])
+    if "index_add" in body:
+        table = indexes.added(table, body["index_add"], draft.revision, draft.new_partitions)
+    if body.get("as_replica", False):
+        return table
+    members = [region for region, status in table.replicas.items() if status != ReplicaStatus.DELETING]
+    others = [region for region in members if region != draft.around.region]
+    return indexes.announced(table, body, draft.revision, others)
 
 
 def _change_stream(draft: _Draft, table: TableRecord, view: str | None) -> TableRecord:
@@ -237,7 +266,7 @@ def _delete_table(draft: _Draft, body: Record) -> Record:
         raise ApiError(
             "ValidationException",
             "Resource cannot be deleted as it is currently protected against deletion. "
-            f"Disable deletion protection first. Table: {table.name}",
+            "Disable deletion protection first.",
         )
     others = [r for r in table.replicas if r != draft.around.region]
     if others and not body.get("as_replica", False):
@@ -274,6 +303,19 @@ def _set_replica(draft: _Draft, body: Record) -> Record:
     return {"table": draft.put(replace(table, replicas=replicas)).to_json()}
 
 
+def _ensure_ledger(draft: _Draft, body: Record) -> Record:
+    table = draft.catalog.tables.get(LEDGER_TABLE)
+    if table is None:
+        definition = {
+            "name": LEDGER_TABLE,
+            "hash_key": LEDGER_SCHEMA.hash_name,
+            "hash_type": LEDGER_SCHEMA.hash_type,
+            "billing_mode": "PAY_PER_REQUEST",
+        }
+        table = draft.put(_new_table(draft, definition, draft.around.new_id(), {}))
+    return {"table": table.to_json()}
+
+
 def _same_table(draft: _Draft, body: Record) -> TableRecord:
     """The table of that name, unless the body says by id that it means another one, since deleted."""
     table = draft.table(body["name"])
@@ -289,15 +331,44 @@ def _drop_replica(draft: _Draft, body: Record) -> Record:
     replicas = {region: status for region, status in table.replicas.items() if region != body["region"]}
     if set(replicas) == {draft.around.region}:
         replicas = {}
+    table = indexes.told(table, body["region"])
     changed = replace(table, replicas=replicas, revision=draft.revision, status=TableStatus.UPDATING)
     return {"table": draft.put(changed).to_json()}
+
+
+def _tag_table(draft: _Draft, body: Record) -> Record:
+    table = _same_table(draft, body)
+    if table.status is TableStatus.DELETING:
+        raise ApiError(
+            "ResourceInUseException",
+            f"Attempt to change a resource which is still in use: Table is being deleted: {table.name}",
+        )
+    removed = set(body.get("remove", ()))
+    tags = {key: value for key, value in table.tags.items() if key not in removed} | body.get("add", {})
+    if len(tags) > TAGS_MAX:
+        raise ApiError("ValidationException", "Number of Tags exceed the current limit for the provided ResourceArn")
+    if tags == table.tags:
+        return {"table": table.to_json()}
+    return {"table": draft.put(replace(table, tags=tags)).to_json()}
+
+
+def _index_filled(draft: _Draft, body: Record) -> Record:
+    table = _same_table(draft, body)
+    changed = indexes.filled(table, body["index"], body["revision"], body["partition"])
+    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+
+
+def _index_told(draft: _Draft, body: Record) -> Record:
+    table = _same_table(draft, body)
+    changed = indexes.told(table, body["region"], body["revision"])
+    return {"table": (table if changed == table else draft.put(changed)).to_json()}
 
 
 def _activate(draft: _Draft, body: Record) -> Record:
     """Internal: every partition has applied the definition of `revision`."""
     table = draft.table(body["name"])
     if table.revision == body["revision"] and table.status in (TableStatus.CREATING, TableStatus.UPDATING):
-        table = draft.put(replace(table, status=TableStatus.ACTIVE))
+        table = draft.put(replace(table, status=TableStatus.ACTIVE, indexes=indexes.activated(table)))
     return {"table": table.to_json()}
 
 
@@ -314,10 +385,14 @@ FORGET = "forget"
 _HANDLERS: dict[str, Callable[[_Draft, Record], Record]] = {
     ControlOperation.CREATE_TABLE: _create_table,
     ControlOperation.UPDATE_TABLE: _update_table,
+    ControlOperation.TAG_TABLE: _tag_table,
+    ControlOperation.INDEX_FILLED: _index_filled,
+    ControlOperation.INDEX_TOLD: _index_told,
     ControlOperation.DELETE_TABLE: _delete_table,
     ControlOperation.ENSURE_REPLICA: _ensure_replica,
     ControlOperation.SET_REPLICA: _set_replica,
     ControlOperation.DROP_REPLICA: _drop_replica,
+    ControlOperation.ENSURE_LEDGER: _ensure_ledger,
     ACTIVATE: _activate,
     FORGET: _forget,
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from geodyne.expressions.evaluate import evaluate_condition
 from geodyne.expressions.parse import parse_condition, parse_projection
 from geodyne.expressions.projection import project
+from geodyne.limits import READ_UNIT_BYTES
 from geodyne.messages import Page, Range
 from geodyne.model.values import dumps, loads
-from node.storage.port import Row
+from node.storage.port import LocalEntry, Row
 
 CHUNK_ROWS = 64  # rows evaluated before other work gets its turn: well under 2 ms
 
@@ -17,7 +18,19 @@ CHUNK_ROWS = 64  # rows evaluated before other work gets its turn: well under 2 
 class PageBuilder:
     """Takes rows until the page is full or the range exhausted. Filter and projection come after paging."""
 
-    __slots__ = ("_call", "_count", "_filter", "_items", "_projection", "_scanned", "_size", "full", "last_key")
+    __slots__ = (
+        "_call",
+        "_count",
+        "_fetched_blocks",
+        "_fetches",
+        "_filter",
+        "_items",
+        "_projection",
+        "_scanned",
+        "_size",
+        "full",
+        "last_key",
+    )
 
     def __init__(self, call: Range) -> None:
         self._call = call
@@ -27,6 +40,8 @@ class PageBuilder:
         self._count = 0
         self._scanned = 0
         self._size = 0
+        self._fetches = 0
+        self._fetched_blocks = 0
         self.full = False
         self.last_key = call.after
 
@@ -41,15 +56,30 @@ class PageBuilder:
             self.last_key = key
             self._scanned += 1
             self._size += row.size
-            self._evaluate(row)
+            assert row.value is not None
+            self._evaluate(row.value)
             if self._size >= call.max_bytes or (call.limit and self._scanned >= call.limit):
                 self.full = True
                 return
 
-    def _evaluate(self, row: Row) -> None:
+    def add_entries(self, entries: Iterable[LocalEntry], item_of: Callable[[bytes], Row]) -> None:
+        """The same from a local index. `item_of` gives the row of the item that an entry's key stands for: read only
+        for entries that the page evaluates, and only where the entry does not hold all that is asked for."""
+        self.add((entry.key, self._seen(entry, item_of)) for entry in entries)
+
+    def _seen(self, entry: LocalEntry, item_of: Callable[[bytes], Row]) -> Row:
+        """What filter and projection see of an entry, and how much it counts."""
+        if entry.value is None:
+            return item_of(entry.key)
+        if not self._call.fetch:
+            return Row(entry.value, b"", entry.size)
+        item = item_of(entry.key)
+        self._fetches += 1
+        self._fetched_blocks += -(-item.size // READ_UNIT_BYTES)
+        return item._replace(size=entry.size)
+
+    def _evaluate(self, value: bytes) -> None:
         call = self._call
-        value = row.value
-        assert value is not None
         if self._filter is None and self._projection is None:
             if not call.count_only:
                 self._items.append(value)
@@ -65,4 +95,6 @@ class PageBuilder:
 
     def page(self) -> Page:
         last_key = self.last_key if self.full else None
-        return Page(tuple(self._items), self._count, self._scanned, self._size, last_key)
+        return Page(
+            tuple(self._items), self._count, self._scanned, self._size, last_key, self._fetches, self._fetched_blocks
+        )

@@ -6,6 +6,7 @@ never evaluate anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from geodyne.errors import ApiError
@@ -14,6 +15,7 @@ from geodyne.expressions.parse import parse_condition, parse_update
 from geodyne.expressions.update import UpdateResult, apply_update, updated_attributes
 from geodyne.limits import ITEM_BYTES_MAX
 from geodyne.messages import Item, Refused, ReturnValues, Write, WriteKind, Written
+from geodyne.model.indexchecks import Index, check_updated_index_keys, exceeds_item_size
 from geodyne.model.values import dumps, item_size, loads
 from node.storage.port import Row
 
@@ -30,9 +32,11 @@ class Verdict(NamedTuple):
     size: int
 
 
-def evaluate(write: Write, prior: Row | None) -> Verdict:
-    """Decide one PutItem, UpdateItem or DeleteItem against the newest image of its key.
+def evaluate(write: Write, prior: Row | None, indexes: Sequence[Index] = ()) -> Verdict:
+    """Decide one PutItem, UpdateItem, DeleteItem or ConditionCheck against the newest image of its key.
 
+    `indexes` are those of the table: what an update makes of their key attributes is checked here, a put item's were by
+    the router.
     A tombstone counts as absent. Never raises for what a client sent: errors of evaluation become `Refused`.
     """
     stored = prior.value if prior is not None else None
@@ -43,11 +47,13 @@ def evaluate(write: Write, prior: Row | None) -> Verdict:
     try:
         if write.condition is not None and not _holds(write, before):
             return Verdict(_condition_failed(write, stored, size_before), False, None, 0)
+        if write.kind is WriteKind.CHECK:
+            return Verdict(Written(size_before, size_before), False, None, 0)
         if write.kind is WriteKind.PUT:
             return _put(write, stored, size_before)
         if write.kind is WriteKind.DELETE:
             return _delete(write, stored, size_before)
-        return _update(write, stored, before, size_before)
+        return _update(write, stored, before, size_before, indexes)
     except ApiError as error:
         return Verdict(Refused(error.kind.code, error.message or "", None, size_before), False, None, 0)
 
@@ -72,15 +78,22 @@ def _delete(write: Write, stored: bytes | None, size_before: int) -> Verdict:
     return Verdict(Written(size_before, 0, attributes), stored is not None, None, 0)
 
 
-def _update(write: Write, stored: bytes | None, before: Item | None, size_before: int) -> Verdict:
+def _update(
+    write: Write, stored: bytes | None, before: Item | None, size_before: int, indexes: Sequence[Index]
+) -> Verdict:
     start = before if before is not None else loads(write.item)
     if write.update is None:
         result = UpdateResult(start, (), 0)
     else:
-        result = apply_update(parse_update(write.update), start, write.names, write.values)
+        update = parse_update(write.update)
+        result = apply_update(update, start, write.names, write.values)
+        if before is None and not update.sets and not update.adds:
+            return Verdict(Written(0, 0), False, None, 0)  # taking attributes away makes no item
+    if indexes:
+        check_updated_index_keys(indexes, result.item)
     image = dumps(result.item)
     size = item_size(result.item)
-    if size > ITEM_BYTES_MAX:
+    if size > ITEM_BYTES_MAX or (indexes and exceeds_item_size(indexes, result.item, size)):
         return Verdict(Refused("ValidationException", UPDATED_TOO_LARGE, None, size_before), False, None, 0)
     answer = Written(size_before, size, _returned(write.returns, result, stored, before, image))
     return Verdict(answer, image != stored, image, size)

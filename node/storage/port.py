@@ -27,12 +27,41 @@ class Row(NamedTuple):
     size: int
 
 
+class LocalEntry(NamedTuple):
+    """An entry of the local index in `slot`. `value` None: value and size are those of the whole item, in its row."""
+
+    slot: int
+    key: bytes  # geodyne.model.indexkeys
+    value: bytes | None
+    size: int
+
+
+class DerivedEntries(Protocol):
+    """What is kept of one row: entries, and their sizes in the same order."""
+
+    @property
+    def entries(self) -> Sequence[LocalEntry]: ...
+
+    @property
+    def sizes(self) -> Sequence[int]: ...
+
+
+class Derivation(Protocol):
+    """How the entries of a table's local indexes follow from its rows; deterministic."""
+
+    def derive(self, key: bytes, row: Row | None) -> DerivedEntries: ...
+
+    def collection(self, key: bytes) -> bytes:
+        """What the keys of all rows of the row's item collection begin with."""
+
+
 class GroupUpdate(NamedTuple):
     """What applying committed entries changes in one group; a turn's updates go into one transaction.
 
     `rows`: the newest row of each key, None to delete the row. `feed`: change records by ascending sequence.
     `trim_feed_to`: records up to and including this sequence are no longer wanted. `state`: serialised
-    geodyne.log.v1.GroupState, which holds the applied index of exactly these rows.
+    geodyne.log.v1.GroupState, which holds the applied index of exactly these rows. `indexes`: of a group with local
+    indexes; their entries are kept with the rows. `reindex`: other ones than before, so all entries are made anew.
     """
 
     partition: int
@@ -40,6 +69,8 @@ class GroupUpdate(NamedTuple):
     feed: Sequence[tuple[int, bytes]]
     trim_feed_to: int | None
     state: bytes
+    indexes: Derivation | None = None
+    reindex: bool = False
 
 
 class StoredGroup(NamedTuple):

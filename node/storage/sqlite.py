@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +37,19 @@ import aiosqlite
 from geodyne.wire.log_v1_pb2 import GroupState
 from node.storage import schema
 from node.storage.disk import PosixDisk
-from node.storage.port import GroupAbsent, GroupUpdate, Row, StateFailed, StorageError, StoredGroup, TooManyExports
+from node.storage.port import (
+    Derivation,
+    GroupAbsent,
+    GroupUpdate,
+    LocalEntry,
+    Row,
+    StateFailed,
+    StorageError,
+    StoredGroup,
+    TooManyExports,
+)
 from node.storage.sqlite_connection import check_schema, configure, connect_background, state_errors, translated
+from node.storage.sqlite_entries import EntryChanges, put_rows, reindex
 from node.storage.sqlite_snapshots import FEED_COLUMNS, ITEM_COLUMNS, Export, Import, Snapshot
 
 CACHED_STATEMENTS = 128
@@ -177,6 +188,28 @@ class StateStore:
                         break
         return rows
 
+    def entries(
+        self, partition: int, slot: int, low: bytes, high: bytes, reverse: bool, limit: int
+    ) -> list[LocalEntry]:
+        """Entries of a local index with low <= key < high in key order, at most `limit`; fewer: there are no more."""
+        position = (self._group(partition).space, slot, low, high, limit)
+        with state_errors(self._path):
+            return [LocalEntry(*entry) for entry in self._reader.execute(schema.ENTRIES[reverse], position).fetchall()]
+
+    def entry_counts(self, partition: int) -> dict[int, tuple[int, int]]:
+        """Entries and their bytes by slot, of a group with local indexes."""
+        space = self._group(partition).space
+        with state_errors(self._path):
+            found = self._reader.execute(schema.GET_COUNTS, (space,)).fetchall()
+        return {slot: (items, size) for slot, items, size in found}
+
+    def collection_bytes(self, partition: int, prefix: bytes) -> int:
+        """Bytes of the rows whose keys begin with `prefix`, that of an item collection, and of their entries."""
+        space = self._group(partition).space
+        with state_errors(self._path):
+            found = self._reader.execute(schema.GET_COLLECTION, (space, prefix)).fetchone()
+        return 0 if found is None else int(found[0])
+
     def read_feed(self, partition: int, after: int, bytes_max: int, records_max: int) -> list[tuple[int, bytes]]:
         """Change records after a sequence, in order: at least one if there is any, then up to the bounds."""
         group = self._group(partition)
@@ -194,13 +227,20 @@ class StateStore:
     # --- writes -------------------------------------------------------------------------------------------
 
     def apply(self, updates: Sequence[GroupUpdate]) -> None:
-        """All updates in one transaction; a group appears at most once."""
+        """All updates in one transaction. A group appears at most once (ValueError): puts and deletes are gathered, so
+        the order of two updates would be lost."""
+        if len({update.partition for update in updates}) < len(updates):
+            raise ValueError("a group has two updates in one transaction")
         items: list[Any] = []
         deletes: list[tuple[int, bytes]] = []
         feed: list[Any] = []
         states: list[Any] = []
         trims: list[tuple[_Group, int]] = []
-        for partition, rows, records, trim_to, state in updates:
+        indexed: list[GroupUpdate] = []
+        for update in updates:
+            partition, rows, records, trim_to, state, indexes, reindexed = update
+            if indexes is not None or reindexed:
+                indexed.append(update)
             group = self._group(partition)
             space = group.space
             for key, row in rows.items():
@@ -216,9 +256,12 @@ class StateStore:
                 trims.append((group, floor))
             states += (partition, space, floor, state)
         with self._transaction():
+            entries = [self._entry_changes(update) for update in indexed]  # before the rows that they compare with go
             self._put(schema.PUT_ITEMS, ITEM_COLUMNS, items)
             for position in deletes:
                 self._db.execute(schema.DELETE_ITEM, position)
+            for changes in entries:
+                changes()
             self._put(schema.PUT_FEED, FEED_COLUMNS, feed)
             for group, floor in trims:
                 self._trim(group.space, floor, TRIM_STEP_RECORDS)
@@ -227,6 +270,16 @@ class StateStore:
             group.feed_floor = floor
         for update in updates:
             self._note(update.partition, update.state)
+
+    def _entry_changes(self, update: GroupUpdate) -> Callable[[], None]:
+        """What is to be done to the entries of a group once its rows are written."""
+        space = self._group(update.partition).space
+        if update.reindex or update.indexes is None:
+            return lambda: reindex(self._db, space, update.indexes)
+        changes = EntryChanges(space, update.indexes)
+        for key, row in update.rows.items():
+            changes.change(key, self.get(update.partition, key), row)
+        return lambda: changes.write(self._db)
 
     def create(self, partition: int, state: bytes) -> None:
         """A new, empty group; durable when this returns (its first state is in no log)."""
@@ -260,12 +313,15 @@ class StateStore:
         group.window_index = index
         self._note(partition, state)
 
-    def begin_import(self, partition: int) -> Import:
-        """Install a snapshot beside the current state, if any; `Import.commit` makes it current."""
+    def begin_import(
+        self, partition: int, indexes_of: Callable[[bytes], Derivation | None] = lambda state: None
+    ) -> Import:
+        """Install a snapshot beside the current state, if any; `Import.commit` makes it current. `indexes_of` tells the
+        local indexes of the snapshot from its serialised GroupState."""
         with self._transaction():
             space = self._new_space(live=False)
         self._importing.add(space)
-        return Import(self, partition, space)
+        return Import(self, partition, space, indexes_of)
 
     # --- checkpoints --------------------------------------------------------------------------------------
 
@@ -384,6 +440,8 @@ class StateStore:
         space = abandoned[0]
         with self._transaction():
             removed = self._db.execute(schema.DROP_ITEMS, (space, rows)).rowcount
+            for statement in schema.DROP_SOME_INDEXED:
+                removed = removed or self._db.execute(statement, {"space": space, "step": rows}).rowcount
             removed = removed or self._trim(space, (1 << 63) - 1, rows)
             self._backlog.discard(space)
             if not removed:
@@ -453,14 +511,7 @@ class StateStore:
             self._db.execute("PRAGMA synchronous=NORMAL")
 
     def _put(self, statements: tuple[tuple[int, str], ...], columns: int, values: list[Any]) -> None:
-        position = 0
-        left = len(values) // columns
-        for rows, statement in statements:
-            while left >= rows:
-                end = position + rows * columns
-                self._db.execute(statement, values[position:end])
-                position = end
-                left -= rows
+        put_rows(self._db, statements, columns, values)
 
     def _trim(self, space: int, floor: int, step: int) -> int:
         arguments = {"space": space, "floor": floor, "step": step}
@@ -476,10 +527,17 @@ class StateStore:
 
     # --- for imports --------------------------------------------------------------------------------------
 
-    def add_imported(self, items: list[Any], feed: list[Any]) -> None:
+    def add_imported(self, space: int, items: list[Any], feed: list[Any], indexes: Derivation | None) -> None:
+        """A part of a snapshot; its rows are new to the space, so entries are only added."""
         with self._transaction():
             self._put(schema.PUT_ITEMS, ITEM_COLUMNS, items)
             self._put(schema.PUT_FEED, FEED_COLUMNS, feed)
+            if indexes is not None:
+                changes = EntryChanges(space, indexes)
+                for position in range(0, len(items), ITEM_COLUMNS):
+                    _, key, *row = items[position : position + ITEM_COLUMNS]
+                    changes.change(key, None, Row(*row))
+                changes.write(self._db)
 
     async def install(self, partition: int, space: int, snapshot: Snapshot) -> None:
         """Make an imported space the current one; durable when this returns."""

@@ -63,7 +63,7 @@ def check_schema(path: Path, database: sqlite3.Connection) -> None:
     (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not application and not version and not tables:
         database.execute("BEGIN IMMEDIATE")
-        for table in schema.TABLES:
+        for table in (*schema.TABLES, *schema.INDEX_TABLES):
             database.execute(table)
         database.execute(f"PRAGMA application_id={schema.APPLICATION_ID}")
         database.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION}")
@@ -71,11 +71,24 @@ def check_schema(path: Path, database: sqlite3.Connection) -> None:
         return
     if application != schema.APPLICATION_ID:
         raise WrongFormat(f"{path} is a database, but not one of Geodyne's. Choose another directory with --data-dir.")
-    if version != schema.SCHEMA_VERSION:
+    if not schema.OLDEST_VERSION <= version <= schema.SCHEMA_VERSION:
         raise WrongFormat(
-            f"{path} has state format {version}; this version reads format {schema.SCHEMA_VERSION}. "
+            f"{path} has state format {version}; this version reads formats {schema.OLDEST_VERSION} to "
+            f"{schema.SCHEMA_VERSION}. "
             "Use the Geodyne version that wrote it, or choose another directory with --data-dir."
         )
+    if version < schema.SCHEMA_VERSION:
+        _upgrade(database, version)
+
+
+def _upgrade(database: sqlite3.Connection, version: int) -> None:
+    """Bring an older database to the current format, all of it or nothing. There is no way back."""
+    database.execute("BEGIN IMMEDIATE")
+    for newer in range(version + 1, schema.SCHEMA_VERSION + 1):
+        for statement in schema.UPGRADES[newer]:
+            database.execute(statement)
+    database.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION}")
+    database.execute("COMMIT")
 
 
 async def connect_background(path: Path) -> aiosqlite.Connection:

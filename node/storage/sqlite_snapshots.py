@@ -12,7 +12,7 @@ import aiosqlite
 
 from geodyne.wire.log_v1_pb2 import GroupState
 from node.storage import schema
-from node.storage.port import GroupAbsent, SnapshotDamaged, StorageError
+from node.storage.port import Derivation, GroupAbsent, SnapshotDamaged, StorageError
 from node.storage.snapshots import ChunkWriter, EndPart, FeedPart, RowPart, StatePart, WindowPart, read_chunk
 from node.storage.sqlite_connection import connect_background
 
@@ -32,7 +32,7 @@ class Snapshot(NamedTuple):
 class ImportTarget(Protocol):
     """The store, as an import needs it. `space` is the import's private place for rows."""
 
-    def add_imported(self, items: list[Any], feed: list[Any]) -> None: ...
+    def add_imported(self, space: int, items: list[Any], feed: list[Any], indexes: Derivation | None) -> None: ...
 
     async def install(self, partition: int, space: int, snapshot: Snapshot) -> None: ...
 
@@ -42,8 +42,14 @@ class ImportTarget(Protocol):
 class Import:
     """A snapshot on its way in. A crash, or `abort`, leaves the old state and some garbage."""
 
-    def __init__(self, store: ImportTarget, partition: int, space: int) -> None:
+    def __init__(
+        self, store: ImportTarget, partition: int, space: int, indexes_of: Callable[[bytes], Derivation | None]
+    ) -> None:
+        """`indexes_of`: the local indexes that a serialised GroupState defines. Their entries are not in a snapshot but
+        derived from its rows as those come in; the state comes before the rows."""
         self._store = store
+        self._indexes_of = indexes_of
+        self._indexes: Derivation | None = None
         self._partition = partition
         self._space = space
         self._next = 0
@@ -67,6 +73,7 @@ class Import:
                 feed += (self._space, part.sequence, part.record)
             elif isinstance(part, StatePart):
                 self._state = part.state
+                self._indexes = self._indexes_of(part.state)
             elif isinstance(part, WindowPart):
                 self._window_index = part.log_index
                 self._window.append(part.data)
@@ -79,7 +86,7 @@ class Import:
         if self._ended and expected != (self._rows, self._feed):
             raise SnapshotDamaged(f"the snapshot has {self._rows} rows and {self._feed} records, not {expected}")
         if items or feed:
-            self._store.add_imported(items, feed)
+            self._store.add_imported(self._space, items, feed, self._indexes)
 
     async def commit(self, state: bytes | None = None) -> GroupState:
         """Make the snapshot (with `state` instead of its own, if given) the group's state. Durable when this

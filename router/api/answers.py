@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from router.api.capacity import consumed
+from router.api.capacity import Units, consumed
 
 EMPTY = b"{}"
 
@@ -20,7 +20,7 @@ def item_answer(member: bytes, item: bytes | None, capacity: bytes) -> bytes:
     return b"{" + member + item + b"}"
 
 
-def capacity_member(table_name: str, units: float, detail: str | None) -> bytes:
+def capacity_member(table_name: str, units: float | Units, detail: str | None) -> bytes:
     """The member `"ConsumedCapacity":{...}`, empty when ReturnConsumedCapacity does not ask for it."""
     if detail is None or detail == "NONE":
         return b""

@@ -15,14 +15,17 @@ import orjson
 from geodyne.errors import ApiError, validation
 from geodyne.expressions import project
 from geodyne.limits import BATCH_GET_BYTES_MAX, BATCH_GET_KEYS_MAX, BATCH_WRITE_ITEMS_MAX, PAGE_BYTES
-from geodyne.messages import Answer, Found, Get, Write, WriteKind, Written
+from geodyne.messages import Answer, Found, Get, Item, Write, WriteKind, Written
+from geodyne.model.indexchecks import check_index_keys
 from geodyne.model.keys import encode_key
 from geodyne.model.values import canonical_item, check_item_size, dumps, loads
 from router.api.answers import list_of, members_answer
-from router.api.capacity import Capacity, consumed, read_units, write_units
+from router.api.capacity import Capacity, Units, added, consumed, read_units, written_units
 from router.api.checks import Checked, check_projection
 from router.api.context import Context
 from router.api.dispatch import CallOf, settle, unexpected
+from router.api.itemcollections import Metrics, collection_metrics, wants_metrics
+from router.api.legacy import translate_read
 from router.api.parameters import Body, check_parameters, parameters
 from router.api.shapes import validator
 from router.api.tablerecords import Table, not_found
@@ -36,11 +39,13 @@ _DUPLICATES = "Provided list of item keys contains duplicates"
 
 
 class _Part(NamedTuple):
-    """One item of a batch: the table's name as the request has it, its request element, and how to call for it."""
+    """One item of a batch: the table's name as the request has it, its request element, the item or its key, and how
+    to call for it."""
 
     name: str
     element: dict[str, Any]
     table: Table
+    item: Item
     key: bytes
     call_of: CallOf
 
@@ -71,9 +76,9 @@ async def batch_get_item(body: Body, context: Context) -> bytes:
 
 
 def _reading(name: str, block: Body, context: Context) -> _Reading:
-    check_parameters(block, _KEYS)
+    translated = translate_read(block) if check_parameters(block, _KEYS) else None
     table = context.tables.find(context.region_client.catalog.tables, name)
-    checked = check_projection(block)
+    checked = check_projection(block) if translated is None else translated.checked
     if table is None or not table.serves:
         raise not_found()
     return _Reading(table, block.get("ConsistentRead") is True, checked)
@@ -83,7 +88,7 @@ def _get_parts(name: str, block: Body, reading: _Reading) -> Iterator[_Part]:
     for element in block["Keys"]:
         key_item, _ = canonical_item(element)
         key = encode_key(reading.table.schema, key_item, for_item=False)
-        yield _Part(name, element, reading.table, key, _get_of(key, reading.strong))
+        yield _Part(name, element, reading.table, key_item, key, _get_of(key, reading.strong))
 
 
 def _get_of(key: bytes, strong: bool) -> CallOf:
@@ -95,7 +100,7 @@ def _found_answer(
 ) -> bytes:
     """Items up to the bounds of an answer; the keys beyond them, and those not served, are unprocessed."""
     items: dict[str, list[bytes]] = {name: [] for name in readings}
-    units: dict[str, float] = {}
+    units: dict[str, Units] = {}
     left: dict[str, list[dict[str, Any]]] = {}
     room = _Room()
     for part, answer in zip(parts, answers, strict=True):
@@ -103,7 +108,7 @@ def _found_answer(
             left.setdefault(part.name, []).append(part.element)
             continue
         reading = readings[part.name]
-        units[part.name] = units.get(part.name, 0.0) + read_units(answer.size, reading.strong)
+        _add(units, part.name, Units(read_units(answer.size, reading.strong)))
         if answer.item is not None:
             items[part.name].append(_projected(answer.item, reading.checked))
     unprocessed = {name: {**body["RequestItems"][name], "Keys": keys} for name, keys in left.items()}
@@ -159,23 +164,37 @@ async def batch_write_item(body: Body, context: Context) -> bytes:
     parts: list[_Part] = []
     for name, elements in request.items():
         table = context.tables.serving(context.region_client.catalog.tables, name)
-        parts += [_write_part(name, element, table) for element in elements]
+        capacity = bool(table.indexes) and body.get("ReturnConsumedCapacity") in ("TOTAL", "INDEXES")
+        parts += [_write_part(name, element, table, capacity=capacity) for element in elements]
     _refuse_duplicates(parts)
     answers = await _call_all(context, parts, context.settings.write_timeout_ms)
-    units: dict[str, float] = {}
+    return _stored_answer(body, parts, answers)
+
+
+def _stored_answer(body: Body, parts: list[_Part], answers: list[Answer | ApiError]) -> bytes:
+    units: dict[str, Units] = {}
     left: dict[str, list[dict[str, Any]]] = {}
+    collections: dict[str, dict[bytes, Metrics]] = {}
     for part, answer in zip(parts, answers, strict=True):
-        if type(answer) is Written:
-            size = max(answer.size_before, answer.size_after)
-            units[part.name] = units.get(part.name, 0.0) + write_units(size)
-        else:
+        if type(answer) is not Written:
             left.setdefault(part.name, []).append(part.element)
+            continue
+        _add(units, part.name, written_units(answer, part.table.local_indexes))
+        if wants_metrics(body, part.table):
+            metrics = collection_metrics(part.table, part.item, answer)
+            if metrics is not None:  # the last write to a collection knows best how large it is
+                collections.setdefault(part.name, {})[dumps(metrics["ItemCollectionKey"])] = metrics
+    metrics_by_table = {name: list(found.values()) for name, found in collections.items()}
     return members_answer(
-        [b'"UnprocessedItems":' + orjson.dumps(left), _capacities(units, body.get("ReturnConsumedCapacity"))]
+        [
+            b'"UnprocessedItems":' + orjson.dumps(left),
+            b'"ItemCollectionMetrics":' + orjson.dumps(metrics_by_table) if metrics_by_table else b"",
+            _capacities(units, body.get("ReturnConsumedCapacity")),
+        ]
     )
 
 
-def _write_part(name: str, element: dict[str, Any], table: Table) -> _Part:
+def _write_part(name: str, element: dict[str, Any], table: Table, *, capacity: bool) -> _Part:
     put, delete = element.get("PutRequest"), element.get("DeleteRequest")
     if (put is None) == (delete is None):
         raise validation("Supplied WriteRequest is invalid, must contain exactly one of PutRequest or DeleteRequest")
@@ -184,10 +203,12 @@ def _write_part(name: str, element: dict[str, Any], table: Table) -> _Part:
         check_item_size(size)
         # A batch tells no difference between a missing and a mistyped key of an item.
         key = _batch_item_key(table, item)
-        return _Part(name, element, table, key, _write_of(WriteKind.PUT, key, dumps(item), size))
+        if table.indexes:
+            check_index_keys(table.record.indexes, table.schema, item, size)
+        return _Part(name, element, table, item, key, _write_of(WriteKind.PUT, key, (dumps(item), size), capacity))
     key_item, _ = canonical_item((delete or {})["Key"])
     key = encode_key(table.schema, key_item, for_item=False)
-    return _Part(name, element, table, key, _write_of(WriteKind.DELETE, key, b"", 0))
+    return _Part(name, element, table, key_item, key, _write_of(WriteKind.DELETE, key, (b"", 0), capacity))
 
 
 def _batch_item_key(table: Table, item: dict[str, Any]) -> bytes:
@@ -195,8 +216,8 @@ def _batch_item_key(table: Table, item: dict[str, Any]) -> bytes:
     return encode_key(table.schema, key, for_item=False)
 
 
-def _write_of(kind: WriteKind, key: bytes, item: bytes, size: int) -> CallOf:
-    return lambda partition: Write(partition.id, partition.epoch, kind, key, item, size)
+def _write_of(kind: WriteKind, key: bytes, image: tuple[bytes, int], capacity: bool) -> CallOf:
+    return lambda partition: Write(partition.id, partition.epoch, kind, key, *image, capacity=capacity)
 
 
 # --- both -----------------------------------------------------------------------------------------------
@@ -240,7 +261,12 @@ def _send(context: Context, part: _Part, timeout_ms: int) -> Awaitable[Answer] |
         return error
 
 
-def _capacities(units: dict[str, float], detail: str | None) -> bytes:
+def _add(units: dict[str, Units], name: str, more: Units) -> None:
+    known = units.get(name)
+    units[name] = more if known is None else added(known, more)
+
+
+def _capacities(units: dict[str, Units], detail: str | None) -> bytes:
     if detail is None or detail == "NONE":
         return b""
     capacities: list[Capacity] = [consumed(name, amount, detail) for name, amount in units.items()]

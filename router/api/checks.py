@@ -7,6 +7,7 @@ against a missing table hears of the expression.  What depends on the table's ke
 from __future__ import annotations
 
 from geodyne.expressions import Checked, check_expressions, check_key_use
+from router.api.legacy import Translated
 from router.api.parameters import Body
 from router.api.tablerecords import Table
 
@@ -24,8 +25,15 @@ def check_request(
     filter: str | None = None,
     projection: str | None = None,
     key_condition: str | None = None,
+    translated: Translated | None = None,
 ) -> Checked:
-    """The expressions of an operation that takes names and values. Raises ApiError."""
+    """The expressions of an operation that takes names and values, or what stands for its legacy parameters.
+
+    Raises ApiError."""
+    if translated is not None:
+        if table is not None:
+            check_key_use(translated.checked, table.schema)
+        return translated.checked
     if condition is update is filter is projection is key_condition is None:
         return NOTHING_CHECKED
     checked = check_expressions(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from geodyne.catalog import TableRecord
-from geodyne.messages import Answer, Call
+from geodyne.messages import Answer, Call, Count
 from router.api.tablerecords import TableCache
 
 ACCOUNT_ID = "000000000000"
@@ -18,6 +18,9 @@ class CatalogView(Protocol):
 
     @property
     def tables(self) -> Mapping[str, TableRecord]: ...
+
+    def counts(self, partition: int, slot: int = 0) -> Count:
+        """Items and bytes of a partition, or of a local index's entries in it, as last told by its leader."""
 
 
 class RegionClient(Protocol):

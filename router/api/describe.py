@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
-from geodyne.catalog import TableRecord, TableStatus
+from geodyne.catalog import SYSTEM_PREFIX, IndexRecord, IndexStatus, PartitionRecord, TableRecord, TableStatus
 from geodyne.limits import (
     ACCOUNT_READ_UNITS_MAX,
     ACCOUNT_WRITE_UNITS_MAX,
@@ -16,15 +17,14 @@ from geodyne.limits import (
     TABLE_WRITE_UNITS_MAX,
 )
 from router.api.context import Context
+from router.api.indexupdates import record_types
 from router.api.parameters import Body
 from router.api.shapes import validator
 from router.api.tablerecords import not_found, table_arn
+from router.api.throughput import ON_DEMAND, Units, decreases_today, describe_ceilings, warm_units
 
 GLOBAL_TABLE_VERSION = "2019.11.21"
 ENDPOINT_CACHE_MINUTES = 1440
-# What an on-demand table serves from its first moment (developer guide, "On-demand capacity mode").
-ON_DEMAND_READ_UNITS = 12_000
-ON_DEMAND_WRITE_UNITS = 4_000
 
 _check_describe = validator("DescribeTable")
 _check_list = validator("ListTables")
@@ -45,7 +45,7 @@ async def describe_table(body: Body, context: Context) -> bytes:
 async def list_tables(body: Body, context: Context) -> bytes:
     """ListTables: names in order, from beyond ExclusiveStartTableName, at most `Limit` of them. Raises ApiError."""
     _check_list(body)
-    names = sorted(context.region_client.catalog.tables)
+    names = sorted(name for name in context.region_client.catalog.tables if not name.startswith(SYSTEM_PREFIX))
     start = body.get("ExclusiveStartTableName")
     first = 0 if start is None else bisect_right(names, start)
     limit = int(body.get("Limit") or LIST_TABLES_PAGE_MAX)
@@ -82,43 +82,58 @@ async def describe_endpoints(body: Body, context: Context) -> bytes:
 def describe(record: TableRecord, context: Context) -> dict[str, Any]:
     """TableDescription. A table that is being deleted is described without its definition, as in the service."""
     arn = table_arn(context.region, context.account_id, record.name)
+    items, size = _counts(record.partitions, context)
     description: dict[str, Any] = {
         "TableName": record.name,
         "TableStatus": str(record.status),
-        "ProvisionedThroughput": _throughput(record),
-        "TableSizeBytes": int(record.extra.get("table_size_bytes", 0)),
-        "ItemCount": int(record.extra.get("item_count", 0)),
+        "ProvisionedThroughput": _throughput(record, context.now_ms()),
+        "TableSizeBytes": size,
+        "ItemCount": items,
         "TableArn": arn,
         "TableId": record.id,
         "DeletionProtectionEnabled": record.deletion_protection,
+        **_billing(record),
     }
-    if record.billing_mode == "PAY_PER_REQUEST":
-        description["BillingModeSummary"] = _billing(record)
     if record.status == TableStatus.DELETING:
         return description
     description |= _keys(record)
+    description |= _indexes(record, context, arn)
     description["CreationDateTime"] = record.created_ms / 1000
-    description["WarmThroughput"] = _warm(record)
-    if record.table_class != "STANDARD":
-        description["TableClassSummary"] = {"TableClass": record.table_class}
+    description["WarmThroughput"] = _warm(record, record.billing_mode) | {
+        "Status": "UPDATING" if record.status == TableStatus.CREATING else "ACTIVE"
+    }
+    description |= describe_ceilings(record.extra)
+    description |= _table_class(record)
     description |= _stream(record, arn)
     description |= _replicas(record, context)
     return description
 
 
+def _counts(partitions: Iterable[PartitionRecord], context: Context, slot: int = 0) -> tuple[int, int]:
+    """Items and bytes: of a table, of a global index, or (by its slot) of a local one."""
+    told = [context.region_client.catalog.counts(partition.id, slot) for partition in partitions]
+    return sum(count.items for count in told), sum(count.bytes for count in told)
+
+
 def _keys(record: TableRecord) -> dict[str, Any]:
-    schema = [{"AttributeName": record.hash_key, "KeyType": "HASH"}]
-    definitions = [{"AttributeName": record.hash_key, "AttributeType": record.hash_type}]
-    if record.range_key is not None:
-        schema.append({"AttributeName": record.range_key, "KeyType": "RANGE"})
-        definitions.append({"AttributeName": record.range_key, "AttributeType": str(record.range_type)})
-    definitions.sort(key=lambda definition: definition["AttributeName"])
-    return {"AttributeDefinitions": definitions, "KeySchema": schema}
+    hash_keys, range_keys = [record.hash_key], [] if record.range_key is None else [record.range_key]
+    return {
+        "AttributeDefinitions": [
+            {"AttributeName": name, "AttributeType": kind} for name, kind in sorted(record_types(record).items())
+        ],
+        "KeySchema": _key_schema(hash_keys, range_keys),
+    }
 
 
-def _throughput(record: TableRecord) -> dict[str, Any]:
+def _key_schema(hash_keys: Iterable[str], range_keys: Iterable[str]) -> list[dict[str, str]]:
+    return [{"AttributeName": name, "KeyType": "HASH"} for name in hash_keys] + [
+        {"AttributeName": name, "KeyType": "RANGE"} for name in range_keys
+    ]
+
+
+def _throughput(record: TableRecord | IndexRecord, now_ms: int) -> dict[str, Any]:
     throughput: dict[str, Any] = {
-        "NumberOfDecreasesToday": int(record.extra.get("decreases_today", 0)),
+        "NumberOfDecreasesToday": decreases_today(record.extra, now_ms),
         "ReadCapacityUnits": record.read_units,
         "WriteCapacityUnits": record.write_units,
     }
@@ -129,17 +144,83 @@ def _throughput(record: TableRecord) -> dict[str, Any]:
 
 
 def _billing(record: TableRecord) -> dict[str, Any]:
-    since_ms = record.extra.get("on_demand_since_ms", record.created_ms)
-    return {"BillingMode": record.billing_mode, "LastUpdateToPayPerRequestDateTime": since_ms / 1000}
+    """A table that was never on demand has no BillingModeSummary."""
+    since_ms = record.extra.get("on_demand_since_ms")
+    if since_ms is None and record.billing_mode != ON_DEMAND:
+        return {}
+    summary: dict[str, Any] = {"BillingMode": record.billing_mode}
+    if record.status != TableStatus.CREATING:
+        since_ms = record.created_ms if since_ms is None else since_ms
+        summary["LastUpdateToPayPerRequestDateTime"] = since_ms / 1000
+    return {"BillingModeSummary": summary}
 
 
-def _warm(record: TableRecord) -> dict[str, Any]:
-    on_demand = record.billing_mode == "PAY_PER_REQUEST"
+def _warm(record: TableRecord | IndexRecord, mode: str) -> dict[str, Any]:
+    units: Units = (record.read_units, record.write_units)
+    read, write = warm_units(mode, units, record.extra)
+    return {"ReadUnitsPerSecond": read, "WriteUnitsPerSecond": write}
+
+
+def _table_class(record: TableRecord) -> dict[str, Any]:
+    """Told once it was chosen: a table that was never asked about its class is a standard one, silently."""
+    updated_ms = record.extra.get("table_class_updated_ms")
+    if updated_ms is None and record.table_class == "STANDARD" and not record.extra.get("table_class_named"):
+        return {}
+    summary: dict[str, Any] = {"TableClass": record.table_class}
+    if updated_ms is not None:
+        summary["LastUpdateDateTime"] = updated_ms / 1000
+    return {"TableClassSummary": summary}
+
+
+# --- indexes --------------------------------------------------------------------------------------------
+
+
+def _indexes(record: TableRecord, context: Context, arn: str) -> dict[str, Any]:
+    local = [
+        _index(index, arn) | _index_size(_counts(record.partitions, context, index.slot))
+        for index in record.indexes
+        if not index.is_global
+    ]
+    wide = [_global_index(index, record, context, arn) for index in record.indexes if index.is_global]
+    members = {"LocalSecondaryIndexes": local, "GlobalSecondaryIndexes": wide}
+    return {member: indexes for member, indexes in members.items() if indexes}
+
+
+def _index(index: IndexRecord, table_arn: str) -> dict[str, Any]:
+    """What indexes of both kinds have in common."""
+    projection: dict[str, Any] = {"ProjectionType": index.projection}
+    if index.projection == "INCLUDE":
+        projection["NonKeyAttributes"] = list(index.included)
     return {
-        "ReadUnitsPerSecond": ON_DEMAND_READ_UNITS if on_demand else record.read_units,
-        "WriteUnitsPerSecond": ON_DEMAND_WRITE_UNITS if on_demand else record.write_units,
-        "Status": "UPDATING" if record.status == TableStatus.CREATING else "ACTIVE",
+        "IndexName": index.name,
+        "KeySchema": _key_schema((name for name, _ in index.hash_keys), (name for name, _ in index.range_keys)),
+        "Projection": projection,
+        "IndexArn": f"{table_arn}/index/{index.name}",
     }
+
+
+def _index_size(counts: tuple[int, int]) -> dict[str, int]:
+    return {"ItemCount": counts[0], "IndexSizeBytes": counts[1]}
+
+
+def _global_index(index: IndexRecord, record: TableRecord, context: Context, table_arn: str) -> dict[str, Any]:
+    """An index that is made with its table is CREATING as long as the table is; one that is made later fills first."""
+    with_table = record.status == TableStatus.CREATING
+    status = IndexStatus.CREATING if with_table else index.status
+    description = _index(index, table_arn) | {
+        **_index_size(_counts(index.partitions, context)),
+        "IndexStatus": str(status),
+        "ProvisionedThroughput": _throughput(index, context.now_ms()),
+        "WarmThroughput": _warm(index, record.billing_mode)
+        | {"Status": "UPDATING" if status == IndexStatus.CREATING else "ACTIVE"},
+        **describe_ceilings(index.extra),
+    }
+    if status == IndexStatus.CREATING and not with_table:
+        description["Backfilling"] = index.backfilling
+    return description
+
+
+# --- streams and replicas -------------------------------------------------------------------------------
 
 
 def _stream(record: TableRecord, arn: str) -> dict[str, Any]:

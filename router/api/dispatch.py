@@ -11,42 +11,42 @@ from geodyne.catalog import PartitionRecord
 from geodyne.errors import ApiError
 from geodyne.messages import Answer, Call, Moved, Refused
 from router.api.context import Context
-from router.api.tablerecords import Table
+from router.api.tablerecords import Place
 
 CallOf = Callable[[PartitionRecord], Call]  # the call for the partition that owns the key now
 
 
-async def call_partition(context: Context, table: Table, key: bytes, call_of: CallOf, timeout_ms: int) -> Answer:
-    """The answer of the partition that owns `key` to the call that `call_of` makes for it.
+async def call_partition(context: Context, place: Place, key: bytes, call_of: CallOf, timeout_ms: int) -> Answer:
+    """The answer of the partition of a table or index that owns `key` to the call that `call_of` makes for it.
 
     When the partition has moved, waits for the catalog and asks again, a bounded number of times. Raises ApiError
     for a refusal, for a table that went away meanwhile, and for what the region's client raises.
     """
-    partition = table.partition(key)
+    partition = place.partition(key)
     answer = await context.region_client.call(call_of(partition), timeout_ms=timeout_ms, request_id=context.request_id)
     if type(answer) is Moved:
-        answer = await _follow(context, table.record.name, answer, (key, call_of, timeout_ms))
+        answer = await _follow(context, place, answer, (key, call_of, timeout_ms))
     if type(answer) is Refused:
         raise refusal(answer)
     return answer
 
 
-async def settle(context: Context, table: Table, sent: Awaitable[Answer], again: tuple[bytes, CallOf, int]) -> Answer:
+async def settle(context: Context, place: Place, sent: Awaitable[Answer], again: tuple[bytes, CallOf, int]) -> Answer:
     """Like `call_partition`, for a call that has been sent already: `again` is how to send it once more."""
     answer = await sent
     if type(answer) is Moved:
-        answer = await _follow(context, table.record.name, answer, again)
+        answer = await _follow(context, place, answer, again)
     if type(answer) is Refused:
         raise refusal(answer)
     return answer
 
 
-async def _follow(context: Context, name: str, moved: Moved, again: tuple[bytes, CallOf, int]) -> Answer:
+async def _follow(context: Context, place: Place, moved: Moved, again: tuple[bytes, CallOf, int]) -> Answer:
     key, call_of, timeout_ms = again
     for _ in range(context.settings.moved_retries_max):
         await context.region_client.wait_revision(moved.revision, context.settings.catalog_timeout_ms)
-        table = context.tables.serving(context.region_client.catalog.tables, name)
-        partition = table.partition(key)
+        place = place.renewed(context.tables, context.region_client.catalog.tables)
+        partition = place.partition(key)
         answer = await context.region_client.call(
             call_of(partition), timeout_ms=timeout_ms, request_id=context.request_id
         )

@@ -36,11 +36,15 @@ ENUM_ORDER: dict[str, list[str]] = {
 # A table is created from its definitions; the model leaves them optional only for replicas of other accounts.
 EXTRA_REQUIRED: dict[str, list[str]] = {"CreateTableInput": ["AttributeDefinitions", "KeySchema"]}
 
-# The model's bound on a key schema is that of a multi-attribute index; a table's own has at most two elements.
+# The model's bound on a key schema is that of a multi-attribute index; a table's own, and a local
+# index's, has at most two elements.
 EXTRA_SHAPES: dict[str, dict[str, Any]] = {
     "TableKeySchema": {"type": "list", "member": "KeySchemaElement", "min": 1, "max": 2},
 }
-MEMBER_SHAPES: dict[tuple[str, str], str] = {("CreateTableInput", "KeySchema"): "TableKeySchema"}
+MEMBER_SHAPES: dict[tuple[str, str], str] = {
+    ("CreateTableInput", "KeySchema"): "TableKeySchema",
+    ("LocalSecondaryIndex", "KeySchema"): "TableKeySchema",
+}
 
 # Values are walked once, by geodyne.model.values, not here: the table stops at them.
 OPAQUE_SHAPES = frozenset({"AttributeValue"})

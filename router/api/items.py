@@ -6,22 +6,25 @@ An unprojected read returns the stored bytes without decoding them.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from geodyne.catalog import PartitionRecord
-from geodyne.errors import validation
+from geodyne.errors import ApiError, validation
 from geodyne.expressions import project
-from geodyne.messages import Answer, Call, Found, Get, ReturnValues, Write, WriteKind, Written
+from geodyne.messages import Answer, Call, Found, Get, Item, ReturnValues, Write, WriteKind, Written
+from geodyne.model.indexchecks import check_index_keys
 from geodyne.model.keys import encode_key
 from geodyne.model.values import canonical_item, check_item_size, dumps, loads
 from router.api.answers import capacity_member, item_answer
-from router.api.capacity import read_units, write_units
+from router.api.capacity import read_units, written_units
 from router.api.checks import check_projection, check_request
 from router.api.context import Context
 from router.api.dispatch import call_partition, unexpected
+from router.api.itemcollections import collection_metrics, metrics_member, wants_metrics
+from router.api.legacy import Translated, in_legacy_words, put_values, translate_read, translate_write
 from router.api.parameters import Body, check_parameters, parameters
 from router.api.shapes import validator
-from router.api.tablerecords import not_found
+from router.api.tablerecords import Table, not_found
 
 _GET = parameters(expressions=["ProjectionExpression"], legacy=["AttributesToGet"])
 _PUT = parameters(expressions=["ConditionExpression"], legacy=["Expected", "ConditionalOperator"])
@@ -44,11 +47,11 @@ _RETURNS = {name: ReturnValues[name] for name in ReturnValues.__members__}
 async def get_item(body: Body, context: Context) -> bytes:
     """GetItem. Raises ApiError."""
     _check_get(body)
-    check_parameters(body, _GET)
+    translated = translate_read(body) if check_parameters(body, _GET) else None
     key_item, _ = canonical_item(body["Key"])
     table_name = body["TableName"]
     table = context.tables.find(context.region_client.catalog.tables, table_name)
-    checked = check_projection(body)
+    checked = check_projection(body) if translated is None else translated.checked
     if table is None or not table.serves:
         raise not_found()
     key = encode_key(table.schema, key_item, for_item=False)
@@ -70,76 +73,104 @@ async def get_item(body: Body, context: Context) -> bytes:
 async def put_item(body: Body, context: Context) -> bytes:
     """PutItem. Raises ApiError."""
     _check_put(body)
-    check_parameters(body, _PUT)
+    legacy = check_parameters(body, _PUT)
     item, size = canonical_item(body["Item"])
     check_item_size(size)
     returns = _old_or_nothing(body)
-    condition = body.get("ConditionExpression")
+    condition, translated = _conditions(body, legacy=legacy)
     table = context.tables.find(context.region_client.catalog.tables, body["TableName"])
-    checked = check_request(body, table, condition=condition)
+    checked = check_request(body, table, condition=condition, translated=translated)
     if table is None or not table.serves:
         raise not_found()
     key = encode_key(table.schema, item, for_item=True)
+    if table.indexes:
+        check_index_keys(table.record.indexes, table.schema, item, size)
     image = dumps(item)
     on_failure = body.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+    capacity = _asks_index_units(body, table)
 
     def call_of(partition: PartitionRecord) -> Call:
         return Write(
             partition.id, partition.epoch, WriteKind.PUT, key, image, size, condition, None,
-            checked.names, checked.values, returns, on_failure,
+            checked.names, checked.values, returns, on_failure, capacity,
         )  # fmt: skip
 
     written = await call_partition(context, table, key, call_of, context.settings.write_timeout_ms)
-    return _written_answer(body, written)
+    return _written_answer(body, table, item, written)
 
 
 async def delete_item(body: Body, context: Context) -> bytes:
     """DeleteItem. Raises ApiError."""
     _check_delete(body)
-    check_parameters(body, _DELETE)
+    legacy = check_parameters(body, _DELETE)
     key_item, _ = canonical_item(body["Key"])
     returns = _old_or_nothing(body)
-    condition = body.get("ConditionExpression")
+    condition, translated = _conditions(body, legacy=legacy)
     table = context.tables.find(context.region_client.catalog.tables, body["TableName"])
-    checked = check_request(body, table, condition=condition)
+    checked = check_request(body, table, condition=condition, translated=translated)
     if table is None or not table.serves:
         raise not_found()
     key = encode_key(table.schema, key_item, for_item=False)
     on_failure = body.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+    capacity = _asks_index_units(body, table)
 
     def call_of(partition: PartitionRecord) -> Call:
         return Write(
             partition.id, partition.epoch, WriteKind.DELETE, key, b"", 0, condition, None,
-            checked.names, checked.values, returns, on_failure,
+            checked.names, checked.values, returns, on_failure, capacity,
         )  # fmt: skip
 
     written = await call_partition(context, table, key, call_of, context.settings.write_timeout_ms)
-    return _written_answer(body, written)
+    return _written_answer(body, table, key_item, written)
 
 
 async def update_item(body: Body, context: Context) -> bytes:
-    """UpdateItem. Without an UpdateExpression it creates the item with its key alone. Raises ApiError."""
+    """UpdateItem. Without an update it creates the item with its key alone. Raises ApiError."""
     _check_update(body)
-    check_parameters(body, _UPDATE)
+    legacy = check_parameters(body, _UPDATE)
     key_item, size = canonical_item(body["Key"])
-    update, condition = body.get("UpdateExpression"), body.get("ConditionExpression")
+    condition, translated = _conditions(body, legacy=legacy)
+    update = body.get("UpdateExpression") if translated is None else translated.update
     table = context.tables.find(context.region_client.catalog.tables, body["TableName"])
-    checked = check_request(body, table, update=update, condition=condition)
+    checked = check_request(body, table, update=update, condition=condition, translated=translated)
     if table is None or not table.serves:
         raise not_found()
     key = encode_key(table.schema, key_item, for_item=False)
     image = dumps(key_item)
     returns = _RETURNS[body.get("ReturnValues") or "NONE"]
     on_failure = body.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+    capacity = _asks_index_units(body, table)
 
-    def call_of(partition: PartitionRecord) -> Call:
+    def call_of(partition: PartitionRecord) -> Write:
         return Write(
             partition.id, partition.epoch, WriteKind.UPDATE, key, image, size, condition, update,
-            checked.names, checked.values, returns, on_failure,
+            checked.names, checked.values, returns, on_failure, capacity,
         )  # fmt: skip
 
-    written = await call_partition(context, table, key, call_of, context.settings.write_timeout_ms)
-    return _written_answer(body, written)
+    if translated is not None and translated.update is not None:
+        if table.indexes:  # worded as for a put, where an update expression is answered otherwise
+            check_index_keys(table.record.indexes, table.schema, put_values(translated), 0)
+        written = await _legacy_update(context, table, call_of)
+    else:
+        written = await call_partition(context, table, key, call_of, context.settings.write_timeout_ms)
+    return _written_answer(body, table, key_item, written)
+
+
+async def _legacy_update(context: Context, table: Table, call_of: Callable[[PartitionRecord], Write]) -> Answer:
+    """An update by AttributeUpdates: what is wrong with it is said in other words."""
+    key = call_of(table.record.partitions[0]).key
+    try:
+        return await call_partition(context, table, key, call_of, context.settings.write_timeout_ms)
+    except ApiError as error:
+        raise in_legacy_words(error) from None
+
+
+def _conditions(body: Body, *, legacy: bool) -> tuple[str | None, Translated | None]:
+    """The condition of a write, and what its legacy parameters were translated to, if it has any."""
+    if not legacy:
+        return body.get("ConditionExpression"), None
+    translated = translate_write(body)
+    return translated.condition, translated
 
 
 def _old_or_nothing(body: Body) -> ReturnValues:
@@ -151,13 +182,21 @@ def _old_or_nothing(body: Body) -> ReturnValues:
     return ReturnValues.ALL_OLD
 
 
-def _written_answer(body: dict[str, Any], written: Answer) -> bytes:
-    """The units follow the larger of the images before and after: for a delete that is the deleted item."""
+def _asks_index_units(body: Body, table: Table) -> bool:
+    return bool(table.indexes) and body.get("ReturnConsumedCapacity") in ("TOTAL", "INDEXES")
+
+
+def _written_answer(body: Body, table: Table, item: Item, written: Answer) -> bytes:
+    """What a write is answered with. `item` holds at least the key."""
     if type(written) is not Written:
         raise unexpected(written)
     detail = body.get("ReturnConsumedCapacity")
-    if detail is None and written.attributes is None:
+    metrics = wants_metrics(body, table)
+    if detail is None and written.attributes is None and not metrics:
         return b"{}"
-    units = write_units(max(written.size_before, written.size_after))
+    members = [
+        capacity_member(body["TableName"], written_units(written, table.local_indexes), detail),
+        metrics_member(collection_metrics(table, item, written)) if metrics else b"",
+    ]
     attributes = written.attributes if written.attributes != b"{}" else None
-    return item_answer(_ATTRIBUTES, attributes, capacity_member(body["TableName"], units, detail))
+    return item_answer(_ATTRIBUTES, attributes, b",".join(member for member in members if member))

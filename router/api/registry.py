@@ -6,8 +6,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
 from geodyne.errors import ApiError
-from router.api import batches, describe, items, queries, tables, tableupdates
+from router.api import batches, describe, items, queries, tables, tableupdates, tags, transactions
 from router.api.context import Context
+from router.api.partiql.batch import batch_execute_statement
+from router.api.partiql.execute import execute_statement, table_names, table_names_of
+from router.api.partiql.transaction import execute_transaction
 from router.api.valuetypes import check_value_types
 
 Handler = Callable[[dict[str, Any], Context], Coroutine[Any, Any, bytes]]
@@ -34,6 +37,27 @@ def _one_table(body: dict[str, Any]) -> list[str]:
 def _request_items(body: dict[str, Any]) -> list[str]:
     request = body.get("RequestItems")
     return list(request) if isinstance(request, dict) else []
+
+
+def _tagged_table(body: dict[str, Any]) -> list[str]:
+    arn = body.get("ResourceArn")
+    return [arn] if isinstance(arn, str) else []
+
+
+def _statements(body: dict[str, Any]) -> list[str]:
+    return table_names_of(body.get("Statements"))
+
+
+def _transact_items(body: dict[str, Any]) -> list[str]:
+    elements = body.get("TransactItems")
+    if not isinstance(elements, list):
+        return []
+    actions = [action for element in elements if isinstance(element, dict) for action in element.values()]
+    return [name for action in actions if isinstance(action, dict) for name in _one_table(action)]
+
+
+def _transact_statements(body: dict[str, Any]) -> list[str]:
+    return table_names_of(body.get("TransactStatements"))
 
 
 def _no_table(body: dict[str, Any]) -> list[str]:
@@ -70,11 +94,36 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("Scan", _types_first("Scan", queries.scan), False, _one_table),
         Operation("BatchGetItem", _types_first("BatchGetItem", batches.batch_get_item), False, _request_items),
         Operation("BatchWriteItem", _types_first("BatchWriteItem", batches.batch_write_item), True, _request_items),
+        Operation("ExecuteStatement", _types_first("ExecuteStatement", execute_statement), True, table_names),
+        Operation(
+            "BatchExecuteStatement", _types_first("BatchExecuteStatement", batch_execute_statement), True, _statements
+        ),
+        Operation(
+            "TransactWriteItems",
+            _types_first("TransactWriteItems", transactions.transact_write_items),
+            True,
+            _transact_items,
+        ),
+        Operation(
+            "TransactGetItems",
+            _types_first("TransactGetItems", transactions.transact_get_items),
+            False,
+            _transact_items,
+        ),
+        Operation(
+            "ExecuteTransaction",
+            _types_first("ExecuteTransaction", execute_transaction),
+            True,
+            _transact_statements,
+        ),
         Operation("CreateTable", tables.create_table, True, _one_table),
         Operation("UpdateTable", tableupdates.update_table, True, _one_table),
         Operation("DeleteTable", tables.delete_table, True, _one_table),
         Operation("DescribeTable", describe.describe_table, False, _one_table),
         Operation("ListTables", describe.list_tables, False, _no_table),
+        Operation("TagResource", tags.tag_resource, True, _tagged_table),
+        Operation("UntagResource", tags.untag_resource, True, _tagged_table),
+        Operation("ListTagsOfResource", tags.list_tags_of_resource, False, _tagged_table),
         Operation("DescribeLimits", describe.describe_limits, False, _no_table),
         Operation("DescribeEndpoints", describe.describe_endpoints, False, _no_table),
     )

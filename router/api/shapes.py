@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -45,7 +46,8 @@ NAME_FIRST: dict[str, tuple[str, bool]] = {
 ITEMS_FIRST = frozenset({"BatchGetItem", "BatchWriteItem"})
 
 _name_matches = re.compile(TABLE_NAME_PATTERN).fullmatch
-_JAVA_CLASSES = {"\\p{Print}": r"[^\x00-\x1f\x7f]"}
+# Parts of patterns that mean something else to Python: a class, and a range from one surrogate pair to another.
+_JAVA_PARTS = {"\\p{Print}": r"[^\x00-\x1f\x7f]", r"\uD800\uDC00-\uDBFF\uDFFF": r"\U00010000-\U0010FFFF"}
 
 
 class ShapesMissing(RuntimeError):
@@ -213,9 +215,10 @@ def _number(shape_name: str, rule: Rule) -> Check:
     low, high, kind = rule.get("min"), rule.get("max"), rule["type"]
     java = {"integer": "Integer", "long": "Long", "float": "Float"}.get(kind, "Double")
     limit = 1 << {"integer": 31, "long": 63}.get(kind, 1023)
+    fractions = kind not in ("integer", "long")  # a whole number is counted with: no fraction may come further
 
     def check(value: Any, path: str, errors: list[str]) -> None:
-        if type(value) is not int and type(value) is not float:
+        if type(value) is not int and not (fractions and type(value) is float):
             refuse_type(value, "number", java)
         if not -limit <= value < limit:
             refuse_type(value, "number", java)
@@ -315,7 +318,7 @@ def _structure(shape_name: str, rule: Rule) -> Check:
 
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not dict:
-            refuse_type(value, "structure" if not path.endswith(".member") else "element", shape_name)
+            refuse_type(value, _place(path), shape_name)
         for name, (member, camel) in rules.items():
             item = value.get(name)
             if item is not None:
@@ -331,9 +334,14 @@ def _value(shape_name: str, rule: Rule) -> Check:
 
     def check(value: Any, path: str, errors: list[str]) -> None:
         if type(value) is not dict:
-            refuse_type(value, "element", shape_name)
+            refuse_type(value, _place(path), shape_name)
 
     return check
+
+
+def _place(path: str) -> str:
+    """Where a structure stands: the parser has other words for one inside a list or map than for a member."""
+    return "element" if path.endswith(".member") else "structure"
 
 
 def _structure_or_value(shape_name: str, rule: Rule) -> Check:
@@ -391,8 +399,7 @@ def _length(
 
 
 def _error(value: Any, path: str, constraint: str, shape_name: str = "") -> str:
-    shown = _shown_as(value, shape_name) if shape_name else _shown(value)
-    return f"Value '{shown[:SHOWN_CHARACTERS_MAX]}' at '{path}' failed to satisfy constraint: {constraint}"
+    return f"Value '{_shown(value, shape_name)}' at '{path}' failed to satisfy constraint: {constraint}"
 
 
 def _pattern_error(value: str, pattern: str, path: str) -> str:
@@ -403,29 +410,55 @@ def _null(path: str) -> str:
     return f"Value null at '{path}' failed to satisfy constraint: Member must not be null"
 
 
-def _shown(value: Any) -> str:
-    """A value as the service's own language would print it."""
-    if type(value) is dict:
-        return "{" + ", ".join(f"{key}={_shown(item)}" for key, item in value.items()) + "}"
-    if type(value) is list:
-        return "[" + ", ".join(_shown(item) for item in value) + "]"
-    if type(value) is bool:
-        return "true" if value else "false"
-    return "null" if value is None else str(value)
+def _shown(value: Any, shape_name: str) -> str:
+    """The beginning of a value as the service's own language would print it, at most SHOWN_CHARACTERS_MAX of it.
+
+    Without recursion, and without a look at what will not be shown: a refused value may be deep, and it may be large.
+    """
+    shown: list[str] = []
+    length = 0
+    pending: list[_Piece] = [(value, shape_name)]
+    while pending and length < SHOWN_CHARACTERS_MAX:
+        piece = pending.pop()
+        if isinstance(piece, tuple):
+            pending += reversed(_pieces(*piece))
+        else:
+            shown.append(piece)
+            length += len(piece)
+    return "".join(shown)[:SHOWN_CHARACTERS_MAX]
 
 
-def _shown_as(value: Any, shape_name: str) -> str:
-    """A list, map or structure of the model likewise: structures by their names, with all of their members."""
-    rule = _SHAPES[shape_name]
+_Piece = str | tuple[Any, str]  # text, or a value still to be printed and its shape ("": not of the model)
+
+
+def _pieces(value: Any, shape_name: str) -> list[_Piece]:
+    """One level of a value. Lists and maps of the model likewise; structures by their names, with all members."""
+    rule = _SHAPES[shape_name] if shape_name else {}
     kind = type(value)
-    if kind is list and rule["type"] == "list":
-        return "[" + ", ".join(_shown_as(item, rule["member"]) for item in value) + "]"
-    if kind is dict and rule["type"] == "map":
-        return "{" + ", ".join(f"{key}={_shown_as(item, rule['value'])}" for key, item in value.items()) + "}"
     if kind is dict and "members" in rule:
-        members = (f"{_camel(name)}={_shown_as(value.get(name), shape)}" for name, shape in rule["members"].items())
-        return f"{shape_name}({', '.join(members)})"
-    return _shown(value)
+        members = [(f"{_camel(name)}=", value.get(name), shape) for name, shape in rule["members"].items()]
+        return _joined(f"{shape_name}(", members, ")")
+    if kind is dict:
+        below = rule["value"] if rule.get("type") == "map" else ""
+        return _joined(
+            "{", [(f"{key}=", item, below) for key, item in islice(value.items(), SHOWN_CHARACTERS_MAX)], "}"
+        )
+    if kind is list:
+        below = rule["member"] if rule.get("type") == "list" else ""
+        return _joined("[", [("", item, below) for item in islice(value, SHOWN_CHARACTERS_MAX)], "]")
+    if kind is bool:
+        return ["true" if value else "false"]
+    return ["null" if value is None else str(value)]
+
+
+def _joined(opening: str, entries: Iterable[tuple[str, Any, str]], closing: str) -> list[_Piece]:
+    pieces: list[_Piece] = [opening]
+    separator = ""
+    for label, value, shape_name in entries:
+        pieces += (separator + label, (value, shape_name))
+        separator = ", "
+    pieces.append(closing)
+    return pieces
 
 
 def _camel(name: str) -> str:
@@ -433,7 +466,7 @@ def _camel(name: str) -> str:
 
 
 def _python_pattern(pattern: str) -> str:
-    for java, python in _JAVA_CLASSES.items():
+    for java, python in _JAVA_PARTS.items():
         pattern = pattern.replace(java, python)
     return pattern
 

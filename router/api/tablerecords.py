@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from geodyne.catalog import PartitionRecord, TableRecord, TableStatus
+from geodyne.catalog import SYSTEM_PREFIX, IndexRecord, PartitionRecord, TableRecord, TableStatus
 from geodyne.errors import ApiError, validation
 from geodyne.limits import TABLES_MAX
+from geodyne.model.indexkeys import IndexSchema
 from geodyne.model.keys import KeySchema, hash_of
 
 ARN_PARTITION = "aws"
@@ -20,12 +21,14 @@ _SERVING = frozenset({TableStatus.ACTIVE, TableStatus.UPDATING})
 class Table:
     """A table's record with what every request derives from it."""
 
-    __slots__ = ("key_names", "record", "schema")
+    __slots__ = ("indexes", "key_names", "local_indexes", "record", "schema")
 
     def __init__(self, record: TableRecord) -> None:
         self.record = record
         self.schema = KeySchema(record.hash_key, record.hash_type, record.range_key, record.range_type)
         self.key_names = self.schema.names
+        self.indexes = {index.name: Index(index, self) for index in record.indexes}
+        self.local_indexes = tuple(index.name for index in record.indexes if not index.is_global)
 
     @property
     def serves(self) -> bool:
@@ -34,6 +37,46 @@ class Table:
     def partition(self, key: bytes) -> PartitionRecord:
         """The partition that owns a key, by the hash in its first 8 bytes."""
         return self.record.partition_of(hash_of(key))
+
+    def renewed(self, tables: TableCache, records: Mapping[str, TableRecord]) -> Table:
+        """The same table as the catalog has it now. Raises ResourceNotFoundException when it serves no more."""
+        return tables.serving(records, self.record.name)
+
+
+class Index:
+    """A secondary index of a table with what requests derive from it."""
+
+    __slots__ = ("kept", "key_names", "record", "schema", "table")
+
+    def __init__(self, record: IndexRecord, table: Table) -> None:
+        self.record = record
+        self.table = table
+        self.schema = IndexSchema(record.hash_keys, record.range_keys, table.schema)
+        self.key_names = tuple(name for name, _ in (*record.hash_keys, *record.range_keys))
+        included = record.included if record.projection == "INCLUDE" else ()
+        self.kept = None if record.projection == "ALL" else frozenset((*self.schema.names, *included))
+
+    def lacks(self, attributes: Iterable[str]) -> list[str]:
+        """Those of the attributes that the index does not keep, each once."""
+        if self.kept is None:
+            return []
+        return [name for name in dict.fromkeys(attributes) if name not in self.kept]
+
+    def partition(self, key: bytes) -> PartitionRecord:
+        """The partition that holds an entry: one of the table for a local index, of its own for a global one."""
+        if self.record.is_global:
+            return self.record.partition_of(hash_of(key))
+        return self.table.partition(key)
+
+    def renewed(self, tables: TableCache, records: Mapping[str, TableRecord]) -> Index:
+        """The same index as the catalog has it now. Raises ApiError when it is there no more."""
+        index = self.table.renewed(tables, records).indexes.get(self.record.name)
+        if index is None or index.record.revision != self.record.revision:
+            raise no_index(self.record.name)
+        return index
+
+
+Place = Table | Index  # where a Query or Scan reads
 
 
 class TableCache:
@@ -57,6 +100,8 @@ class TableCache:
                 return None
         table = self._tables.get(record.name)
         if table is None or table.record is not record:
+            if record.name.startswith(SYSTEM_PREFIX):
+                return None  # the region's own: nobody's to use
             if len(self._tables) >= CACHED_TABLES_MAX:
                 self._tables.clear()
             table = self._tables[record.name] = Table(record)
@@ -88,7 +133,7 @@ class TableCache:
         kind, _, name = resource.partition("/")
         if kind != "table" or not name or "/" in name:
             raise _invalid_arn("Invalid resource type in", name_or_arn)
-        if account != self._account_id:
+        if account != self._account_id or name.startswith(SYSTEM_PREFIX):
             raise not_found()
         return name
 
@@ -101,6 +146,10 @@ def not_found(name: str | None = None) -> ApiError:
     """The data plane does not repeat the table's name; the control plane does."""
     what = "Requested resource not found"
     return ApiError("ResourceNotFoundException", what if name is None else f"{what}: Table: {name} not found")
+
+
+def no_index(name: str) -> ApiError:
+    return validation(f"The table does not have the specified index: {name}")
 
 
 def _invalid_arn(problem: str, arn: str) -> ApiError:

@@ -9,14 +9,30 @@ from typing import Any
 
 import orjson
 
-from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord
+from geodyne.catalog import ControlOperation, IndexRecord, ReplicaStatus, TableRecord, TableStatus
 from geodyne.errors import validation
 from router.api.context import Context
+from router.api.control import check_not_busy, control
 from router.api.describe import describe
-from router.api.parameters import Body, not_supported
+from router.api.indexupdates import check_index_updates, index_changes
+from router.api.parameters import Body
+from router.api.refusals import INVALID, not_supported
 from router.api.shapes import validator
 from router.api.tablerecords import not_found
-from router.api.tables import INVALID, check_encryption, check_not_busy, control, throughput_units
+from router.api.tables import check_encryption
+from router.api.throughput import (
+    ON_DEMAND,
+    PROVISIONED,
+    REMOVED,
+    Units,
+    changed_ceilings,
+    check_units_change,
+    provisioned_units,
+    raised_warm,
+    times_of_change,
+    units_on_demand,
+    warm_units,
+)
 
 _check_update = validator("UpdateTable")
 
@@ -38,10 +54,7 @@ _CHANGES = (
     "DisassociationProtectionEnabled",
 )
 _REFUSED = (
-    "GlobalSecondaryIndexUpdates",
     "MultiRegionConsistency",
-    "OnDemandThroughput",
-    "WarmThroughput",
     "VectorIndexUpdates",
     "GlobalTableWitnessUpdates",
     "GlobalTableSettingsReplicationMode",
@@ -73,19 +86,41 @@ async def update_table(body: Body, context: Context) -> bytes:
     """UpdateTable. Raises ApiError."""
     _check_update(body)
     _check_one_kind(body)
+    _check_units(body)
+    check_index_updates(body)
     name = context.tables.name_of(body["TableName"])
     record = context.region_client.catalog.tables.get(name)
     if record is None:
         raise not_found(name)
     check_not_busy(record)
     change = _change(body, record, context)
+    before = record
     if change:
         record = await control(context, ControlOperation.UPDATE_TABLE, {"name": name, **change})
-    return orjson.dumps({"TableDescription": describe(record, context)})
+    description = describe(record, context)
+    if record.status == TableStatus.UPDATING:
+        _show_units_of(before, description)
+    removed = [member for member, units in (body.get("OnDemandThroughput") or {}).items() if units == REMOVED]
+    if removed:  # this one answer repeats what was asked
+        description["OnDemandThroughput"] = description.get("OnDemandThroughput", {}) | dict.fromkeys(removed, REMOVED)
+    return orjson.dumps({"TableDescription": description})
+
+
+def _show_units_of(before: TableRecord, description: dict[str, Any]) -> None:
+    """Until a table is ACTIVE again it has the provisioned units that it had before the call."""
+    description["ProvisionedThroughput"] |= _units_of(before)
+    for described in description.get("GlobalSecondaryIndexes", []):
+        index = before.index(described["IndexName"])
+        if index is not None:
+            described["ProvisionedThroughput"] |= _units_of(index)
+
+
+def _units_of(record: TableRecord | IndexRecord) -> dict[str, int]:
+    return {"ReadCapacityUnits": record.read_units, "WriteCapacityUnits": record.write_units}
 
 
 def _check_one_kind(body: Body) -> None:
-    present = [name for name in _CHANGES if body.get(name) is not None]
+    present = [name for name in _CHANGES if _is_asked(body.get(name))]
     if not present:
         raise validation(_NOTHING)
     for name, sentence in _ALONE.items():
@@ -102,10 +137,30 @@ def _check_one_kind(body: Body) -> None:
         raise validation(f"{INVALID}Table is already encrypted by default")
 
 
+def _check_units(body: Body) -> None:
+    throughput = body.get("ProvisionedThroughput")
+    if throughput is not None:
+        if body.get("BillingMode") == ON_DEMAND:
+            raise units_on_demand()
+        provisioned_units(throughput)
+
+
+def _is_asked(value: Any) -> bool:
+    """An empty list or structure asks for nothing."""
+    return value is not None and value not in ([], {})
+
+
 def _change(body: Body, record: TableRecord, context: Context) -> dict[str, Any]:
     change: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    now_ms = context.now_ms()
+    mode = body.get("BillingMode") or record.billing_mode
     if body.get("ProvisionedThroughput") is not None or body.get("BillingMode") is not None:
-        change |= _billing_change(body, record)
+        change, extra = _billing_change(body, record, now_ms)
+    extra |= changed_ceilings(mode, body.get("OnDemandThroughput"), record.extra)
+    units = change.get("read_units", record.read_units), change.get("write_units", record.write_units)
+    extra |= raised_warm(body.get("WarmThroughput"), warm_units(mode, units, record.extra))
+    change |= index_changes(body, record, mode, now_ms)
     if body.get("StreamSpecification") is not None:
         change |= _stream_change(body["StreamSpecification"], record)
     if body.get("ReplicaUpdates") is not None:
@@ -114,39 +169,42 @@ def _change(body: Body, record: TableRecord, context: Context) -> dict[str, Any]
         change["deletion_protection"] = body["DeletionProtectionEnabled"]
     if body.get("TableClass") is not None:
         change["table_class"] = body["TableClass"]
+        extra["table_class_updated_ms"] = now_ms
+    if extra:
+        change["extra"] = extra
     return change
 
 
 # --- throughput -----------------------------------------------------------------------------------------
 
 
-def _billing_change(body: Body, record: TableRecord) -> dict[str, Any]:
+def _billing_change(body: Body, record: TableRecord, now_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Members of the control operation, and those of the record's `extra`."""
     mode = body.get("BillingMode") or record.billing_mode
     throughput = body.get("ProvisionedThroughput")
-    if mode == "PAY_PER_REQUEST":
+    if mode == ON_DEMAND:
         if throughput is not None:
-            raise validation(
-                f"{INVALID}Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when BillingMode is "
-                "PAY_PER_REQUEST"
-            )
+            raise units_on_demand()
         if record.billing_mode == mode:
-            return {}
-        return {"billing_mode": mode, "read_units": 0, "write_units": 0}
+            return {}, {}
+        return _settings(mode, (0, 0)), {"on_demand_since_ms": now_ms}
     if throughput is None:
         if record.billing_mode == mode:
-            return {}
+            return {}, {}
         raise validation(f"{INVALID}ProvisionedThroughput must be specified when BillingMode is PROVISIONED")
-    read_units, write_units = throughput_units(throughput)
-    if record.billing_mode == mode and (read_units, write_units) == (record.read_units, record.write_units):
-        raise validation(
-            "The provisioned throughput for the table will not change. The requested value equals the current value. "
-            f"Current ReadCapacityUnits provisioned for the table: {read_units}. "
-            f"Requested ReadCapacityUnits: {read_units}. "
-            f"Current WriteCapacityUnits provisioned for the table: {write_units}. "
-            f"Requested WriteCapacityUnits: {write_units}. "
-            "Refer to the Amazon DynamoDB Developer Guide for current limits and how to request higher limits."
-        )
-    return {"billing_mode": mode, "read_units": read_units, "write_units": write_units}
+    units = provisioned_units(throughput)
+    if record.billing_mode == mode:
+        current = record.read_units, record.write_units
+        check_units_change(current, units)
+        return _settings(mode, units), times_of_change(record.extra, current, units, now_ms)
+    extra: dict[str, Any] = {"on_demand_since_ms": record.extra.get("on_demand_since_ms", record.created_ms)}
+    if record.extra.get("on_demand_max"):
+        extra["on_demand_max"] = None
+    return _settings(PROVISIONED, units), extra
+
+
+def _settings(mode: str, units: Units) -> dict[str, Any]:
+    return {"billing_mode": mode, "read_units": units[0], "write_units": units[1]}
 
 
 # --- the stream -----------------------------------------------------------------------------------------

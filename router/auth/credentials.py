@@ -1,4 +1,8 @@
-"""Key pairs from INI files in the form of AWS's credentials file, and a generator of them."""
+"""Key pairs from INI files in the form of AWS's credentials file, and a generator of them.
+
+A profile with `aws_session_token` holds temporary credentials; `aws_credential_expiration` (ISO 8601, as
+`aws configure export-credentials` prints it) says when they end.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import secrets
 import string
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from router.auth.sigv4 import Credential
@@ -49,12 +54,30 @@ def _profile(path: Path, profile: str, parser: configparser.RawConfigParser) -> 
     for name in ("aws_access_key_id", "aws_secret_access_key"):
         if not values.get(name, "").strip():
             raise CredentialsError(f"credentials file {path}: profile [{profile}] lacks {name}")
+    token = values.get("aws_session_token", "").strip() or None
+    expiration = values.get("aws_credential_expiration", "").strip()
+    if expiration and token is None:
+        raise CredentialsError(
+            f"credentials file {path}: profile [{profile}] has aws_credential_expiration without aws_session_token"
+        )
     return Credential(
         values["aws_access_key_id"].strip(),
         values["aws_secret_access_key"].strip(),
-        values.get("aws_session_token", "").strip() or None,
+        token,
         profile,
+        _expiration(path, profile, expiration) if expiration else None,
     )
+
+
+def _expiration(path: Path, profile: str, text: str) -> int:
+    """Seconds since the epoch; a time without an offset is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return int((moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        raise CredentialsError(
+            f"credentials file {path}: profile [{profile}] has an aws_credential_expiration that is not ISO 8601"
+        ) from None
 
 
 def generate(path: Path, profile: str = "default") -> Credential:

@@ -32,6 +32,7 @@ UNSIGNED = b"UNSIGNED-PAYLOAD"
 _SPACES = re.compile(rb"\s+")
 _QUERY_REQUIRED = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date")
 _INVALID_TOKEN = "The security token included in the request is invalid."  # noqa: S105
+_EXPIRED_TOKEN = "The security token included in the request is expired"  # noqa: S105
 _MISMATCH = (
     "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key"
     " and signing method. Consult the service documentation for details."
@@ -39,12 +40,16 @@ _MISMATCH = (
 
 
 class Credential(NamedTuple):
-    """A key pair. `session_token` is set for temporary credentials; a request must then carry it."""
+    """A key pair. `session_token` is set for temporary credentials; a request must then carry it.
+
+    `expires_s`, seconds since the epoch, is when temporary credentials end; None: never.
+    """
 
     access_key_id: str
     secret_access_key: str
     session_token: str | None = None
     profile: str = "default"
+    expires_s: int | None = None
 
     def __repr__(self) -> str:
         """Without the secrets: values end up in logs."""
@@ -196,7 +201,7 @@ class SignatureVerifier:
         _check_skew(date_s, date, now_s, SKEW_S_MAX)
         if date[:8] != scope.date:
             raise _date_mismatch(scope, date)
-        self._check_credential(scope, headers.get(b"x-amz-security-token"))
+        self._check_credential(scope, headers.get(b"x-amz-security-token"), now_s)
         canonical = canonical_request(request, scope.signed, _payload(request))
         _compare(scope, date, canonical, signature)
         if known is None:
@@ -227,7 +232,7 @@ class SignatureVerifier:
         if date[:8] != scope.date:
             raise _date_mismatch(scope, date)
         token = values.get("X-Amz-Security-Token")
-        self._check_credential(scope, None if token is None else token.encode())
+        self._check_credential(scope, None if token is None else token.encode(), now_s)
         canonical = canonical_request(request, scope.signed, _payload(request), leave_out=b"X-Amz-Signature")
         _compare(scope, date, canonical, values["X-Amz-Signature"].encode())
         return scope.principal
@@ -271,14 +276,16 @@ class SignatureVerifier:
             self._keys[credential, date, region] = key
         return key
 
-    def _check_credential(self, scope: _Scope, token: bytes | None) -> None:
-        """The key id is known and still means the secret of the scope; the session token is its own."""
+    def _check_credential(self, scope: _Scope, token: bytes | None, now_s: float) -> None:
+        """The key id is known and still means the secret of the scope; the session token is its own and valid."""
         credential = self._credentials(scope.credential.access_key_id)
         if credential is None or (credential is not scope.credential and credential != scope.credential):
             raise ApiError("UnrecognizedClientException", _INVALID_TOKEN)
         expected = credential.session_token
         if (expected is None) != (token is None) or not compare_digest((expected or "").encode(), token or b""):
             raise ApiError("UnrecognizedClientException", _INVALID_TOKEN)
+        if credential.expires_s is not None and now_s >= credential.expires_s:
+            raise ApiError("ExpiredTokenException", _EXPIRED_TOKEN)
 
     def _date(self, text: bytes) -> tuple[int, bytes]:
         """Seconds since the epoch, and the date in basic format. Many requests carry the same second."""

@@ -14,6 +14,8 @@ import orjson
 
 from geodyne.errors import ApiError
 from router.auth.sigv4 import Principal, SignatureVerifier
+from router.http.compression import deflated, inflate, is_gzip
+from router.http.crossorigin import is_preflight, preflight_answer, shared
 from router.http.requestmetrics import SUCCESS, OperationMetrics, RequestMetrics
 from router.http.values import AMZ_JSON, HttpRequest, HttpResponse, error_response
 
@@ -21,6 +23,7 @@ log = logging.getLogger("geodyne.request")
 
 _PLAIN_JSON = b"application/json"
 _UNKNOWN_OPERATION = HttpResponse(404, b"<UnknownOperationException/>\n", b"application/xml")
+_PREFLIGHT = "preflight"  # the code under which metrics count it
 _ANYBODY = Principal("", "anonymous", "")  # signatures are not checked
 
 
@@ -86,16 +89,11 @@ class DynamoDb:
         try:
             echo = _content_type(request)
             if echo is None:
-                metrics.observe("UnknownOperationException", self._monotonic_s() - began_s)
-                return _UNKNOWN_OPERATION
-            content_type = echo
-            body = _parse(request.body)
-            if target is None:
-                raise ApiError("UnknownOperationException", None)
-            verifier = self._verifier
-            principal = _ANYBODY if verifier is None else verifier.verify(request, self._wall_s())
-            response = await self._execute(Call(target.operation, body, principal, content_type, request))
-            code = SUCCESS if response.status == 200 else str(response.status)
+                response, code = _outside_the_protocol(request)
+            else:
+                content_type = echo
+                response = await self._execute(self._checked(request, target, content_type))
+                code = SUCCESS if response.status == 200 else str(response.status)
         except ApiError as error:
             response = error_response(error, content_type)
             code = error.kind.code
@@ -106,7 +104,29 @@ class DynamoDb:
         finally:
             self.metrics.in_flight -= 1
         metrics.observe(code, self._monotonic_s() - began_s)
-        return response
+        headers = request.headers
+        if b"accept-encoding" in headers:
+            response = deflated(response, headers[b"accept-encoding"])
+        return shared(response) if b"origin" in headers and code != _PREFLIGHT else response
+
+    def _checked(self, request: HttpRequest, target: _Target | None, content_type: bytes) -> Call:
+        """JSON, then the operation, then the signature. Raises ApiError at the first of them that is wrong."""
+        principal = None
+        text = request.body
+        if b"content-encoding" in request.headers and is_gzip(request.headers[b"content-encoding"]):
+            # The signature covers the bytes as sent: nobody without a key makes a small body large in here.
+            principal = self._principal(request)
+            text = inflate(text)
+        body = _parse(text)
+        if target is None:
+            raise ApiError("UnknownOperationException", None)
+        if principal is None:
+            principal = self._principal(request)
+        return Call(target.operation, body, principal, content_type, request)
+
+    def _principal(self, request: HttpRequest) -> Principal:
+        verifier = self._verifier
+        return _ANYBODY if verifier is None else verifier.verify(request, self._wall_s())
 
 
 def execute_locally(context: Callable[[str, Principal], Any]) -> Execute:
@@ -126,7 +146,14 @@ def execute_locally(context: Callable[[str, Principal], Any]) -> Execute:
 def health_answer(region: str) -> Callable[[HttpRequest], HttpResponse]:
     """What DynamoDB answers to GET /."""
     response = HttpResponse(200, f"healthy: dynamodb.{region}.amazonaws.com ".encode(), b"text/plain")
-    return lambda request: response
+    return lambda request: shared(response) if b"origin" in request.headers else response
+
+
+def _outside_the_protocol(request: HttpRequest) -> tuple[HttpResponse, str]:
+    """Answer and metrics code of what is no POST of JSON."""
+    if is_preflight(request):
+        return preflight_answer(request), _PREFLIGHT
+    return _UNKNOWN_OPERATION, "UnknownOperationException"
 
 
 def _content_type(request: HttpRequest) -> bytes | None:

@@ -168,12 +168,13 @@ class HttpServer:
         head = self._heads.get((status, content_type))
         if head is None:
             date = self._date or formatdate(usegmt=True).encode()
-            head = b"HTTP/1.1 %d %b\r\nServer: Server\r\nDate: %b\r\nContent-Type: %b\r\n" % (
+            head = b"HTTP/1.1 %d %b\r\nServer: Server\r\nDate: %b\r\n" % (
                 status,
                 HTTPStatus(status).phrase.encode(),
                 date,
-                content_type,
             )
+            if content_type:
+                head += b"Content-Type: %b\r\n" % content_type
             self._heads[status, content_type] = head
         return head
 
@@ -448,8 +449,7 @@ class _Connection(asyncio.Protocol):
         )
         if extra:
             head += b"".join([b"%b: %b\r\n" % header for header in extra])
-        if not keep_alive:
-            head += b"Connection: close\r\n"
+        head += b"Connection: keep-alive\r\n" if keep_alive else b"Connection: close\r\n"
         if len(body) > _COPY_BYTES_MAX:
             transport.write(head + b"\r\n")
             transport.write(body)

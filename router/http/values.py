@@ -29,7 +29,10 @@ class HttpRequest(NamedTuple):
 
 
 class HttpResponse(NamedTuple):
-    """`headers` are sent in addition to those of every response; `request_id` replaces the server's own."""
+    """`headers` are sent in addition to those of every response; `request_id` replaces the server's own.
+
+    An empty `content_type` is not sent at all.
+    """
 
     status: int
     body: bytes

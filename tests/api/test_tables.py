@@ -228,11 +228,8 @@ def test_a_definition_must_be_complete(service: Service, missing: str) -> None:
     "more",
     [
         {"SSESpecification": {"Enabled": True, "SSEType": "KMS"}},
-        {"OnDemandThroughput": {"MaxReadRequestUnits": 5, "MaxWriteRequestUnits": 5}},
-        {"WarmThroughput": {"ReadUnitsPerSecond": 12000, "WriteUnitsPerSecond": 4000}},
         {"ResourcePolicy": "{}"},
-        {"GlobalSecondaryIndexes": [
-            {"IndexName": "idx", "KeySchema": KEYS, "Projection": {"ProjectionType": "ALL"}}]},
+        {"VectorIndexes": []},
     ],
 )  # fmt: skip
 def test_what_is_not_supported_yet_is_refused_by_name(service: Service, more: Item) -> None:
@@ -254,7 +251,10 @@ def test_throughput_and_billing_mode_change(service: Service, fresh: str) -> Non
         "UpdateTable", TableName=fresh, ProvisionedThroughput={"ReadCapacityUnits": 5, "WriteCapacityUnits": 5}
     )
     assert message.startswith("The provisioned throughput for the table will not change.")
-    service.do("UpdateTable", TableName=fresh, ProvisionedThroughput={"ReadCapacityUnits": 7, "WriteCapacityUnits": 5})
+    more = {"ReadCapacityUnits": 7, "WriteCapacityUnits": 5}
+    updating = service.do("UpdateTable", TableName=fresh, ProvisionedThroughput=more)["TableDescription"]
+    assert updating["TableStatus"] == "UPDATING"
+    assert updating["ProvisionedThroughput"]["ReadCapacityUnits"] == 5  # until it is ACTIVE again
     assert service.wait_active(fresh)["ProvisionedThroughput"]["ReadCapacityUnits"] == 7
     service.do("UpdateTable", TableName=fresh, BillingMode="PAY_PER_REQUEST")
     active = service.wait_active(fresh)
@@ -277,9 +277,7 @@ def test_one_kind_of_change_at_a_time(service: Service, table: str) -> None:
     "more",
     [
         {"MultiRegionConsistency": "STRONG"},
-        {"OnDemandThroughput": {"MaxReadRequestUnits": 5}},
-        {"WarmThroughput": {"ReadUnitsPerSecond": 13000}},
-        {"GlobalSecondaryIndexUpdates": [{"Delete": {"IndexName": "idx"}}]},
+        {"DisassociationProtectionEnabled": True},
     ],
 )
 def test_a_change_that_is_not_supported_yet_is_refused_by_name(service: Service, table: str, more: Item) -> None:
@@ -363,6 +361,28 @@ def test_an_arn_of_something_else_is_refused(service: Service, table: str, key: 
         "arn:",
     ):
         assert service.call("GetItem", {"TableName": wrong, "Key": key}).status == 400, wrong
+
+
+def test_an_arn_names_a_table_to_the_control_plane(service: Service, fresh: str) -> None:
+    service.create(fresh)
+    arn = service.do("DescribeTable", TableName=fresh)["Table"]["TableArn"]
+    service.do("UpdateTable", TableName=arn, DeletionProtectionEnabled=True)
+    service.wait_active(arn)
+    service.do("UpdateTable", TableName=arn, DeletionProtectionEnabled=False)
+    service.wait_active(fresh)
+    assert service.do("DeleteTable", TableName=arn)["TableDescription"]["TableName"] == fresh
+    service.wait_gone(fresh)
+    again = service.do("CreateTable", **creation(arn))["TableDescription"]
+    assert (again["TableName"], again["TableArn"]) == (fresh, arn)
+    service.wait_active(fresh)
+    missing = {"TableName": f"{arn}-gone"}
+    assert service.refused("DescribeTable", missing) == (
+        "ResourceNotFoundException",
+        f"Requested resource not found: Table: {fresh}-gone not found",
+    )
+    assert service.invalid("DescribeTable", TableName=arn.replace(service.region, "xx-none-9")).endswith(
+        f"Invalid AWS region in '{arn.replace(service.region, 'xx-none-9')}'"
+    )
 
 
 def test_limits_and_endpoints_are_described(service: Service) -> None:

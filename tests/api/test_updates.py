@@ -272,8 +272,8 @@ def test_an_update_makes_the_item_that_is_missing(service: Service, table: str, 
     service.do("UpdateItem", TableName=table, Key=key)
     assert service.get(table, key) == key
     other = {"pk": {"S": service.unique()}}
-    service.do("UpdateItem", **body_of(table, other, "REMOVE x"))
-    assert service.get(table, other) == other
+    service.do("UpdateItem", **body_of(table, other, "REMOVE x DELETE ss :ss"))
+    assert service.get(table, other) is None  # taking attributes away makes no item
     third = {"pk": {"S": service.unique()}}
     service.do("UpdateItem", **body_of(table, third, "ADD n :n DELETE ss :ss SET s = :s"))
     assert service.get(table, third) == {**third, "n": {"N": "2.5"}, "s": {"S": "new"}}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import Any
 
 import pytest
 
+from router.api.registry import OPERATIONS
 from tests.api.service import AMZ_JSON, TARGET, Item, Service
+from tests.api.wrongtypes import operation_names, wrong_types
 
 CORAL = "com.amazon.coral.service#"
+SERIALIZATION = CORAL + "SerializationException"
 VALIDATE = "com.amazon.coral.validate#"
 DYNAMODB = "com.amazonaws.dynamodb.v20120810#"
 
@@ -55,6 +57,29 @@ def test_an_unknown_target_is_an_unknown_operation(service: Service, target: str
         headers["X-Amz-Target"] = target
     answer = service.send(b"{}", headers)
     assert (answer.status, answer.body["__type"]) == (400, CORAL + "UnknownOperationException")
+
+
+@pytest.mark.parametrize("operation", sorted(set(operation_names()) - set(OPERATIONS)))
+def test_an_operation_that_is_not_there_says_so(service: Service, operation: str) -> None:
+    answer = service.call(operation, {"TableName": "missing-table"})
+    assert (answer.status, answer.body) == (400, {"__type": CORAL + "UnknownOperationException"})
+
+
+@pytest.mark.parametrize("operation", ["ListStreams", "DescribeStream", "GetShardIterator", "GetRecords"])
+def test_another_service_of_the_same_endpoint_is_unknown_until_it_is_there(service: Service, operation: str) -> None:
+    headers = {"X-Amz-Target": "DynamoDBStreams_20120810." + operation, "Content-Type": AMZ_JSON}
+    answer = service.send(b"{}", headers)
+    assert (answer.status, answer.body) == (400, {"__type": CORAL + "UnknownOperationException"})
+
+
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+def test_no_member_of_any_operation_takes_another_json_type(service: Service, operation: str) -> None:
+    wrong = []
+    for case in wrong_types(operation):
+        answer = service.call(operation, case.body)
+        if (answer.status, answer.body) != (400, {"__type": SERIALIZATION, "Message": case.message}):
+            wrong.append((case.path, case.body, answer.body))
+    assert wrong == []
 
 
 def test_another_content_type_is_not_the_protocol(service: Service) -> None:
@@ -155,25 +180,6 @@ LADDER: list[tuple[Item, str]] = [
 def test_a_request_is_checked_in_the_services_order(service: Service, body: Item, answer: str) -> None:
     code, message = service.refused("UpdateItem", body)
     assert answer in (code + " " + (message or ""))
-
-
-@pytest.mark.parametrize(
-    ("operation", "more", "name"),
-    [
-        ("GetItem", {"AttributesToGet": ["a"]}, "AttributesToGet"),
-        ("PutItem", {"Expected": {"a": {"Exists": False}}}, "Expected"),
-        ("UpdateItem", {"AttributeUpdates": {"a": {"Action": "DELETE"}}}, "AttributeUpdates"),
-        ("DeleteItem", {"Expected": {"a": {"Exists": False}}}, "Expected"),
-        ("Scan", {"ScanFilter": {"a": {"ComparisonOperator": "NULL"}}}, "ScanFilter"),
-        ("Scan", {"IndexName": "idx"}, "idx"),
-    ],
-)
-def test_what_is_not_supported_is_refused_and_never_ignored(
-    service: Service, table: str, key: Item, operation: str, more: Item, name: str
-) -> None:
-    subject: dict[str, Any] = {} if operation == "Scan" else {"Item" if operation == "PutItem" else "Key": key}
-    message = service.invalid(operation, TableName=table, **subject, **more)
-    assert name in message or "IndexName" in message
 
 
 def test_a_large_body_is_refused(service: Service, table: str, key: Item) -> None:

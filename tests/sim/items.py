@@ -94,15 +94,16 @@ class Items:
         assert isinstance(answer, Found)
         return _value(answer.item)
 
-    async def scan(self, pks: list[str]) -> None:
-        """A strong range read of each partition, recorded as a read of each of these keys."""
+    async def scan(self, pks: list[str], slot: int = 0) -> None:
+        """A strong range read of each partition, recorded as a read of each of these keys. With a `slot`, of that local
+        index: it has those items that have its attribute."""
         start = self._region.loop.time()
         found: dict[str, str] = {}
         for partition in self.table().partitions:
             low, high = hash_bound(partition.low), hash_bound(partition.high)
             after: bytes | None = None
             while True:
-                call = Range(partition.id, partition.epoch, low, high, after, False, 3, 1 << 20, True)
+                call = Range(partition.id, partition.epoch, low, high, after, False, 3, 1 << 20, True, slot=slot)
                 try:
                     answer = await self._client.call(call, timeout_ms=TIMEOUT_MS)
                 except ApiError:

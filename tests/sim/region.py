@@ -25,6 +25,7 @@ from geodyne.rpc.region import NodeAddress, RegionClient
 from node import handover, maintenance, service, transfer
 from node.compose import Node, NodePlace, open_node
 from node.group import Group
+from tests.sim.localindexes import check_local_indexes, held
 from tests.sim.loop import SimClock, SimLoop
 from tests.sim.network import Ledger, Pipe, SimConnector, SimPeers, Violation, World, connect_peers
 from tests.sim.storage import DurableStates, InlineConnection, SimDisk, copy_directory, simulated_storage
@@ -85,7 +86,18 @@ class SimNode:
             disk=self.disk,
         )
         self.alive = True
-        self.node.start(SimPeers(self))
+        self._check_indexes()
+        connector = SimConnector(self._region.world, self._region.ledger, self.id, self._region.nodes_by_id)
+        self.node.start(SimPeers(self), connector)
+
+    def _check_indexes(self) -> None:
+        """What was recovered is whole: rows and entries are of one transaction."""
+        assert self.node is not None
+        groups = self.node.service.groups
+        for partition in self.node._store._groups:
+            state = groups.stored_state(partition)
+            if state is not None:
+                check_local_indexes(self.id, self.node._store, partition, state.definition)
 
     def _on_fatal(self, reason: str) -> None:
         self.fatal = reason
@@ -113,6 +125,8 @@ class SimNode:
             self.disk.lose_power(new, old)
             self._region.durable.lose_power(old / "state.db", new / "state.db", self._region.random)
         self.node.service.stop()
+        await self.node.service.indexes.wait_closed()
+        await self.node.region_link.close()
         task = self.node._task
         assert task is not None
         task.cancel()
@@ -337,7 +351,9 @@ class Region:
         store = node.node._store
         group = self.group(node, partition)
         assert group is not None
+        check_local_indexes(node.id, store, partition, group.state.definition)
         return {
+            "indexes": held(store, partition, group.state.definition),
             "state": group.state.to_bytes(),
             "window": group.window.to_bytes(),
             "rows": store.range(partition, b"", b"\xff" * 64, False, 100_000, tombstones=True),

@@ -18,6 +18,7 @@ from geodyne.errors import ApiError
 from geodyne.messages import AdvanceCursor, Applied, FeedPage, Moved, ReadFeed
 from geodyne.rpc.region import RegionClient
 from tests.sim.items import Items, Step, judge
+from tests.sim.localindexes import BY_V, LOCAL_INDEXES
 from tests.sim.loop import run_simulated
 from tests.sim.network import ANSWER_WITHIN_S, Violation
 from tests.sim.region import Region, SimNode, region
@@ -52,7 +53,7 @@ async def _schedule(seed: int, path: Path) -> Counter[str]:
     async with region(seed, path) as here:
         random = Random(seed + 1)
         counts: Counter[str] = Counter()
-        await here.create_table()
+        await here.create_table(indexes=LOCAL_INDEXES)
         histories: dict[str, list[Operation[Step]]] = {}
         stop = asyncio.Event()
         feed = Feed(here, here.client, random, counts)
@@ -114,7 +115,10 @@ async def _worker(here: Region, items: Items, random: Random, stop: asyncio.Even
             done = await items.delete(pk, old=random.random() < 0.5)
             last[pk] = ""
         elif kind == "scan":
-            await items.scan([*REGISTERS, *COUNTERS])
+            if number % 2:
+                await items.scan([*REGISTERS, *COUNTERS])
+            else:
+                await items.scan([*REGISTERS], BY_V)
             done = "ok"
         else:
             done = await items.read(pk, strong=random.random() < 0.8)
@@ -288,6 +292,7 @@ async def _final_reads(here: Region, histories: dict[str, list[Operation[Step]]]
         if await items.read(pk) == "unknown":
             raise Violation(f"{pk} cannot be read in peace")
     await items.scan([*REGISTERS, *COUNTERS])
+    await items.scan([*REGISTERS], BY_V)
 
 
 async def _nothing_is_left_over(here: Region) -> None:

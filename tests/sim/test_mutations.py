@@ -16,12 +16,14 @@ import pytest
 
 from geodyne.errors import ApiError
 from geodyne.messages import Answer, Found, Write, WriteId
-from node import groups, scans
+from node import groups, scans, transfer
 from node.catalog.keeper import CatalogKeeper
 from node.group import Asker, Group
 from node.raft.core import ConsensusViolation, Raft
 from node.raft.leadership import Leadership
 from node.service import NodeService
+from node.storage.port import Row
+from node.storage.sqlite_entries import EntryChanges
 from node.storage.sqlite_snapshots import Import
 from node.storage.wal_sync import SyncJob
 from node.transfer import SnapshotTransfers
@@ -120,6 +122,15 @@ def isolated_leader(path: Path) -> None:
         scenes.test_an_isolated_leader_does_not_answer_strong_reads_once_another_may_lead(path / str(seed), seed)
 
 
+def old_entries_stay() -> AbstractContextManager[Any]:
+    real = EntryChanges.change
+
+    def change(changes: EntryChanges, key: bytes, old: Row | None, new: Row | None) -> None:
+        real(changes, key, None, new)
+
+    return patch.object(EntryChanges, "change", change)
+
+
 MUTATIONS: dict[str, tuple[Mutation, Hunt]] = {
     "resent writes are done again": (
         lambda: patch.object(Group, "_answered_before", lambda group, write_id, asker: False),
@@ -186,6 +197,15 @@ MUTATIONS: dict[str, tuple[Mutation, Hunt]] = {
     "queued control operations are forgotten": (
         lambda: patch.object(NodeService, "_retry_controls", lambda service: None),
         tables.test_control_operations_queued_behind_another_are_answered_when_the_leadership_ends,
+    ),
+    "entries of a local index outlive what they stood for": (old_entries_stay, schedule(1)),
+    "an installed snapshot has no entries": (
+        lambda: patch.object(transfer, "_indexes_of", lambda state: None),
+        schedule(1, 2),
+    ),
+    "the sizes of item collections are forgotten": (
+        lambda: patch.object(EntryChanges, "_count", lambda changes, entries, sizes, sign: 0),
+        schedule(1),
     ),
     "parked calls die with the table": (
         lambda: patch.object(Group, "abandon", lambda group, answer: None),

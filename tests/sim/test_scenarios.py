@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -23,10 +24,12 @@ from geodyne.messages import (
     Rows,
     Unknown,
     WriteId,
+    WriteKind,
     Written,
 )
 from geodyne.model.keys import hash_of
 from geodyne.model.values import loads
+from node import service
 from tests.sim.items import addition, key_of, putting
 from tests.sim.scene import PK, Scene, play
 
@@ -466,3 +469,29 @@ async def _add_many(scene: Scene, count: int, pause_s: float = 0.0) -> float:
         await scene.items.add(PK)
         longest = max(longest, scene.here.loop.time() - started)
     return longest
+
+
+def test_an_item_deleted_and_put_again_within_one_turn_of_applying_is_there(tmp_path: Path) -> None:
+    """Both entries are applied in one transaction, though the turn's budget ends a batch between them."""
+
+    async def scenario(scene: Scene) -> None:
+        node = scene.leader
+        group = scene.group(node)
+        writes = [putting(scene.partition, PK, "old"), putting(scene.partition, PK, "new")]
+        deletion = writes[0]._replace(kind=WriteKind.DELETE, item=b"", size=0)
+        await scene.items.put(PK, "first")
+        group.frozen += 1  # so that several entries wait to be applied
+        for call in (deletion, writes[0], deletion, writes[1]):
+            answers = node.ask(call)
+            await scene.here.run_for(0.2)
+            assert isinstance(answers[0], Written)
+        with patch.object(service, "APPLY_TURN_EFFECTS_MAX", 5):
+            group.frozen -= 1
+            node.handler.touch(group)
+            await scene.here.run_for(0.2)
+        pages = node.ask(Range(scene.partition, 1, b"", b"\xff" * 64, None, False, 0, 1 << 20, False))
+        await scene.here.run_for(0.1)
+        assert isinstance(pages[0], Page)
+        assert [loads(item)["v"]["S"] for item in pages[0].items] == ["new"]
+
+    play(tmp_path, scenario)

@@ -29,8 +29,9 @@ def test_where_the_commands_lie_is_said_when_path_does_not_know_them() -> None:
 
 
 def test_a_partition_without_a_leader_is_shown_as_such() -> None:
-    partition = {"region": "us-east-1", "table": "t", "id": 1, "leader": "", "replicas": ["us-east-1/node-a"]}
+    place = {"region": "us-east-1", "table": "t", "index": "i", "id": 1}
+    partition = {**place, "leader": "", "replicas": ["us-east-1/node-a"]}
     text = as_text(
         {"regions": {}, "global_endpoint": "", "global_processes": [], "partitions": [partition], "credentials": ""}
     )
-    assert any(line.split() == ["us-east-1", "t", "1", "none", "us-east-1/node-a"] for line in text.splitlines())
+    assert any(line.split() == ["us-east-1", "t", "i", "1", "none", "us-east-1/node-a"] for line in text.splitlines())

@@ -112,7 +112,7 @@ def test_status_stop_start_and_down_of_the_one_running_cluster(
     assert {process["state"] for process in processes.values()} == {"running"}
     assert status["regions"]["r"]["endpoint"] == f"http://{processes['r/router-1']['address']}"
     assert status["partitions"] == [
-        {"region": "r", "table": "t", "id": 1, "leader": "r/node-a", "replicas": ["r/node-a"]}
+        {"region": "r", "table": "t", "index": "", "id": 1, "leader": "r/node-a", "replicas": ["r/node-a"]}
     ]
     assert status["global_endpoint"].startswith("http://127.0.0.1:")
     assert status["credentials"] == str(cluster.data_dir / "credentials")

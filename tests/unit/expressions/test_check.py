@@ -31,6 +31,17 @@ def test_values_become_canonical() -> None:
     assert checked.values == {":v": {"N": "1"}}
 
 
+def test_a_text_has_at_most_four_kilobytes_and_three_hundred_operators() -> None:
+    value = {":" + "v" * 250: {"S": "x"}}
+    assert check_expressions(condition="a=:v" + " OR a=:v" * 149, values={":v": {"S": "x"}}).condition is not None
+    assert refusal(condition="a=:v" + " OR a=:v" * 200, values=value) == (
+        "Invalid ConditionExpression: The expression contains too many operators; operator count: 301"
+    )
+    assert refusal(condition="a = :" + "v" * 4092, values=value) == (
+        "Invalid ConditionExpression: Expression size has exceeded the maximum allowed size; expression size: 4097"
+    )
+
+
 S, N, X = {"S": "x"}, {"N": "1"}, {"BOOL": True}
 
 
@@ -263,7 +274,7 @@ def test_begins_with_looks_up_strings() -> None:
         (
             "pk = :p AND sk.a = :n",
             {"p": P, "n": N},
-            "KeyConditionExpressions cannot have conditions on nested attributes",
+            "Invalid KeyConditionExpression: KeyConditionExpressions cannot have conditions on nested attributes",
         ),
         ("pk = :p AND size(sk) = :n", {"p": P, "n": N}, "KeyConditionExpressions cannot contain nested operations"),
         (

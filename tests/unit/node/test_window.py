@@ -41,7 +41,10 @@ def test_a_window_survives_its_bytes() -> None:
     window = Window()
     window.remember(WriteId(1, 5, 4), Written(3, 10, b"{}"), wall_us=9)
     window.remember(WriteId(2, 1, 1), Written(0, 0), wall_us=9)
+    indexed = Written(3, 10, None, (("by_a", 2), ("by_b", 1)), 0)
+    window.remember(WriteId(3, 1, 1), indexed, wall_us=9)
     again = Window.from_bytes(window.to_bytes())
     assert again.to_bytes() == window.to_bytes()
     assert again.lookup(WriteId(1, 5, 4)) == Written(3, 10, b"{}")
     assert again.lookup(WriteId(1, 3, 4)) is Standing.FINISHED
+    assert again.lookup(WriteId(3, 1, 1)) == indexed

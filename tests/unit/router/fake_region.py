@@ -11,17 +11,19 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.parsers import create_parser
 
-from geodyne.catalog import HASH_SPACE, PartitionRecord, TableRecord, TableStatus
+from geodyne.catalog import HASH_SPACE, IndexRecord, IndexStatus, PartitionRecord, TableRecord, TableStatus
 from geodyne.errors import ApiError
 from geodyne.expressions.evaluate import evaluate_condition
 from geodyne.expressions.parse import parse_condition, parse_projection, parse_update
 from geodyne.expressions.projection import project
 from geodyne.expressions.update import apply_update, updated_attributes
+from geodyne.limits import READ_UNIT_BYTES
 from geodyne.messages import (
     Answer,
     Call,
     Control,
     ControlDone,
+    Count,
     Found,
     Get,
     Moved,
@@ -36,6 +38,7 @@ from geodyne.messages import (
 from geodyne.model.values import dumps, item_size, loads
 from router.api.context import Api, ApiSettings
 from router.api.registry import OPERATIONS
+from tests.unit.router.fake_indexes import local_rows, table_of, written
 
 REGION = "us-east-1"
 REGIONS = ("us-east-1", "eu-west-1", "ap-northeast-2")
@@ -59,6 +62,10 @@ class Ready:
 class _Catalog:
     def __init__(self) -> None:
         self.tables: dict[str, TableRecord] = {}
+        self.told: dict[tuple[int, int], tuple[int, int]] = {}  # (partition, slot) -> items, bytes
+
+    def counts(self, partition: int, slot: int = 0) -> Count:
+        return Count(partition, slot, *self.told.get((partition, slot), (0, 0)))
 
 
 class FakeRegion:
@@ -96,6 +103,16 @@ class FakeRegion:
         for key, row in old.items():
             self.rows[record.partition_of(int.from_bytes(key[:8], "big")).id][key] = row
 
+    def drop_index(self, name: str, index: str) -> None:
+        record = self.catalog.tables[name]
+        indexes = tuple(one for one in record.indexes if one.name != index)
+        self.catalog.tables[name] = replace(record, indexes=indexes)
+
+    def set_index_status(self, name: str, index: str, status: IndexStatus) -> None:
+        record = self.catalog.tables[name]
+        indexes = tuple(replace(one, status=status) if one.name == index else one for one in record.indexes)
+        self.catalog.tables[name] = replace(record, indexes=indexes)
+
     # --- answers ------------------------------------------------------------------------------------
 
     def _answer(self, call: Call) -> Answer:
@@ -108,10 +125,17 @@ class FakeRegion:
         if isinstance(call, Get):
             row = rows.get(call.key)
             return Found(row, 0 if row is None else item_size(loads(row)))
+        table = table_of(self.catalog.tables, call.partition)
         if isinstance(call, Range):
-            return _page(rows, call)
+            if call.slot and table is not None:
+                return _page(*local_rows(table, rows, call), call)
+            return _page(rows, {}, call)
         try:
-            return _write(rows, call)
+            old = rows.get(call.key)
+            answer = _write(rows, call)
+            if table is None or not table.indexes or not isinstance(answer, Written):
+                return answer
+            return written(table, self.rows, call, old, answer)
         except ApiError as error:
             return Refused(error.kind.code, error.message or "")
 
@@ -123,7 +147,8 @@ class FakeRegion:
             label = "2026-06-01T00:00:00.000" if definition["stream_view"] else None
             record = TableRecord(
                 id="0d8a8b6e-6e5c-4d0e-8f53-5a5a5a5a5a5a", status=TableStatus.ACTIVE, revision=self.revision,
-                created_ms=NOW_MS, partitions=self._partitions(4), stream_label=label, **definition,
+                created_ms=NOW_MS, partitions=self._partitions(4), stream_label=label,
+                **definition | {"indexes": tuple(self._index(*each) for each in enumerate(definition["indexes"], 1))},
             )  # fmt: skip
         elif call.operation == "delete_table":
             record = replace(tables.pop(call.body["name"]), status=TableStatus.DELETING)
@@ -131,6 +156,9 @@ class FakeRegion:
         else:
             record = tables[call.body["name"]]
             change = {name: value for name, value in call.body.items() if name != "name"}
+            change["extra"] = _merged(record.extra, change.get("extra", {}))
+            change["indexes"] = self._changed_indexes(record.indexes, change)
+            change["tags"] = _tagged(record.tags, change)
             if "stream" in change:
                 change["stream_view"] = change.pop("stream")
             added, removed = change.pop("replicas_add", []), change.pop("replicas_remove", [])
@@ -141,6 +169,22 @@ class FakeRegion:
         tables[record.name] = record
         return ControlDone(self.revision, {"table": record.to_json()})
 
+    def _index(self, slot: int, definition: dict[str, Any]) -> IndexRecord:
+        partitions = self._partitions(4) if definition["is_global"] else ()
+        record = IndexRecord.from_json({**definition, "status": "ACTIVE", "revision": self.revision})
+        return replace(record, partitions=partitions, slot=0 if record.is_global else slot)
+
+    def _changed_indexes(self, indexes: tuple[IndexRecord, ...], change: dict[str, Any]) -> tuple[IndexRecord, ...]:
+        removed, settings = change.pop("index_remove", None), change.pop("index_update", {})
+        kept = [index for index in indexes if index.name != removed]
+        for number, index in enumerate(kept):
+            if index.name in settings:
+                wanted = settings[index.name]
+                kept[number] = replace(index, **wanted | {"extra": _merged(index.extra, wanted["extra"])})
+        if "index_add" in change:
+            kept.append(self._index(0, change.pop("index_add")))
+        return tuple(kept)
+
     def _partitions(self, count: int) -> tuple[PartitionRecord, ...]:
         first = self.next_partition
         self.next_partition += count  # ids are never used again
@@ -148,6 +192,16 @@ class FakeRegion:
             self.rows[first + number] = {}
         bounds = [HASH_SPACE * number // count for number in range(count + 1)]
         return tuple(PartitionRecord(first + n, 1, bounds[n], bounds[n + 1], ("a",)) for n in range(count))
+
+
+def _merged(extra: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in (extra | change).items() if value is not None}
+
+
+def _tagged(tags: dict[str, str], change: dict[str, Any]) -> dict[str, str]:
+    change.pop("table_id", None)
+    added, removed = change.pop("add", {}), change.pop("remove", [])
+    return {key: value for key, value in (tags | added).items() if key not in removed}
 
 
 def _write(rows: dict[bytes, bytes], call: Write) -> Answer:
@@ -169,21 +223,27 @@ def _write(rows: dict[bytes, bytes], call: Write) -> Answer:
     if call.update is None:
         rows[call.key] = dumps(base)
         return Written(size_before, item_size(base))
-    result = apply_update(parse_update(call.update), base, call.names, call.values)
+    update = parse_update(call.update)
+    result = apply_update(update, base, call.names, call.values)
+    if before is None and not update.sets and not update.adds:
+        return Written(0, 0)
     rows[call.key] = dumps(result.item)
     attributes = updated_attributes(result, before, call.returns)
     return Written(size_before, item_size(result.item), dumps(attributes) if attributes else None)
 
 
-def _page(rows: dict[bytes, bytes], call: Range) -> Page:
+def _page(rows: dict[bytes, bytes], whole: dict[bytes, bytes], call: Range) -> Page:
     keys = sorted((key for key in rows if call.low <= key < call.high), reverse=call.reverse)
     if call.after is not None:
         keys = [key for key in keys if (key < call.after if call.reverse else key > call.after)]
-    items, size, scanned = [], 0, 0
+    items, size, scanned, blocks = [], 0, 0, 0
     last: bytes | None = None
     for key in keys:
         item = loads(rows[key])
         size, scanned = size + item_size(item), scanned + 1
+        if call.fetch:
+            item = loads(whole[key])
+            blocks += -(-item_size(item) // READ_UNIT_BYTES)
         if call.filter is None or evaluate_condition(parse_condition(call.filter), item, call.names, call.values):
             if call.projection is not None:
                 item = project(parse_projection(call.projection), item, call.names)
@@ -191,7 +251,8 @@ def _page(rows: dict[bytes, bytes], call: Range) -> Page:
         if scanned == call.limit or size >= call.max_bytes:
             last = key
             break
-    return Page(() if call.count_only else tuple(items), len(items), scanned, size, last)
+    fetches = scanned if call.fetch else 0
+    return Page(() if call.count_only else tuple(items), len(items), scanned, size, last, fetches, blocks)
 
 
 # --- using the API --------------------------------------------------------------------------------------
@@ -212,6 +273,9 @@ class Client:
     def __call__(self, operation: str, **body: Any) -> dict[str, Any]:
         """The answer's JSON. Checks it against the service model."""
         answer = self.raw(operation, orjson.loads(orjson.dumps(body)))
+        if not answer:
+            assert _MODEL.operation_model(operation).output_shape is None
+            return {}
         shape = _MODEL.operation_model(operation).output_shape
         parsed = create_parser("json").parse({"body": answer, "headers": {}, "status_code": 200}, shape)
         decoded: dict[str, Any] = orjson.loads(answer)

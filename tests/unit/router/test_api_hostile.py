@@ -18,6 +18,7 @@ KEY = {"pk": {"S": "a"}, "sk": {"N": "1"}}
 ITEM = KEY | {"l": {"L": [{"M": {"x": {"SS": ["a"]}}}, {"B": "AAEC"}]}}
 VALUES = {":v": {"N": "1"}}
 NAMES = {"#n": "n"}
+ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/fuzz"
 GOOD: dict[str, list[dict[str, Any]]] = {
     "GetItem": [
         {"TableName": "fuzz", "Key": KEY, "ProjectionExpression": "#n.a[0]", "ExpressionAttributeNames": NAMES}
@@ -70,12 +71,67 @@ GOOD: dict[str, list[dict[str, Any]]] = {
             "ProvisionedThroughput": {"ReadCapacityUnits": 1, "WriteCapacityUnits": 1},
             "Tags": [{"Key": "a", "Value": "b"}],
             "StreamSpecification": {"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
-        }
+        },
+        {
+            "TableName": "made",
+            "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk", "a", "b")],
+            "KeySchema": [
+                {"AttributeName": "pk", "KeyType": "HASH"},
+                {"AttributeName": "sk", "KeyType": "RANGE"},
+            ],
+            "BillingMode": "PAY_PER_REQUEST",
+            "LocalSecondaryIndexes": [
+                {
+                    "IndexName": "near",
+                    "KeySchema": [
+                        {"AttributeName": "pk", "KeyType": "HASH"},
+                        {"AttributeName": "a", "KeyType": "RANGE"},
+                    ],
+                    "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["x"]},
+                }
+            ],
+            "GlobalSecondaryIndexes": [
+                {
+                    "IndexName": "far",
+                    "KeySchema": [
+                        {"AttributeName": "a", "KeyType": "HASH"},
+                        {"AttributeName": "b", "KeyType": "HASH"},
+                    ],
+                    "Projection": {"ProjectionType": "ALL"},
+                    "OnDemandThroughput": {"MaxReadRequestUnits": 5},
+                }
+            ],
+            "OnDemandThroughput": {"MaxReadRequestUnits": 5},
+            "WarmThroughput": {"ReadUnitsPerSecond": 12_000},
+        },
     ],
     "UpdateTable": [
         {"TableName": "fuzz", "ReplicaUpdates": [{"Create": {"RegionName": "eu-west-1"}}]},
         {"TableName": "fuzz", "BillingMode": "PROVISIONED", "ProvisionedThroughput": {"ReadCapacityUnits": 1}},
+        {
+            "TableName": "fuzz",
+            "AttributeDefinitions": [{"AttributeName": "a", "AttributeType": "S"}],
+            "GlobalSecondaryIndexUpdates": [
+                {
+                    "Create": {
+                        "IndexName": "later",
+                        "KeySchema": [{"AttributeName": "a", "KeyType": "HASH"}],
+                        "Projection": {"ProjectionType": "KEYS_ONLY"},
+                    }
+                },
+                {"Update": {"IndexName": "far", "WarmThroughput": {"WriteUnitsPerSecond": 9_000}}},
+            ],
+        },
+        {
+            "TableName": "fuzz",
+            "OnDemandThroughput": {"MaxReadRequestUnits": -1},
+            "WarmThroughput": {"ReadUnitsPerSecond": 13_000},
+            "TableClass": "STANDARD",
+        },
     ],
+    "TagResource": [{"ResourceArn": ARN, "Tags": [{"Key": "a", "Value": "b"}]}],
+    "UntagResource": [{"ResourceArn": ARN, "TagKeys": ["a"]}],
+    "ListTagsOfResource": [{"ResourceArn": ARN}],
     "DescribeTable": [{"TableName": "arn:aws:dynamodb:us-east-1:000000000000:table/fuzz"}],
     "DeleteTable": [{"TableName": "fuzz"}],
     "ListTables": [{"Limit": 1, "ExclusiveStartTableName": "aaa"}],
@@ -122,7 +178,7 @@ def check_outcome(client: Client, operation: str, body: dict[str, Any]) -> None:
     except ApiError as error:
         refused = error
     if refused is None:
-        assert isinstance(orjson.loads(answer), dict)
+        assert not answer or isinstance(orjson.loads(answer), dict)
     else:
         assert refused.kind.status < 500
         orjson.dumps(refused.message)

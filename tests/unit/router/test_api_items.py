@@ -205,23 +205,6 @@ def test_expression_and_legacy_parameters_exclude_each_other(client: Client) -> 
     )
 
 
-@pytest.mark.parametrize(
-    ("operation", "parameter"),
-    [
-        ("GetItem", {"AttributesToGet": ["a"]}),
-        ("PutItem", {"Expected": {"a": {"Exists": False}}}),
-        ("DeleteItem", {"ConditionalOperator": "AND"}),
-        ("UpdateItem", {"AttributeUpdates": {}}),
-    ],
-)
-def test_what_is_not_supported_is_refused_by_name(client: Client, operation: str, parameter: dict[str, Any]) -> None:
-    body = {"Item": ITEM} if operation == "PutItem" else {"Key": {"pk": {"S": "a"}}}
-    code, message = client.refused(operation, TableName="things", **body, **parameter)
-    assert code == "ValidationException"
-    assert message is not None
-    assert next(iter(parameter)) in message
-
-
 def test_placeholders_need_an_expression(client: Client) -> None:
     _, message = client.refused("PutItem", TableName="things", Item=ITEM, ExpressionAttributeNames={"#a": "a"})
     assert message == "ExpressionAttributeNames can only be specified when using expressions"

@@ -17,9 +17,20 @@ def test_all_profiles_of_an_aws_credentials_file_are_read(tmp_path: Path) -> Non
         "[default]\naws_access_key_id=A\naws_secret_access_key=x\nregion = us-east-1\n"
     )
     found = load(path)
-    assert found["B"] == ("B", "se%cret", "T", "other")
-    assert found["A"] == ("A", "x", None, "default")
+    assert found["B"] == ("B", "se%cret", "T", "other", None)
+    assert found["A"] == ("A", "x", None, "default", None)
     assert first(found.values()).access_key_id == "A"
+
+
+@pytest.mark.parametrize("text", ["2026-11-23T20:00:00Z", "2026-11-23T20:00:00+00:00", "2026-11-23T20:00:00",
+                                  "2026-11-23T22:00:00+02:00"])  # fmt: skip
+def test_temporary_credentials_may_say_when_they_end(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "credentials"
+    path.write_text(
+        "[a]\naws_access_key_id = A\naws_secret_access_key = x\naws_session_token = T\n"
+        f"aws_credential_expiration = {text}\n"
+    )
+    assert load(path)["A"].expires_s == 1_795_464_000
 
 
 def test_a_generated_pair_is_private_random_and_readable(tmp_path: Path) -> None:
@@ -37,6 +48,14 @@ def test_a_generated_pair_is_private_random_and_readable(tmp_path: Path) -> None
         ("", "has no profile"),
         ("[a]\naws_access_key_id = X\n", r"\[a\] lacks aws_secret_access_key"),
         ("[a]\naws_secret_access_key = hidden\n", r"\[a\] lacks aws_access_key_id"),
+        (
+            "[a]\naws_access_key_id=X\naws_secret_access_key=hidden\naws_credential_expiration=2026-11-23T20:00:00Z",
+            "without aws_session_token",
+        ),
+        (
+            "[a]\naws_access_key_id=X\naws_secret_access_key=hidden\naws_session_token=T\naws_credential_expiration=soon",
+            "not ISO 8601",
+        ),
         ("hidden = x\n", "not a valid INI file, line 1"),
         ("[a]\nhidden\n", "not a valid INI file"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from geodyne.errors import ApiError
 from router.auth.sigv4 import Credential, Principal, SignatureVerifier, sign
-from router.http.dynamodb import DynamoDb, execute_locally, health_answer
+from router.http.dynamodb import Call, DynamoDb, execute_locally, health_answer
 from router.http.values import HttpRequest, HttpResponse
 
 NOW_S = 1_795_000_000.0
@@ -114,6 +115,80 @@ def test_json_is_checked_before_the_target_and_the_target_before_the_signature()
     del bad.headers[b"authorization"]
     response = answer(bad)
     assert orjson.loads(response.body) == {"__type": "com.amazon.coral.service#UnknownOperationException"}
+
+
+def packed(body: bytes, **more: bytes) -> HttpRequest:
+    """A request with a gzip body, signed over the compressed bytes."""
+    compressed = gzip.compress(body)
+    headers = {b"host": b"h", b"content-type": JSON, b"x-amz-target": b"DynamoDB_20120810.GetItem"}
+    headers |= {b"content-encoding": b"gzip", **{name.encode(): value for name, value in more.items()}}
+    headers.update(sign(ANA, "us-east-1", headers, compressed, NOW_S))
+    return HttpRequest(b"POST", b"/", b"", headers, compressed, "ID")
+
+
+def test_a_gzip_body_is_read_and_its_signature_is_over_the_bytes_as_sent() -> None:
+    assert orjson.loads(answer(packed(b'{"a":1}')).body)["by"] == "ana"
+    assert kind(answer(packed(b"{"))) == "com.amazon.coral.service#SerializationException"
+    assert kind(answer(packed(b"{}")._replace(body=b"{}"))) == "com.amazon.coral.service#InvalidSignatureException"
+
+
+def test_nothing_is_inflated_for_who_has_no_key() -> None:
+    bomb = packed(bytes(17 * 1024 * 1024))
+    large = answer(bomb)
+    assert (large.status, kind(large)) == (413, "com.amazon.coral.service#RequestEntityTooLargeException")
+    del bomb.headers[b"authorization"]
+    assert kind(answer(bomb)) == "com.amazon.coral.service#MissingAuthenticationTokenException"
+
+
+def test_a_large_answer_is_compressed_when_asked_also_an_error() -> None:
+    body = orjson.dumps({"refuse": 1})
+    for text, compressed in ((b"gzip", True), (b"identity", False)):
+        asking = request(body)
+        asking.headers[b"accept-encoding"] = text
+        response = answer(asking)
+        assert response.headers == ()  # too small to gain by it
+        gates = front()
+        gates._execute = big
+        response = asyncio.run(gates.handle(request_with(b"accept-encoding", text)))
+        assert response.headers == (((b"content-encoding", b"gzip"),) if compressed else ())
+        assert (gzip.decompress(response.body) if compressed else response.body) == b"a" * 4000
+
+
+async def big(call: Call) -> HttpResponse:
+    return HttpResponse(200, b"a" * 4000, call.content_type)
+
+
+def request_with(name: bytes, value: bytes) -> HttpRequest:
+    asking = request()
+    asking.headers[name] = value
+    return asking
+
+
+def test_a_preflight_is_allowed_what_it_asks_for() -> None:
+    headers = {
+        b"origin": b"https://app.example",
+        b"access-control-request-method": b"POST",
+        b"access-control-request-headers": b"authorization,x-amz-target",
+    }
+    response = answer(HttpRequest(b"OPTIONS", b"/", b"", headers, b"", "ID"))
+    assert (response.status, response.body) == (200, b"")
+    assert dict(response.headers) == {
+        b"access-control-allow-origin": b"*",
+        b"access-control-allow-headers": b"authorization,x-amz-target",
+        b"access-control-allow-methods": b"POST",
+        b"access-control-max-age": b"172800",
+    }
+    assert answer(HttpRequest(b"OPTIONS", b"/", b"", {}, b"", "ID")).status == 404
+
+
+@pytest.mark.parametrize("body", [b"{}", b"{", b'{"refuse":1}'])
+def test_an_answer_to_another_origin_may_be_read_there(body: bytes) -> None:
+    asking = request(body)
+    asking.headers[b"origin"] = b"https://app.example"
+    headers = dict(answer(asking).headers)
+    assert headers[b"access-control-allow-origin"] == b"*"
+    assert b"x-amzn-RequestId" in headers[b"access-control-expose-headers"]
+    assert answer(request(body)).headers == ()
 
 
 def test_an_error_of_an_operation_carries_its_prefix_and_details() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, NamedTuple
@@ -132,6 +133,17 @@ def test_a_request_goes_to_the_nearest_region_of_the_client_and_says_so() -> Non
         arn = "arn:aws:dynamodb:eu-west-1:000000000000:table/t"
         assert (await region_of(endpoint, request("GetItem", arn)))[0] == "eu-west-1"
         assert east.bodies[0] == {"TableName": "t"}
+
+    cluster(scenario)
+
+
+def test_a_compressed_body_travels_on_as_it_came() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        call = request("PutItem")
+        headers = {**call.http.headers, b"content-encoding": b"gzip", b"accept-encoding": b"gzip"}
+        compressed = call.http._replace(headers=headers, body=gzip.compress(call.http.body))
+        assert (await region_of(endpoint, call._replace(http=compressed)))[0] == "us-east-1"
+        assert east.bodies == [{"TableName": "t"}]
 
     cluster(scenario)
 

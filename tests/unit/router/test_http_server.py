@@ -150,7 +150,19 @@ def test_connection_close_and_http_1_0_are_honoured() -> None:
         assert (status, body, headers[b"connection"]) == (200, b"ok", b"close")
         assert await reader.read() == b""
 
+    async def kept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        for version in (b"1.0", b"1.1", b"1.0"):
+            writer.write(b"POST / HTTP/%b\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok" % version)
+            assert (await read_response(reader))[1][b"connection"] == b"keep-alive"
+
+    async def closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        writer.write(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+        assert (await read_response(reader))[1][b"connection"] == b"close"
+        assert await reader.read() == b""
+
     serve(scenario)
+    serve(kept)
+    serve(closed)
 
 
 def test_a_half_closed_client_still_gets_its_answer() -> None:

@@ -170,3 +170,22 @@ def test_without_the_generated_table_the_error_says_what_to_do(monkeypatch: pyte
     monkeypatch.setattr(shapes, "SHAPES_FILE", shapes.SHAPES_FILE.with_name("absent.json"))
     with pytest.raises(ShapesMissing, match="make setup"):
         shapes._load()
+
+
+@pytest.mark.parametrize("tag", ["L", "M", "["])
+@pytest.mark.parametrize("depth", [2, 200, 400])
+def test_a_refused_value_is_shown_however_deep_it_is(tag: str, depth: int) -> None:
+    value: Any = {"S": "x"}
+    for _ in range(depth):
+        value = {"L": [value]} if tag == "L" else {"M": {"a": value}} if tag == "M" else [value]
+    code, message = refused("BatchGetItem", {"RequestItems": {"abc": {"Keys": [{"pk": value}] * 101}}})
+    assert code == "ValidationException"
+    assert message is not None
+    assert message.startswith("1 validation error detected: Value '[{pk=")
+    assert len(message) < shapes.SHOWN_CHARACTERS_MAX + 1000
+
+
+def test_only_the_beginning_of_a_large_refused_value_is_looked_at() -> None:
+    assert len(shapes._shown([list(range(100))] * 1000, "")) == shapes.SHOWN_CHARACTERS_MAX
+    assert shapes._pieces([1, 2], "") == ["[", "", (1, ""), ", ", (2, ""), "]"]
+    assert len(shapes._pieces(["x"] * 100_000, "")) < 3 * shapes.SHOWN_CHARACTERS_MAX

@@ -123,6 +123,17 @@ def test_temporary_credentials_need_their_own_session_token() -> None:
     assert refusal(with_header(signed(), b"x-amz-security-token", b"unexpected")) == expected
 
 
+def test_temporary_credentials_end_at_their_time() -> None:
+    ending = TEMPORARY._replace(expires_s=int(NOW_S) + 10)
+    checker = SignatureVerifier(["us-east-1"], {ending.access_key_id: ending}.get)
+    expired = ("ExpiredTokenException", "The security token included in the request is expired")
+    for request in (signed(TEMPORARY), signed(TEMPORARY, presign=60)):
+        assert checker.verify(request, NOW_S + 9).profile == "temporary"
+        assert refusal(request, NOW_S + 10, checker) == expired
+    other = with_header(signed(TEMPORARY), b"x-amz-security-token", b"other")
+    assert refusal(other, NOW_S + 10, checker)[0] == "UnrecognizedClientException"
+
+
 def test_an_unknown_key_id_is_told_from_a_wrong_secret() -> None:
     stranger = Credential("AKIASTRANGER", "x")
     assert refusal(signed(stranger))[0] == "UnrecognizedClientException"

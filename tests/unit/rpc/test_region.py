@@ -493,7 +493,7 @@ def test_a_restarted_node_is_watched_from_the_start_of_its_leads():
     async def test(region: Region) -> None:
         region["a"].down()
         region["a"].up()
-        assert region["a"].watch.call == m.Watch(1, -1, 10_000)  # type: ignore[union-attr]
+        assert region["a"].watch.call == m.Watch(1, -1, 10_000, 0)  # type: ignore[union-attr]
 
     in_region(test)
 

@@ -71,6 +71,19 @@ async def contents(store: StateStore, partition: int = P) -> dict[bytes, Row]:
 # --- reads and writes -------------------------------------------------------------------------------------------
 
 
+def test_two_updates_of_a_group_in_one_transaction_are_refused_because_their_order_would_be_lost(
+    tmp_path: Path,
+) -> None:
+    async def body(store: StateStore) -> None:
+        store.create(P, state(0))
+        store.apply([update(1, 1)])
+        with pytest.raises(ValueError, match="two updates"):
+            store.apply([update(2, rows={key(1): None}), update(3, 1)])
+        assert store.get(P, key(1)) == row(1)
+
+    with_store(tmp_path, body)
+
+
 def test_rows_are_put_overwritten_and_deleted_with_the_state(tmp_path: Path) -> None:
     async def body(store: StateStore) -> None:
         store.create(P, state(0))
@@ -370,10 +383,10 @@ def test_damage_is_found_and_told_as_damage(tmp_path: Path) -> None:
 
 def test_another_schema_version_or_another_database_is_refused(tmp_path: Path) -> None:
     async def body(store: StateStore) -> None:
-        store._db.execute("PRAGMA user_version=2")
+        store._db.execute("PRAGMA user_version=3")
 
     with_store(tmp_path, body)
-    with pytest.raises(WrongFormat, match="state format 2; this version reads format 1"):
+    with pytest.raises(WrongFormat, match="state format 3; this version reads formats 1 to 2"):
         StateStore.open(tmp_path / "state.db")
     other = sqlite3.connect(tmp_path / "other.db")
     other.execute("CREATE TABLE t (x)")

@@ -1,0 +1,116 @@
+"""Rows of the ledger that nobody needs any more, removed by the leaders of its partitions.
+
+A row goes once it has not been touched for RETAINED_US and every participant has taken the end it tells of: each is
+told again, which costs nothing where it was told before, and a row whose participants do not all answer stays. Runs
+only on a node that leads a partition of the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from geodyne import ledger
+from geodyne.catalog import PartitionRecord
+from geodyne.errors import ApiError
+from geodyne.ledger import LEDGER_TABLE, RETAINED_US, LedgerRow
+from geodyne.messages import Applied, Moved, Refused, Written
+from geodyne.model.keys import hash_bound
+from geodyne.rpc.drive import Drive, drive
+from node.group import Group
+from node.storage.sqlite import StateStore
+
+if TYPE_CHECKING:
+    from node.service import NodeService
+
+logger = logging.getLogger("geodyne.node.transactions")
+
+INTERVAL_S = 60.0
+CHUNK_ROWS = 64  # looked at before other work gets its turn
+PAUSE_S = 0.01  # between chunks
+FINISH_MS = 5_000
+
+
+class Sweeper:
+    """The duty of one node. At most one sweep runs at a time."""
+
+    def __init__(self, service: NodeService, store: StateStore) -> None:
+        self._service = service
+        self._store = store
+        self._timer: asyncio.TimerHandle | None = None
+        self._sweep: Drive[None] | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        sweep, self._sweep = self._sweep, None
+        if sweep is not None:
+            sweep.cancel()
+
+    def led(self, group: Group) -> None:
+        """A group serves here from now on."""
+        if self._timer is None and self._sweep is None and not self._closed and self._record(group) is not None:
+            self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._begin)
+
+    def _record(self, group: Group) -> PartitionRecord | None:
+        """The partition of the ledger that a group is, if it leads one."""
+        table = self._service.catalog.catalog.tables.get(LEDGER_TABLE)
+        if table is None or not group.serving:
+            return None
+        return next((record for record in table.partitions if record.id == group.partition), None)
+
+    def _begin(self) -> None:
+        self._timer = None
+        driven = drive(self._sweep_all(), self._ended)
+        if not driven.done:
+            self._sweep = driven
+
+    def _ended(self, result: None, error: BaseException | None) -> None:
+        self._sweep = None
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            logger.error("the ledger could not be swept", exc_info=error)
+        for group in self._service.groups:
+            self.led(group)
+
+    async def _sweep_all(self) -> None:
+        for group in self._service.groups:
+            record = self._record(group)
+            if record is not None:
+                await self._sweep_partition(group, record)
+
+    async def _sweep_partition(self, group: Group, record: PartitionRecord) -> None:
+        low, high = hash_bound(record.low), hash_bound(record.high)
+        while group.serving and not self._closed:
+            rows = self._store.range(record.id, low, high, False, CHUNK_ROWS)
+            now_us = self._service.clock.wall_us()
+            for key, stored in rows:
+                low = key + b"\0"
+                if stored.value is None:
+                    continue
+                row = ledger.row_of(stored.value)
+                if now_us - row.touched_us > RETAINED_US:
+                    await self._sweep_row(ledger.name_of(stored.value), row, key, record)
+            if len(rows) < CHUNK_ROWS:
+                return
+            await asyncio.sleep(PAUSE_S)
+
+    async def _sweep_row(self, transaction: bytes, row: LedgerRow, key: bytes, record: PartitionRecord) -> None:
+        client = self._service.region_link.client()
+        known = self._service.catalog.catalog.partitions()
+        try:
+            for partition in row.partitions if row.committed is not None else ():
+                table = known.get(partition)
+                if table is None:
+                    continue  # its table is deleted
+                part = next(one for one in table.all_partitions if one.id == partition)
+                call = ledger.finish(part, transaction, row.committed or 0, committed=True)
+                if not isinstance(await client.call(call, timeout_ms=FINISH_MS), (Applied, Moved)):
+                    return
+            swept = await client.call(ledger.sweep(row, key, record.id, record.epoch), timeout_ms=FINISH_MS)
+        except ApiError as error:
+            logger.warning("a row of the ledger stays for now", extra={"error": str(error)})
+            return
+        assert isinstance(swept, (Written, Refused, Moved)), swept  # refused: it was touched meanwhile

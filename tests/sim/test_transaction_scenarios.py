@@ -1,0 +1,405 @@
+"""Transactions in situations that chance would seldom make. As in test_scenarios."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from geodyne.checkers.serializability import Outcome
+from geodyne.errors import ApiError
+from geodyne.ledger import LEDGER_TABLE
+from geodyne.messages import (
+    Applied,
+    ApplyChanges,
+    Busy,
+    Change,
+    Finish,
+    Found,
+    Get,
+    Images,
+    Moved,
+    Prepare,
+    Prepared,
+    PrepareRefused,
+    ReadTogether,
+    Refused,
+    Write,
+    WriteKind,
+    Written,
+)
+from geodyne.model.keys import hash_of
+from geodyne.model.values import loads
+from node.transactions import sweeper
+from tests.sim.items import key_of, putting
+from tests.sim.region import Region, SimNode
+from tests.sim.transactions import RECOVERED_S, Lists, appending, checking, held, partitions_of, play
+
+SPREAD = ("a", "b", "c", "d", "e")  # over several partitions
+CALLS = 13  # of a transaction on SPREAD: prepares, the decision, finishes
+
+
+def _partition(here: Region, key: str) -> int:
+    return here.client.catalog.tables["T"].partition_of(hash_of(key_of(key))).id
+
+
+def _prepares(here: Region) -> int:
+    """How many calls of a transaction on SPREAD are preparations."""
+    return len({_partition(here, key) for key in SPREAD})
+
+
+def _leader(here: Region, partition: int) -> SimNode:
+    leader = here.leader(partition)
+    assert leader is not None
+    return leader
+
+
+@pytest.mark.parametrize("dies_at", range(CALLS))
+def test_what_a_dead_coordinator_leaves_is_brought_to_one_end_within_seven_seconds(
+    tmp_path: Path, dies_at: int
+) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        await lists.append("x", SPREAD, dies_at=dies_at)
+        began = here.loop.time()
+        await here.until(lambda: not held(here), "nothing is prepared", RECOVERED_S)
+        assert here.loop.time() - began < RECOVERED_S
+        read = await lists.read(SPREAD)
+        assert read is not None
+        assert len(set(read.values())) == 1
+        assert await lists.append("y", SPREAD) is Outcome.COMMITTED
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("dies_at", [2, 5, 6, 7])
+def test_a_dead_coordinator_and_dead_leaders_leave_nothing_half_done(tmp_path: Path, dies_at: int) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        await lists.append("x", SPREAD, dies_at=dies_at)
+        for key in ("a", LEDGER_TABLE):
+            partitions = [_partition(here, key)] if key == "a" else _ledger(here)
+            for partition in partitions[:1]:
+                await here.until(partial(here.leader, partition), "a leader serves")
+                node = _leader(here, partition)
+                await node.kill(power_loss=True)
+                await here.run_for(0.2)
+                node.start()
+        await here.until(lambda: not held(here), "nothing is prepared", 3 * RECOVERED_S)
+        await lists.read(SPREAD)
+
+    play(tmp_path, scenario)
+
+
+def _ledger(here: Region) -> list[int]:
+    return [partition.id for partition in here.client.catalog.tables[LEDGER_TABLE].partitions]
+
+
+def test_a_write_on_a_prepared_item_is_refused_and_a_read_of_it_is_not(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        await lists.append("x", SPREAD, dies_at=_prepares(here))  # prepared everywhere, and not decided
+        with pytest.raises(ApiError) as caught:
+            await lists.run("UpdateItem", appending("a", "y"))
+        assert (caught.value.kind.code, caught.value.message) == (
+            "TransactionConflictException",
+            "Transaction is ongoing for the item",
+        )
+        with pytest.raises(ApiError) as caught:
+            await lists.run("TransactWriteItems", {"TransactItems": [{"ConditionCheck": checking("a", 1)}]})
+        assert caught.value.details["CancellationReasons"] == [
+            {"Code": "TransactionConflict", "Message": "Transaction is ongoing for the item"}
+        ]
+        assert await lists.read(["a"]) == {"a": ("first",)}
+
+    play(tmp_path, scenario)
+
+
+def test_a_strong_read_sees_what_is_decided_though_its_partition_has_not_been_told(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        await lists.append("x", SPREAD, dies_at=_prepares(here) + 1)  # decided, and nobody told
+        assert held(here)
+        for key in SPREAD:
+            assert await lists.read([key]) == {key: ("first", "x")}
+
+    play(tmp_path, scenario)
+
+
+def test_what_is_prepared_survives_a_power_cut_of_the_whole_region(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        await lists.append("x", SPREAD, dies_at=_prepares(here) + 1)
+        for node in here.nodes:
+            await node.kill(power_loss=True)
+        for node in here.nodes:
+            node.start()
+        await here.until(lambda: not held(here), "nothing is prepared", 3 * RECOVERED_S)
+        assert await lists.read(SPREAD) == dict.fromkeys(SPREAD, ("first", "x"))
+
+    play(tmp_path, scenario)
+
+
+def test_a_leader_that_was_built_from_a_snapshot_knows_what_is_prepared(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        partition = _partition(here, "a")
+        leader = _leader(here, partition)
+        away = here.others(leader)[0]
+        await away.kill()
+        await lists.append("x", SPREAD, dies_at=_prepares(here) + 1)
+        group = here.group(leader, partition)
+        assert group is not None
+        index = group.state.applied_index
+        leader.handler._store.save_window(partition, group.window.to_bytes(), index)
+        group.raft.compact(group.state.applied_index)
+        away.start()
+        await here.until(here.lead_by(partition, away), "the replica that was away leads")
+        assert held(here)
+        assert await lists.read(["a"]) == {"a": ("first", "x")}
+
+    play(tmp_path, scenario)
+
+
+def test_a_resent_prepare_and_a_resent_finish_are_answered_the_same(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        partition = _partition(here, "a")
+        leader = _leader(here, partition)
+        item = putting(0, "one", "1")._replace(key=key_of("a"))
+        prepare = Prepare(partition, 1, b"t" * 16, 7, b"d", (item,))
+        finish = Finish(partition, 1, b"t" * 16, 7, False)
+        answers = [leader.ask(call) for call in (prepare, prepare)]
+        await here.run_for(0.5)
+        assert isinstance(answers[0][0], Prepared)
+        assert answers[0] == answers[1]
+        other = leader.ask(prepare._replace(attempt=8))
+        mismatch = leader.ask(prepare._replace(digest=b"e"))
+        await here.run_for(0.5)
+        assert isinstance(other[0], Refused)
+        assert other[0].code == "TransactionInProgressException"
+        assert isinstance(mismatch[0], Refused)
+        assert mismatch[0].code == "IdempotentParameterMismatchException"
+        ended = [leader.ask(finish) for _ in range(2)]
+        late = leader.ask(prepare)
+        await here.run_for(0.5)
+        assert [len(one) for one in ended] == [1, 1]
+        assert isinstance(late[0], PrepareRefused)
+        assert not held(here)
+
+    play(tmp_path, scenario)
+
+
+def test_a_transaction_of_one_partition_is_not_done_twice_after_its_leader_died(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        partition = _partition(here, "a")
+        leader = _leader(here, partition)
+        update = Write(
+            0, 0, WriteKind.UPDATE, key_of("a"), b'{"pk":{"S":"a"}}', 3, None, "ADD n :one", {}, {":one": {"N": "1"}}
+        )
+        prepare = Prepare(partition, 1, b"t" * 16, 7, b"d", (update,), commit=True)
+        first = leader.ask(prepare)
+        await here.run_for(0.5)
+        assert first == [Prepared(first[0].outcomes, False)]  # type: ignore[union-attr]
+        await leader.kill()
+        await here.until(lambda: here.leader(partition) not in (None, leader), "another leader serves")
+        again = _leader(here, partition).ask(prepare)
+        by_another = _leader(here, partition).ask(prepare._replace(attempt=8))
+        await here.run_for(0.5)
+        assert again == first
+        assert by_another == [Prepared(first[0].outcomes, True)]  # type: ignore[union-attr]
+        found = await lists._client.call(Get(partition, 1, key_of("a"), True), timeout_ms=5_000)
+        assert isinstance(found, Found)
+        assert loads(found.item or b"{}")["n"] == {"N": "1"}
+        leader.start()
+
+    play(tmp_path, scenario)
+
+
+def test_money_is_neither_made_nor_lost(tmp_path: Path) -> None:
+    """Transfers between accounts while leaders come and go: every TransactGetItems finds the same sum."""
+
+    async def scenario(here: Region, lists: Lists) -> None:
+        accounts = [f"account {number}" for number in range(5)]
+        await lists.run("TransactWriteItems", {"TransactItems": [{"Put": _account(name, 100)} for name in accounts]})
+        stop = asyncio.Event()
+        totals: list[int] = []
+        done: list[int] = []
+
+        async def transfer(number: int) -> None:
+            while not stop.is_set():
+                await asyncio.sleep(0.01 * (1 + number))
+                source, target = accounts[number % 5], accounts[(number * 2 + 1) % 5]
+                items = [{"Update": _moved(source, -7)}, {"Update": _moved(target, 7)}]
+                with contextlib.suppress(ApiError):
+                    await lists.run("TransactWriteItems", {"TransactItems": items})
+                    done.append(number)
+                    await lists.run("UpdateItem", _moved(source, 0))
+
+        async def audit() -> None:
+            gets = [{"Get": {"TableName": "T", "Key": {"pk": {"S": name}}}} for name in accounts]
+            while not stop.is_set():
+                await asyncio.sleep(0.005)
+                try:
+                    answer = await lists.run("TransactGetItems", {"TransactItems": gets})
+                except ApiError:
+                    continue
+                totals.append(sum(int(one["Item"]["balance"]["N"]) for one in answer["Responses"]))
+
+        tasks = [asyncio.ensure_future(job) for job in (transfer(1), transfer(2), transfer(3), audit(), audit())]
+        for number in range(4):
+            await here.run_for(1.5)
+            node = _leader(here, _partition(here, accounts[number]))
+            await node.kill()
+            await here.run_for(0.5)
+            node.start()
+        stop.set()
+        await asyncio.wait_for(asyncio.gather(*tasks), 60)
+        assert set(done) == {1, 2, 3}
+        assert len(totals) > 20
+        assert set(totals) == {500}
+
+    play(tmp_path, scenario)
+
+
+def _account(name: str, balance: int) -> dict[str, object]:
+    return {"TableName": "T", "Item": {"pk": {"S": name}, "balance": {"N": str(balance)}}}
+
+
+def _moved(name: str, amount: int) -> dict[str, object]:
+    return {
+        "TableName": "T",
+        "Key": {"pk": {"S": name}},
+        "UpdateExpression": "SET balance = balance + :amount",
+        "ConditionExpression": "balance >= :need",
+        "ExpressionAttributeValues": {":amount": {"N": str(amount)}, ":need": {"N": str(max(0, -amount))}},
+    }
+
+
+def test_two_transactions_that_check_what_the_other_writes_never_both_happen(tmp_path: Path) -> None:
+    """Write skew: each appends to one list if the other is as it was read."""
+
+    async def scenario(here: Region, lists: Lists) -> None:
+        done = 0
+        for number in range(20):
+            read = await lists.read(["a", "b"])
+            assert read is not None
+            lengths = {key: len(values) for key, values in read.items()}
+            both = [
+                asyncio.ensure_future(lists.append(f"{number}a", ["a"], {"b": lengths["b"]})),
+                asyncio.ensure_future(lists.append(f"{number}b", ["b"], {"a": lengths["a"]})),
+            ]
+            outcomes = await asyncio.gather(*both)
+            assert outcomes.count(Outcome.COMMITTED) <= 1
+            done += outcomes.count(Outcome.COMMITTED)
+            await here.run_for(0.05)
+        assert done > 0
+
+    play(tmp_path, scenario)
+
+
+def test_the_ledger_forgets_transactions_after_ten_minutes(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        await lists.append("x", SPREAD, dies_at=3)
+        await lists.append_once("y", ["a", "b", "c"], [], dies_at=1 << 30)
+
+        def rows() -> int:
+            return sum(
+                group.state.items for partition in _ledger(here) if (group := here.group(here.nodes[0], partition))
+            )
+
+        await here.until(lambda: not held(here), "nothing is prepared", RECOVERED_S)
+        await here.settle(partitions_of(here))
+        assert rows() >= 2
+        for node in here.nodes:
+            node.clock.skew_us += 601_000_000
+        await here.run_for(2 * sweeper.INTERVAL_S)
+        await here.settle(partitions_of(here))
+        assert rows() == 0
+
+    play(tmp_path, scenario)
+
+
+def test_a_table_that_is_deleted_while_its_items_are_prepared_takes_them_along(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        table = await here.create_table("U")
+        key = key_of("u")
+        partition = table.partition_of(hash_of(key))
+        prepare = Prepare(partition.id, 1, b"u" * 16, 1, b"d", (putting(0, "u", "1"),))
+        assert isinstance(await lists._client.call(prepare, timeout_ms=5_000), Prepared)
+        await here.control("delete_table", {"name": "U"})
+        await here.until(lambda: "U" not in here.client.catalog.tables, "the table is gone")
+        finish = Finish(partition.id, 1, b"u" * 16, 1, True)
+        assert isinstance(await lists._client.call(finish, timeout_ms=5_000), Moved)
+
+    play(tmp_path, scenario)
+
+
+def test_a_slow_coordinator_is_overruled(tmp_path: Path) -> None:
+    """It comes back to decide when the participants have given its attempt up."""
+
+    async def scenario(here: Region, lists: Lists) -> None:
+        body = {"TransactItems": [{"Update": appending(key, "x")} for key in SPREAD]}
+        sleeps_at = _prepares(here)
+        running = asyncio.ensure_future(lists.run("TransactWriteItems", body, sleeps=(sleeps_at, RECOVERED_S)))
+        await here.run_for(RECOVERED_S - 0.5)
+        assert not held(here)
+        with pytest.raises(ApiError) as caught:
+            await asyncio.wait_for(running, 10)
+        assert caught.value.kind.code == "ServiceUnavailable"
+        assert await lists.read(SPREAD) == dict.fromkeys(SPREAD, ("first",))
+
+    play(tmp_path, scenario)
+
+
+def test_a_strong_read_waits_for_the_end_of_a_transaction_to_be_committed(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        await lists.append("x", SPREAD, dies_at=_prepares(here) + 1)  # decided, and nobody told
+        partition = _partition(here, "a")
+        leader = _leader(here, partition)
+        group = here.group(leader, partition)
+        assert group is not None
+        (part,) = group.participant._held.values()
+        here.isolate(leader, from_clients=False)
+        ended = leader.ask(Finish(partition, 1, part.transaction, part.attempt, True))
+        read = leader.ask(Get(partition, 1, key_of("a"), True))
+        await here.run_for(0.2)  # well within the lease
+        assert (ended, read) == ([], [])
+        here.world.heal()
+
+    play(tmp_path, scenario)
+
+
+def test_a_change_of_another_region_waits_for_the_end_of_a_transaction(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        partition = _partition(here, "a")
+        item = putting(0, "a", "ours")
+        call = Prepare(partition, 1, b"t" * 16, 7, b"d", (item,))
+        assert isinstance(await lists._client.call(call, timeout_ms=5_000), Prepared)
+        version = (1 << 62).to_bytes(8, "big") + b"eu-west-1"
+        theirs = ApplyChanges(partition, 1, (Change(item.key, version, b'{"pk":{"S":"a"},"l":{"L":[]}}', 9),))
+        (early,) = [_leader(here, partition).ask(theirs)]
+        await here.run_for(0.1)
+        assert isinstance(early[0], Busy)
+        sent = lists._client.call(theirs, timeout_ms=9_000)
+        done = await lists._client.call(Finish(partition, 1, b"t" * 16, 7, False), timeout_ms=5_000)
+        assert done == Applied(1)
+        assert await sent == Applied(1)
+        lists.history.clear()
+
+    play(tmp_path, scenario)
+
+
+def test_an_item_that_came_and_went_between_two_reads_is_told_from_one_that_was_never_there(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        item = putting(0, "gone", "1")
+        partition = _partition(here, "gone")
+        read = ReadTogether(partition, 1, (item.key,))
+        before, again = [await lists._client.call(read, timeout_ms=5_000) for _ in range(2)]
+        assert before == again
+        for kind in (WriteKind.PUT, WriteKind.DELETE):
+            call = item._replace(partition=partition, kind=kind)
+            assert isinstance(await lists._client.call(call, timeout_ms=5_000), Written)
+        after = await lists._client.call(read, timeout_ms=5_000)
+        assert isinstance(before, Images)
+        assert isinstance(after, Images)
+        assert (before.images[0].item, after.images[0].item) == (None, None)
+        assert before.images[0].stamp != after.images[0].stamp
+
+    play(tmp_path, scenario)

@@ -1,0 +1,74 @@
+"""The replicated state of transactions, and the stamps of absent items."""
+
+from __future__ import annotations
+
+from geodyne.ledger import RETAINED_US
+from geodyne.messages import Written
+from node.transactions import deletions
+from node.transactions.deletions import Deletions
+from node.transactions.state import Committed, Prepared, PreparedItem, Transactions, released
+from node.window import Window
+
+ITEMS = (PreparedItem(b"a", True, b"{}", 2), PreparedItem(b"b", True, None, 0), PreparedItem(b"c", False, None, 0))
+OUTCOMES = (Written(0, 2), Written(7, 0, None, (("index", 3),), 99), Written(1, 1))
+HELD = Prepared(b"t" * 16, 2**63, b"d" * 16, ITEMS, OUTCOMES, 5)
+
+
+def applied(*steps):
+    state = Transactions()
+    for step, wall_us in steps:
+        state.apply(step, wall_us)
+    return state
+
+
+def test_what_is_prepared_is_held_until_its_end():
+    state = applied((HELD.to_wire(), 5))
+    assert state.prepared == {HELD.transaction: HELD}
+    state.apply(released(HELD.transaction, HELD.attempt), 6)
+    assert (state.prepared, state.committed) == ({}, {})
+
+
+def test_the_end_of_another_attempt_does_not_concern_it():
+    state = applied((HELD.to_wire(), 5), (released(HELD.transaction, 1), 6))
+    assert HELD.transaction in state.prepared
+
+
+def test_what_is_committed_is_remembered_for_ten_minutes():
+    done = Committed(HELD.attempt, HELD.digest, OUTCOMES, 7)
+    state = applied((HELD.to_wire(), 5), (done.to_wire(HELD.transaction), 7))
+    assert (state.prepared, state.committed) == ({}, {HELD.transaction: done})
+    later = Committed(1, b"", (), 7 + RETAINED_US)
+    state.apply(later.to_wire(b"u" * 16), later.wall_us)
+    assert len(state.committed) == 2
+    state.apply(later.to_wire(b"v" * 16), later.wall_us + 1)
+    assert HELD.transaction not in state.committed
+
+
+def test_the_window_carries_transactions_and_their_times():
+    window = Window()
+    window.transactions.apply(HELD.to_wire(), 5)
+    window.transactions.apply(Committed(1, b"d", OUTCOMES, 0).to_wire(b"u" * 16), 9)
+    again = Window.from_bytes(window.to_bytes())
+    assert again.transactions.prepared == window.transactions.prepared
+    assert again.transactions.committed == window.transactions.committed
+    assert again.to_bytes() == window.to_bytes()
+
+
+def test_an_absent_item_has_the_same_stamp_until_it_is_deleted():
+    marks = Deletions()
+    before = marks.stamp(b"k", 1)
+    assert marks.stamp(b"k", 1) == before
+    marks.note(b"other")
+    assert marks.stamp(b"k", 1) == before
+    marks.note(b"k")
+    assert marks.stamp(b"k", 1) != before
+    assert marks.stamp(b"k", 2) != marks.stamp(b"k", 1)
+
+
+def test_a_deletion_is_not_forgotten_when_there_are_many():
+    marks = Deletions()
+    before = marks.stamp(b"k", 1)
+    marks.note(b"k")
+    for number in range(deletions.KEYS_MAX + 1):
+        marks.note(b"%d" % number)
+    assert marks.stamp(b"k", 1) != before
