@@ -13,7 +13,7 @@ holds
 A transaction of several partitions is committed by the write of `committed`; a participant that has waited too long
 writes its attempt into `cancelled`; the two exclude each other. A transaction of one partition is decided by that
 partition's own log, and its row only claims the token for the request. Routers and nodes both speak of these rows:
-hence this module, pure, with the calls and what their answers mean.
+hence this module, pure, with the calls, what their answers mean, and what both sides refuse.
 """
 
 from __future__ import annotations
@@ -31,6 +31,12 @@ LEDGER_SCHEMA = KeySchema("id", "S")
 RETAINED_US = 600 * 1_000_000  # how long a token is remembered (API reference, ClientRequestToken: ten minutes)
 DECIDE_WITHIN_MS = 30_000  # a coordinator that took longer gives up: far below RETAINED_US, when rows may be swept
 TOO_LARGE = "The aggregate size of the items in the transaction exceeds 4 MB"
+CONFLICT = Refused("TransactionConflictException", "Transaction is ongoing for the item")
+MISMATCH = Refused(
+    "IdempotentParameterMismatchException",
+    "DynamoDB rejected the request because you retried a request with a different payload but with an idempotent token "
+    "that was already used.",
+)
 
 
 def total_bytes(outcomes: Iterable[Written]) -> int:

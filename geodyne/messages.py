@@ -90,7 +90,7 @@ class Range(NamedTuple):
 
     `slot` other than 0 reads a local index of the table instead: keys are those of geodyne.model.indexkeys, items what
     the index keeps. With `fetch` each entry stands for the whole item of the table, which is what filter and projection
-    then see; `Page.size` and `max_bytes` still count the entries alone.
+    then see; `Page.size` still counts the entries alone, `max_bytes` both.
     """
 
     partition: int
@@ -349,8 +349,7 @@ class Page(NamedTuple):
     scanned: int
     size: int  # sum of the evaluated items' sizes, before filter and projection
     last_key: bytes | None  # None: the range is exhausted
-    fetches: int = 0  # whole items read besides the entries of a local index
-    fetched_blocks: int = 0  # their sizes in units of 4 KB, each rounded up
+    fetched_blocks: int = 0  # whole items read besides the entries of a local index: 4 KB units, each rounded up
 
 
 class Applied(NamedTuple):
@@ -516,11 +515,12 @@ class Append(NamedTuple):
     prev_term: int
     entries: tuple[Entry, ...]
     commit: int
+    admits: int = 0  # the incarnation of a newcomer that is a member of the group from here on
 
 
 class Appended(NamedTuple):
     """`match` is the last index known to equal the leader's log, or (rejected) where to try next, with the
-    follower's term there."""
+    follower's term there. Of a `newcomer` (node.raft.core) it counts towards nothing."""
 
     group: int
     term: int
@@ -529,6 +529,7 @@ class Appended(NamedTuple):
     conflict_term: int
     incarnation: int
     support_epoch: int
+    newcomer: bool = False
 
 
 class TimeoutNow(NamedTuple):
@@ -572,9 +573,46 @@ class Leads(NamedTuple):
     leads: tuple[tuple[int, int, int], ...]
 
 
+class Introduction(NamedTuple):
+    """First message between two nodes after the Hello: which data directory the sender has, and which one it first
+    knew the receiver by (0: none before this stream). What is promised is tied to a directory (node.storage.roster)."""
+
+    directory: int
+    knows: int
+
+
+class SnapshotWanted(NamedTuple):
+    """To the leader: the sender's replica is damaged and can be healed by a snapshot only."""
+
+    group: int
+    term: int
+
+
+class ScrubDigest(NamedTuple):
+    """To the leader: the digest of what the replica held at the entry `index` that asked for it. From the leader, with
+    `differs`: the majority of the replicas has another one."""
+
+    group: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index
+    digest: bytes
+    differs: bool
+
+
 RaftMessage = VoteRequest | Vote | Append | Appended | TimeoutNow
 PeerMessage = (
-    Heartbeat | HeartbeatAck | VoteRequest | Vote | Append | Appended | TimeoutNow | SnapshotChunk | SnapshotAck | Leads
+    Heartbeat
+    | HeartbeatAck
+    | VoteRequest
+    | Vote
+    | Append
+    | Appended
+    | TimeoutNow
+    | SnapshotChunk
+    | SnapshotAck
+    | Leads
+    | Introduction
+    | SnapshotWanted
+    | ScrubDigest
 )
 
 

@@ -22,6 +22,7 @@ from geodyne.messages import (
     Finish,
     Get,
     Moved,
+    NotLeader,
     Prepare,
     Range,
     ReadFeed,
@@ -35,7 +36,7 @@ from geodyne.messages import (
 )
 from node.feed import read_page
 from node.group import Asker, Group
-from node.storage.port import GroupLog
+from node.storage.port import GroupDamaged, GroupLog
 from node.storage.sqlite import StateStore
 from node.waits import CATALOG_TOPIC, Wait
 
@@ -86,6 +87,8 @@ class Calls:
         call = request.call
         try:
             self._handlers[type(call)](call, request, Asker(reply, request.id))
+        except GroupDamaged as error:
+            reply(Response(request.id, self._service.healing.answer(error)))
         except Exception:  # one bad request must not end the node; nothing was proposed for it
             logger.exception("request failed", extra={"request_id": request.request_id})
             reply(Response(request.id, Refused("InternalServerError", "Internal server error")))
@@ -94,6 +97,9 @@ class Calls:
         group = self._service.groups.get(call.partition)
         if group is None and not self._service.catalog.knows(call.partition):
             asker.answer(Busy("this node's catalog is not as new as the call"))
+            return None
+        if group is not None and (group.damaged or group.raft.newcomer):  # what a newcomer has may be very old
+            asker.answer(NotLeader(call.partition, "" if group.leading else group.raft.leader))
             return None
         if group is None or group.state.epoch != call.epoch:
             asker.answer(Moved(call.partition, self._service.catalog.revision))
@@ -192,7 +198,12 @@ class Calls:
             group = self._service.groups.get(call.partition)
             if group is None:
                 return Moved(call.partition, self._service.catalog.revision)
-            return read_page(self._store, group.state, call, late)
+            if group.damaged:
+                return NotLeader(call.partition, "" if group.leading else group.raft.leader)
+            try:
+                return read_page(self._store, group.state, call, late)
+            except GroupDamaged as error:
+                return self._service.healing.answer(error)
 
         self._service.waits.add(
             call.partition, Wait(asker.reply, asker.id, attempt, self._service.now_ms() + call.wait_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,8 +28,9 @@ from node.raft.liveness import Liveness
 from node.raft.settings import Settings as RaftSettings
 from node.regionlink import RegionLink
 from node.service import NodeService
+from node.storage.condemned import put_aside
 from node.storage.directory import DataDirectory, open_directory
-from node.storage.port import Disk, StateDamaged, StorageError, WalCorrupt
+from node.storage.port import Disk, GroupDamaged, StateDamaged, StorageError, StoredGroup, WalCorrupt
 from node.storage.sqlite import StateStore
 from node.storage.wal import Wal, WalSettings
 
@@ -129,7 +131,8 @@ class Node:
         self._directory.close()
 
     def status(self) -> dict[str, Any]:
-        """For `geodyne status`: the replicas of tables on this node; `leader` is named where it is this node."""
+        """For `geodyne status`: the replicas of tables on this node; `leader` is named where it is this node. `behind`:
+        in how many groups that this node leads a voter lacks what the others have."""
         partitions = self.service.catalog.catalog.partitions()
         replicas = []
         for group in self.service.groups:
@@ -162,6 +165,7 @@ class Node:
                 "leader": metadata.raft.leader if metadata is not None else "",
             },
             "replicas": len(self.service.groups),
+            "behind": dict(Counter(peer for group in self.service.groups for peer in group.raft.behind())),
         }
 
     def health(self) -> dict[str, Any]:
@@ -218,10 +222,8 @@ def _told_to_the_operator(place: NodePlace) -> Iterator[None]:
         yield
     except (WalCorrupt, StateDamaged) as error:
         if place.peers():
-            # All others: an emptied node has forgotten what it acknowledged and votes like any other, so a write that
-            # it shares with only one of them must not depend on who of them is away.
-            way_out = "while all other nodes of the region run; this node is then rebuilt from them"
-            raise type(error)(f"{error}. Move {place.data_dir} away {way_out}.") from error
+            way_out = "this node is then rebuilt from the others, and votes again once it is"
+            raise type(error)(f"{error}. Move {place.data_dir} away: {way_out}.") from error
         raise type(error)(f"{error}. Restore {place.data_dir} from a backup.") from error
     except OSError as error:
         raise StorageError(f"data directory {place.data_dir} cannot be used: {error.strerror or error}") from error
@@ -246,10 +248,8 @@ def _open(
         disk,
         on_error=lambda error: fatal(f"the log cannot be written: {error}"),
     )
-    store = StateStore.open(directory.state_path)
-    liveness = Liveness(
-        settings, place.peers(), directory.incarnation, started_ms=clock.lease_ms(), fresh=directory.fresh
-    )
+    store = _open_state(place, directory)
+    liveness = Liveness(settings, place.peers(), directory.incarnation, started_ms=clock.lease_ms())
     groups = Groups(
         node_id=place.node_id,
         region=place.region,
@@ -259,9 +259,10 @@ def _open(
         store=store,
         liveness=liveness,
         settings=settings,
+        roster=directory.roster,
         collection_bytes_max=collection_bytes_max,
     )
-    groups.recover(recovered.groups, store.groups())
+    groups.recover(recovered.groups, _sound_groups(place, store))
     keeper = CatalogKeeper(
         node_id=place.node_id,
         region=place.region,
@@ -280,6 +281,7 @@ def _open(
         liveness=liveness,
         settings=settings,
         groups=groups,
+        roster=directory.roster,
         catalog=keeper,
         network=NoPeers(),
         peers=place.peers(),
@@ -293,8 +295,49 @@ def _open(
     if stored is not None:
         keeper.restore(stored.catalog_revision, catalog_records(store))
     handover = HandOver(service, place.peers())
-    maintenance = Maintenance(groups, log, store, metrics, handover.balance, service.publish_counts)
+    maintenance = Maintenance(groups, log, store, metrics, handover.balance, service.publish_counts, service.look_after)
     return Node(place, directory, service, maintenance, handover, log, store, region_link)
+
+
+def _open_state(place: NodePlace, directory: DataDirectory) -> StateStore:
+    """The state database. With other nodes to heal from, a damaged one is put aside for an empty one."""
+    try:
+        store = StateStore.open(directory.state_path)
+        damage = store.structure_damage()
+        if damage and place.peers():
+            store.discard()
+            raise StateDamaged(f"{directory.state_path}: {damage}")
+        if damage:
+            logger.critical(
+                "the state database is damaged: rows may be missing. Restore the data directory from a backup",
+                extra={"reason": damage, "path": str(directory.state_path)},
+            )
+        return store
+    except StateDamaged as error:
+        if not place.peers():
+            raise
+        aside = put_aside(directory.state_path)
+        logger.error("the state database is damaged; put aside", extra={"reason": str(error), "path": str(aside)})
+        return StateStore.open(directory.state_path)
+
+
+def _sound_groups(place: NodePlace, store: StateStore) -> dict[int, StoredGroup]:
+    """What the state database holds, without the groups that must be built anew from the log or by the other nodes.
+    Raises StateDamaged when there are no others."""
+    stored = store.groups()
+    damaged = [partition for partition, group in stored.items() if group.damaged]
+    if METADATA_PARTITION in stored and METADATA_PARTITION not in damaged:
+        try:
+            catalog_records(store)
+        except GroupDamaged:
+            damaged.append(METADATA_PARTITION)
+    if damaged and not place.peers():
+        raise StateDamaged(f"{store.path}: the state of partitions {damaged} is damaged")
+    for partition in damaged:
+        logger.error("replica damaged; it is built anew", extra={"partition": partition})
+        store.destroy(partition)
+        del stored[partition]
+    return stored
 
 
 def single_node_place(cluster_id: str, region: str, data_dir: Path, zones: Sequence[str] = ("a",)) -> NodePlace:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import orjson
 
+from geodyne.ledger import CONFLICT
 from geodyne.limits import ITEM_COLLECTION_BYTES_MAX
 from geodyne.messages import (
     INDEX_FENCED,
@@ -53,7 +54,7 @@ from node.raft.core import Raft, Role
 from node.state import SEQUENCE_SHIFT, Definition, GroupState, put_source, source_of
 from node.storage.port import GroupUpdate, Row
 from node.storage.sqlite import StateStore
-from node.transactions.participant import CONFLICT, Participant
+from node.transactions.participant import Participant
 from node.transactions.state import PreparedItem
 from node.window import Standing, Window
 
@@ -77,6 +78,14 @@ class Asker(NamedTuple):
         self.reply(Response(self.id, answer))
 
 
+class Scrubbed(NamedTuple):
+    """An applied entry that asks for a digest of the rows in [low, high)."""
+
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
+    low: bytes
+    high: bytes
+
+
 class AppliedBatch(NamedTuple):
     """What applying some entries asks of storage, and what follows once storage has it."""
 
@@ -84,6 +93,7 @@ class AppliedBatch(NamedTuple):
     applied_keys: list[tuple[bytes, int]]
     catalog: list[tuple[int, Changes]]
     fed: bool
+    scrub: Scrubbed | None = None
 
 
 class Group:
@@ -128,6 +138,7 @@ class Group:
         self.handing_over = False
         self.participant = Participant(self)
         self.frozen = 0  # how many snapshots are being begun or installed: while any is, nothing is applied
+        self.damaged = ""  # what of the state is; then nothing is answered from it until a snapshot has replaced it
 
     # --- leadership -------------------------------------------------------------------------------------
 
@@ -144,7 +155,7 @@ class Group:
             self.handing_over = False
             self._stop_serving()
         elif self.raft.ready_to_serve and not self.serving and not self.handing_over:
-            if not self._catch_up():
+            if self.damaged or not self._catch_up() or self.damaged:
                 return  # the driver asks again when there is more to apply
             self._last_us = self.state.last_us
             self._marker_proposed = self.state.definition.revision
@@ -335,6 +346,15 @@ class Group:
         self.seal()
         return index
 
+    def log_scrub(self, low: bytes, high: bytes, wall_us: int) -> int:
+        """On the serving leader: have each replica digest its rows in [low, high). Returns the entry's index."""
+        builder = self._open(wall_us)
+        builder.payload.scrub.low, builder.payload.scrub.high = low, high
+        builder.size += len(low) + len(high)
+        index = builder.index
+        self.seal()
+        return index
+
     def define(self, definition: Definition, wall_us: int) -> bool:
         """Log a marker, once for each revision of the table's definition. True when that proposed an entry: the
         driver has effects to perform."""
@@ -421,13 +441,13 @@ class Group:
 
     def log_step(self, step: log.TransactionStep, changes: Sequence[PreparedItem], wall_us: int) -> int:
         """Log a step of a transaction and all that it changes, in one entry, however large; returns its index."""
+        priors = [self.newest(change.key)[1] for change in changes]  # before anything is logged: it may meet damage
         builder = self._open(wall_us)
         builder.payload.transactions.append(step)
         builder.size += step.ByteSize()
         self._undivided = True
         try:
-            for change in changes:
-                _, prior = self.newest(change.key)
+            for change, prior in zip(changes, priors, strict=True):
                 version = versions.make(self._next_us(wall_us, prior), self._region)
                 row = change.row(version, self._definition.tombstones)
                 self._add(change.key, row, version, prior, None, None, wall_us)
@@ -514,6 +534,16 @@ class Group:
         self._overlay.clear()
         self._decided.clear()
 
+    def distrust(self, what: str) -> None:
+        """The state is damaged: it is applied to no more, and not served from once leadership is given away."""
+        self.damaged = what
+        self.frozen += 1
+
+    def trust(self) -> None:
+        """The state has been replaced."""
+        self.damaged = ""
+        self.frozen -= 1
+
     def abandon(self, answer: Answer) -> None:
         """The replica is being destroyed: everybody who waits is told `answer`."""
         self.serving = False
@@ -545,15 +575,19 @@ class Group:
         catalog: list[tuple[int, Changes]] = []
         local = self.local_indexes
         trim: int | None = None
+        scrub: Scrubbed | None = None
         count = 0
         while state.applied_index < last and count <= effects_max:
             decided = self._next_decided(state.applied_index + 1)
             count += 1 + len(decided.effects)
             trim = self._apply_entry(decided, rows, feed, keys, catalog) or trim
+            if decided.payload.HasField("scrub"):
+                scrub = Scrubbed(decided.index, decided.payload.scrub.low, decided.payload.scrub.high)
+                break  # what is compared is what storage holds after this entry
         indexes = self.local_indexes
         reindex = indexes is not local and (indexes is None or not indexes.same_as(local))
         update = GroupUpdate(self.partition, rows, feed, trim, state.to_bytes(), indexes, reindex)
-        return AppliedBatch(update, keys, catalog, bool(feed) or trim is not None)
+        return AppliedBatch(update, keys, catalog, bool(feed) or trim is not None, scrub)
 
     def _next_decided(self, index: int) -> Decided:
         decided = self._decided

@@ -12,12 +12,13 @@ from geodyne.ports import Clock
 from node.entries import decode
 from node.group import Group
 from node.raft.core import Raft
-from node.raft.effects import HardState
+from node.raft.effects import FORGOTTEN, HardState
 from node.raft.liveness import Liveness
 from node.raft.log import RaftLog
 from node.raft.settings import Settings as RaftSettings
 from node.state import GroupState
 from node.storage.port import GroupLog, RecoveredGroup, StoredGroup
+from node.storage.roster import Roster
 from node.storage.sqlite import StateStore
 from node.window import Window
 
@@ -25,8 +26,8 @@ logger = logging.getLogger("geodyne.node")
 
 
 class StateLost(Exception):
-    """The log of a partition begins after a point that the state database does not reach: the replica cannot be
-    trusted. Hint: remove this node's data directory, so that it is rebuilt from the other zones."""
+    """The log of a partition begins after a point that the state database does not reach, and there is no other
+    replica to heal from."""
 
 
 class Groups:
@@ -43,6 +44,7 @@ class Groups:
         store: StateStore,
         liveness: Liveness,
         settings: RaftSettings,
+        roster: Roster,
         collection_bytes_max: int = ITEM_COLLECTION_BYTES_MAX,
     ) -> None:
         self._node_id = node_id
@@ -53,6 +55,9 @@ class Groups:
         self._store = store
         self._liveness = liveness
         self._settings = settings
+        self._roster = roster
+        self._settles_at: int | None = None
+        self._unproved: set[int] = set()  # newcomers only because it is not known what this directory is
         self._collection_bytes_max = collection_bytes_max
         self._groups: dict[int, Group] = {}
         self._stored: dict[int, StoredGroup] = {}
@@ -83,37 +88,78 @@ class Groups:
         """Bring a replica to life, from disk or new; nothing if it lives."""
         if partition in self._groups:
             return
-        state, window, log = self._recovered(partition, epoch)
+        state, window, log = self._recovered(partition, epoch, voters)
         raft = self._consensus(partition, voters, learners, log, state)
         group = Group(partition, raft, self._store, state, window, self._region, self._collection_bytes_max)
         self._groups[partition] = group
         self.adopted(group)
 
-    def _recovered(self, partition: int, epoch: int) -> tuple[GroupState, Window, RecoveredGroup]:
+    def vouched(self, now_ms: int) -> list[Group]:
+        """Another node has been met: newcomers that have turned out to be none are voters now. Returns them. One that
+        has lost its state, or followed a leader in an earlier process, is not among them: it needs a leader's word."""
+        held = [self._groups[partition] for partition in sorted(self._unproved) if partition in self._groups]
+        proved = [group for group in held if self._roster.trusted(group.partition, group.raft.voters)]
+        for group in proved:
+            self._unproved.discard(group.partition)
+            group.raft.vouched(now_ms)
+        return proved
+
+    def settle(self, next_partition: int) -> None:
+        """The catalog has been applied further. As a member of its group, with all applied that the log held at that
+        time, this node knows of every partition that an earlier data directory of its can have held."""
+        if self._roster.since is not None:
+            return
+        catalog = self._groups.get(METADATA_PARTITION)
+        if catalog is None or catalog.raft.newcomer:
+            return
+        if self._settles_at is None:
+            self._settles_at = catalog.raft.log.last_index
+        if catalog.state.applied_index >= self._settles_at:
+            self._roster.settle(next_partition)
+
+    def _recovered(
+        self, partition: int, epoch: int, voters: Sequence[str]
+    ) -> tuple[GroupState, Window, RecoveredGroup]:
+        """Without a log nothing says what this node promised here: a newcomer, unless it promised nothing."""
         stored = self._stored.pop(partition, None)
         log = self._logs.pop(partition, None)
+        unknown_vote = "" if self._roster.trusted(partition, voters) else FORGOTTEN
+        if log is None and unknown_vote == FORGOTTEN:
+            self._unproved.add(partition)
         if stored is None:
-            if log is not None and log.offset_index > 0:
-                raise StateLost(
-                    f"partition {partition}: the log begins at {log.offset_index + 1}, the state is missing"
-                )
-            state = GroupState(epoch)
+            state, window = GroupState(epoch), Window()
             self._store.create(partition, state.to_bytes())
-            return state, Window(), log or RecoveredGroup((0, ""), 0, 0, [])
+            if log is not None and log.offset_index > 0:
+                return state, window, self._start_over(partition, voters, log, state)
+            return state, window, log or RecoveredGroup((0, unknown_vote), 0, 0, [])
         state = GroupState.from_bytes(stored.state)
         if log is None or not _reaches(log, state.applied_index, state.applied_term):
             # A snapshot was installed and the log not yet reset when the process ended: the snapshot is durable. A
             # log that has another entry there belongs to a leader that was overruled, with all that follows it.
-            term, vote = log.hard_state if log is not None else (0, "")
-            hard_state = (term, vote) if term >= state.applied_term else (state.applied_term, "")
+            term, vote = log.hard_state if log is not None else (0, unknown_vote)
+            if term < state.applied_term:
+                term, vote = state.applied_term, FORGOTTEN if vote == FORGOTTEN else ""
+            hard_state = (term, vote)
             log = RecoveredGroup(hard_state, state.applied_index, state.applied_term, [])
             self._log.reset(partition, state.applied_index, state.applied_term)
         if log.offset_index > state.applied_index:
-            raise StateLost(
-                f"partition {partition}: the log begins at {log.offset_index + 1}, "
-                f"the state ends at {state.applied_index}"
-            )
+            log = self._start_over(partition, voters, log, state)
         return state, _window(stored, state, log), log
+
+    def _start_over(
+        self, partition: int, voters: Sequence[str], log: RecoveredGroup, state: GroupState
+    ) -> RecoveredGroup:
+        """Between the state and the log there is a gap: go on from the state, as a newcomer. Raises StateLost."""
+        gap = (
+            f"partition {partition}: the log begins at {log.offset_index + 1}, the state ends at {state.applied_index}"
+        )
+        if not any(voter != self._node_id for voter in voters):
+            raise StateLost(gap)
+        logger.error("state lost; it is rebuilt from the other replicas", extra={"partition": partition, "gap": gap})
+        term = max(log.hard_state[0], state.applied_term)
+        self._log.set_hard_state(partition, term, FORGOTTEN)
+        self._log.reset(partition, state.applied_index, state.applied_term)
+        return RecoveredGroup((term, FORGOTTEN), state.applied_index, state.applied_term, [])
 
     def _consensus(
         self,
@@ -152,6 +198,7 @@ class Groups:
         logger.info("replica dropped", extra={"partition": partition})
         self._stored.pop(partition, None)
         self._logs.pop(partition, None)
+        self._unproved.discard(partition)
         group = self._groups.pop(partition, None)
         if group is not None:
             self.dropped(group)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from node.group import Group
     from node.service import NodeService
 
+SETTLED_MS = 2_000  # a peer that was connected for this long is connected to the routers too
 STEADY_MS = 10_000  # a peer must have been connected for this long to be handed anything: it may come and go
 BALANCED_AT_ONCE_MAX = 8  # groups in one step: each holds up its clients for about a round trip
 
@@ -26,15 +27,15 @@ class HandOver:
         self._connected_since_ms: dict[str, int] = {}
 
     def offer_all(self) -> int:
-        """Offer every group that this node leads to a connected voter, to one that has everything if there is one.
-        Returns how many groups are on their way."""
+        """Offer every group that this node leads to a connected voter: to one that has everything if there is one, and
+        of those to one that has been up for a while. Returns how many groups are on their way."""
         service, now_ms = self._service, self._service.now_ms()
         led = [group for group in service.groups if group.leading]
         for group in led:
             if group.handing_over:
                 continue
             peers = [peer for peer in group.raft.voters if service.network.connected(peer)]
-            ready = {peer: group.raft.can_take_over(peer, now_ms) for peer in peers}
+            ready = {peer: (group.raft.can_take_over(peer, now_ms), self._settled(peer, now_ms)) for peer in peers}
             any(self._offer(group, peer, now_ms) for peer in sorted(peers, key=ready.__getitem__, reverse=True))
         service.leads_changed()
         return sum(group.handing_over for group in led)
@@ -52,6 +53,8 @@ class HandOver:
             if not group.serving:
                 continue
             peer = group.raft.should_transfer_to(now_ms)
+            if peer and service.healing.unsound(group.partition, peer):
+                continue  # it would give leadership back at once
             if peer and now_ms - since.get(peer, now_ms) >= STEADY_MS and self._offer(group, peer, now_ms):
                 count += 1
                 if count >= BALANCED_AT_ONCE_MAX:
@@ -59,6 +62,9 @@ class HandOver:
         if count:
             service.leads_changed()
         return count
+
+    def _settled(self, peer: str, now_ms: int) -> bool:
+        return now_ms - self._connected_since_ms.get(peer, now_ms) >= SETTLED_MS
 
     def _offer(self, group: Group, peer: str, now_ms: int) -> bool:
         given = group.hand_over(peer, now_ms)

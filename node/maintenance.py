@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from node.groups import Groups
 from node.metrics import NodeMetrics
+from node.storage.port import GroupDamaged
 from node.storage.sqlite import StateStore
 from node.storage.wal import Wal
 
@@ -34,9 +35,11 @@ class Maintenance:
         metrics: NodeMetrics,
         balance: Callable[[], int],
         publish_counts: Callable[[], None],
+        look_after: Callable[[], None],
     ) -> None:
         """`balance` gives leadership back to preferred replicas, some groups a call; `publish_counts` tells watchers
-        how many items changed partitions hold."""
+        how many items changed partitions hold; `look_after` compares replicas and goes on healing damaged ones."""
+        self._look_after = look_after
         self._publish_counts = publish_counts
         self._balance = balance
         self._groups = groups
@@ -53,6 +56,7 @@ class Maintenance:
         while True:
             await asyncio.sleep(INTERVAL_S)
             self._balance()
+            self._look_after()
             if loop.time() - last_count >= COUNTS_INTERVAL_S:
                 last_count = loop.time()
                 self._publish_counts()
@@ -77,8 +81,11 @@ class Maintenance:
             if self._groups.get(group.partition) is not group:
                 continue  # destroyed since the loop began
             index = group.state.applied_index
-            if self._applied.get(group.partition) != index:
-                self._store.save_window(group.partition, group.window.to_bytes(), index)
+            if self._applied.get(group.partition) != index and not group.damaged:
+                try:
+                    self._store.save_window(group.partition, group.window.to_bytes(), index)
+                except GroupDamaged:
+                    continue  # the store has told who heals it
                 windows[group.partition] = index
             if number % 64 == 63:
                 await asyncio.sleep(0)

@@ -45,4 +45,19 @@ class NodeMetrics:
         )
         for outcome in ("committed", "cancelled"):
             self.transactions_recovered.labels(outcome)
+        self.damage = Counter(
+            "geodyne_damage_found", "Times that something read from the state was not as written", registry=registry
+        )
+        self.damaged_replicas = Gauge(
+            "geodyne_damaged_replicas", "Replicas here that wait to be healed by their leaders", registry=registry
+        )
+        self.heals = Counter("geodyne_healed_replicas", "Damaged replicas that a snapshot replaced", registry=registry)
+        self.scrubs = Counter(
+            "geodyne_scrubs",
+            "Ranges of rows whose replicas were compared, by their leader",
+            ["result"],
+            registry=registry,
+        )
+        for result in ("equal", "different", "incomplete"):
+            self.scrubs.labels(result)
         self.checkpoints = Counter("geodyne_checkpoints", "Completed checkpoints of the state", registry=registry)

@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from geodyne.messages import Answer, Moved, Range, ReadRows, Refused
+from geodyne.messages import Answer, Moved, NotLeader, Range, ReadRows, Refused
 from geodyne.model.indexkeys import item_key_of
 from node.engine.ranges import PageBuilder
 from node.feed import read_rows
-from node.storage.port import Row
+from node.storage.port import GroupDamaged, Row
 from node.storage.sqlite import StateStore
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class Scans:
             try:
                 if not self._step(scan):
                     self._ready.append(scan)
+            except GroupDamaged as error:
+                scan.asker.answer(self._service.healing.answer(error))
             except Exception:  # a page reads only: nothing to undo
                 logger.exception("page failed")
                 scan.asker.answer(Refused("InternalServerError", "Internal server error"))
@@ -82,6 +84,9 @@ class Scans:
         group = self._service.groups.get(scan.partition)
         if group is None:
             scan.asker.answer(Moved(scan.partition, self._service.catalog.revision))
+            return True
+        if group.damaged:
+            scan.asker.answer(NotLeader(scan.partition, "" if group.leading else group.raft.leader))
             return True
         if call.strong and (group.raft.term != scan.term or not group.leading):
             scan.asker.answer(group.not_leader())

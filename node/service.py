@@ -30,14 +30,17 @@ from geodyne.messages import (
     Heartbeat,
     HeartbeatAck,
     Hello,
+    Introduction,
     Leads,
     Moved,
     PeerMessage,
     Refused,
     Request,
     Response,
+    ScrubDigest,
     SnapshotAck,
     SnapshotChunk,
+    SnapshotWanted,
     Unknown,
 )
 from geodyne.ports import Clock, PeerNetwork
@@ -45,6 +48,7 @@ from node.calls import Calls
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.group import AppliedBatch, Group
 from node.groups import Groups
+from node.healing import Healing
 from node.indexes.duties import IndexDuties
 from node.metrics import NodeMetrics
 from node.raft.core import Raft
@@ -53,7 +57,9 @@ from node.raft.liveness import Liveness
 from node.raft.settings import Settings as RaftSettings
 from node.regionlink import RegionLink
 from node.scans import Scans
-from node.storage.port import GroupLog
+from node.scrub import Scrub
+from node.storage.port import GroupDamaged, GroupLog, StateDamaged
+from node.storage.roster import Roster
 from node.storage.sqlite import StateStore
 from node.transactions.recovery import Recovery
 from node.transactions.sweeper import Sweeper
@@ -90,6 +96,7 @@ class NodeService:
         liveness: Liveness,
         settings: RaftSettings,
         groups: Groups,
+        roster: Roster,
         catalog: CatalogKeeper,
         network: PeerNetwork,
         peers: Sequence[str],
@@ -108,12 +115,15 @@ class NodeService:
         self.network = network
         self.clock = clock
         self._random = random
+        self.healing = Healing(self, store)
+        self.scrub = Scrub(self, store)
         self.scans = Scans(self, store, self._apply_all)
         self.recovery = Recovery(self)
         self.sweeper = Sweeper(self, store)
         self._log = log
         self._store = store
         self._settings = settings
+        self._roster = roster
         self._peers = tuple(peers)
         self._paced = frozenset(peer for peer in peers if node_id < peer)  # whose heartbeats this node sets the pace of
         self._held_acks: dict[str, HeartbeatAck] = {}
@@ -147,6 +157,7 @@ class NodeService:
         self._loop = asyncio.get_running_loop()
         for group in self.groups:
             self.adopt(group)
+        self.groups.settle(self.catalog.next_partition())
         self._catalog_changed()
         self._beat()
         self._schedule()
@@ -222,6 +233,7 @@ class NodeService:
         now_ms = self.clock.lease_ms()
         self.liveness.on_connected(peer, hello.incarnation, now_ms)
         self._pass_on_liveness(now_ms)
+        self.network.send(peer, Introduction(self._roster.directory, self._roster.known(peer)))
         self.network.send(peer, self.liveness.heartbeat(now_ms))
         self.network.send(peer, self.catalog.leads())
         self._tell_groups(Raft.peer_connected, peer, now_ms)
@@ -231,6 +243,9 @@ class NodeService:
         logger.info("peer disconnected", extra={"peer": peer, "reason": reason})
         self._peer_leads.pop(peer, None)
         self._held_acks.pop(peer, None)
+        # What is left of this stream must not be taken for a message of the peer's next process.
+        self._messages = [entry for entry in self._messages if entry[0] != peer]
+        self._early = deque((entry for entry in self._early if entry[0] != peer), EARLY_MESSAGES_MAX)
         self.liveness.on_disconnected(peer, self.clock.lease_ms())
         self.transfers.peer_lost(peer)
 
@@ -299,6 +314,8 @@ class NodeService:
         index = term = 0
         if effects.hard_state is not None:
             log.set_hard_state(group.partition, effects.hard_state.term, effects.hard_state.vote)
+            if group.partition == METADATA_PARTITION:  # a newcomer may be a member now, and have it all already
+                self.groups.settle(self.catalog.next_partition())
         if effects.entries:
             log.append(group.partition, effects.entries)
             index, term = effects.entries[-1].index, effects.entries[-1].term
@@ -379,6 +396,10 @@ class NodeService:
             self._peer_leads[peer] = message
             self.catalog.plan(self._led())
             return
+        if kind is Introduction:
+            assert isinstance(message, Introduction)
+            self._on_introduction(peer, message, now_ms)
+            return
         group = self.groups.get(message.group)  # type: ignore[union-attr]
         if group is None:
             self._early.append((peer, message))
@@ -388,9 +409,23 @@ class NodeService:
         elif kind is SnapshotAck:
             assert isinstance(message, SnapshotAck)
             self.transfers.on_ack(group, peer, message)
+        elif kind is SnapshotWanted:
+            self.healing.wanted(group, peer)
+        elif kind is ScrubDigest:
+            assert isinstance(message, ScrubDigest)
+            self.scrub.on_digest(group, peer, message)
         else:
             group.raft.step(peer, message, now_ms)  # type: ignore[arg-type]
             self._touched.add(group)
+
+    def _on_introduction(self, peer: str, message: Introduction, now_ms: int) -> None:
+        """Before anything else of the stream, so that nothing is taken from a directory that is not on the roster."""
+        if not self._roster.meet(peer, message.directory, message.knows):
+            logger.warning(
+                "this node had another data directory before: its replicas vote again once they are rebuilt",
+                extra={"peer": peer, "directory": self._roster.directory, "before": message.knows},
+            )
+        self._touched.update(self.groups.vouched(now_ms))
 
     def _on_heartbeat(self, peer: str, message: Heartbeat, now_ms: int) -> None:
         """Of each pair of nodes the smaller id sets the pace: the other answers with its acknowledgement and its own
@@ -504,6 +539,8 @@ class NodeService:
                 self._loop.call_soon(self._apply_turn)
         except Exception as error:
             logger.exception("applying failed")
+            if isinstance(error, StateDamaged) and self._peers:
+                self._store.condemn()
             self._fatal(f"applying the log failed: {error}")
             raise
 
@@ -515,7 +552,7 @@ class NodeService:
     def _write_batches(self, batches: Sequence[tuple[Group, AppliedBatch]]) -> None:
         if not batches:
             return
-        self._store.apply([batch.update for _, batch in batches])
+        batches = self._store_batches(list(batches))
         self.metrics.apply_effects.inc(sum(len(batch.applied_keys) for _, batch in batches))
         for group, batch in batches:
             group.applied(batch)
@@ -525,14 +562,29 @@ class NodeService:
             if batch.fed:
                 self.waits.news(group.partition)
                 self.indexes.news(group.partition)
+            if batch.scrub is not None:
+                self.scrub.applied(group, batch.scrub)
             for revision, changes in batch.catalog:
                 self.catalog.apply(revision, changes)
-            if group.partition == METADATA_PARTITION and batch.catalog:
-                self._retry_controls()
-                self._catalog_changed()
+            if group.partition == METADATA_PARTITION:
+                self.groups.settle(self.catalog.next_partition())
+                if batch.catalog:
+                    self._retry_controls()
+                    self._catalog_changed()
             if group.state.definition.revision != group.reported_revision:
                 group.reported_revision = group.state.definition.revision
                 self.leads_changed()
+
+    def _store_batches(self, batches: list[tuple[Group, AppliedBatch]]) -> list[tuple[Group, AppliedBatch]]:
+        """Returns those that the state has taken: not those of replicas that turned out to be damaged."""
+        while batches:
+            try:
+                self._store.apply([batch.update for _, batch in batches])
+            except GroupDamaged as error:
+                batches = self.healing.without(batches, error.partition)
+            else:
+                break
+        return batches
 
     def _apply_all(self, group: Group) -> None:
         """Apply what can be applied, so that a read of SQLite sees it."""
@@ -560,6 +612,11 @@ class NodeService:
         self.leads_changed()
         self.waits.news(CATALOG_TOPIC)
         self._schedule()
+
+    def look_after(self) -> None:
+        """Go on healing what is damaged, and comparing the replicas that are led here with the others."""
+        self.healing.step()
+        self.scrub.step()
 
     def publish_counts(self) -> None:
         """Tell watchers how many items the partitions hold that have changed."""
@@ -591,6 +648,8 @@ class NodeService:
             groups.discard(group)
         self.transfers.forget(group.partition)
         self.catalog.counts.forget(group.partition)
+        self.healing.forget(group.partition)
+        self.scrub.forget(group.partition)
         self.scans.news(group.partition)
         self.waits.news(group.partition)
 

@@ -16,7 +16,7 @@ from geodyne.messages import SnapshotAck, SnapshotChunk
 from geodyne.ports import PeerNetwork
 from node.engine.localindexes import LocalIndexes
 from node.state import GroupState
-from node.storage.port import GroupLog, StorageError
+from node.storage.port import GroupLog, StateDamaged, StorageError
 from node.storage.sqlite import StateStore
 from node.storage.sqlite_snapshots import Export, Import
 from node.window import Window
@@ -128,6 +128,8 @@ class SnapshotTransfers:
                 raft.snapshot_failed(peer, self._service.now_ms())
             self._service.metrics.snapshots.labels("sent", "ok").inc()
         except (_Refused, TimeoutError, StorageError) as reason:
+            if isinstance(reason, StateDamaged):
+                self._service.healing.found(partition, str(reason))
             logger.info("snapshot not taken", extra={"partition": partition, "peer": peer, "reason": str(reason)})
             self._service.metrics.snapshots.labels("sent", "failed").inc()
             raft.snapshot_failed(peer, self._service.now_ms())
@@ -167,6 +169,7 @@ class SnapshotTransfers:
     def on_chunk(self, group: Group, peer: str, chunk: SnapshotChunk) -> None:
         """Take the next part. Anything unexpected is refused: the sender starts again."""
         wanted = group.raft.snapshot_offered(peer, chunk.term, chunk.snapshot_index, self._service.now_ms())
+        wanted = wanted or _heals(group, peer, chunk)
         self._service.touch(group)
         if not wanted or group.partition in self._installing:
             self._abort(group.partition)
@@ -198,7 +201,7 @@ class SnapshotTransfers:
 
     async def _install(self, group: Group, peer: str, chunk: SnapshotChunk, importing: Import) -> None:
         """Make the snapshot the group's state: durable first, then the log is cut, then consensus goes on from it."""
-        if chunk.snapshot_index <= group.state.applied_index:
+        if chunk.snapshot_index <= group.state.applied_index and not _heals(group, peer, chunk):
             importing.abort()
             self._answer(peer, group, chunk, refused=True)
             return
@@ -209,6 +212,8 @@ class SnapshotTransfers:
             if raft.install_snapshot(index, term):  # else the log has it all meanwhile, and what is beyond it must stay
                 self._log.reset(group.partition, index, term)
             group.reload(GroupState.from_bytes(importing.state), Window.from_bytes(importing.window))
+            if group.damaged:
+                self._service.healing.healed(group)
             self._service.metrics.snapshots.labels("received", "ok").inc()
             logger.info("snapshot installed", extra={"partition": group.partition, "index": index})
             self._service.reloaded(group)
@@ -266,3 +271,14 @@ def _indexes_of(state: bytes) -> LocalIndexes | None:
 
 class _Refused(Exception):
     """The receiver does not want the snapshot, or is gone."""
+
+
+def _heals(group: Group, peer: str, chunk: SnapshotChunk) -> bool:
+    """Whether a damaged replica takes a snapshot that is no newer than what it had: its own log leads on from there."""
+    raft = group.raft
+    return (
+        bool(group.damaged)
+        and chunk.term == raft.term
+        and peer == raft.leader
+        and chunk.snapshot_index >= raft.log.offset_index
+    )

@@ -82,8 +82,8 @@ class Window:
             kept = message.routers.add(router=number, low=router.low, last_us=router.last_us)
             for sequence, outcome in router.outcomes.items():
                 kept.outcomes.add(sequence=sequence, outcome=outcome_to_wire(outcome))
-        message.transactions.extend(self.transactions.to_wire())
-        return message.SerializeToString(deterministic=True)
+        # Serialized messages one after the other are one: what a field repeats is appended.
+        return b"".join((message.SerializeToString(deterministic=True), *self.transactions.to_bytes()))
 
     @staticmethod
     def from_bytes(data: bytes) -> Window:

@@ -5,7 +5,9 @@ Used by the router process (nodes over gRPC) and by `geodyne dev` (the node in t
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +15,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from geodyne.errors import ApiError
 from geodyne.ports import ClientConnector, Clock
+from geodyne.rpc.drive import Reply
 from geodyne.rpc.region import NodeAddress, RegionClient
 from router.api.context import Api, ApiSettings
 from router.api.registry import OPERATIONS
@@ -21,10 +25,14 @@ from router.auth.sigv4 import Credential, SignatureVerifier
 from router.http import regionhealth
 from router.http.dynamodb import DynamoDb, execute_locally, health_answer
 from router.http.server import HttpServer
+from router.http.values import HttpRequest, HttpResponse, error_response
 
 logger = logging.getLogger("geodyne.router")
 
 SERVICE = "DynamoDB_20120810"
+COMPLETE_S_MAX = 5.0  # how long a successor waits for all leaders of its region before it takes over
+COMPLETE_STEPS = 250
+READY_S_MAX = 2.5  # how long a request waits for the region's catalog; as long as a call waits for a leader
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +72,10 @@ class Frontend:
             monotonic_s=time.perf_counter,
         )
         registry.register(self._dynamodb.metrics)
+        self._early: set[Reply[bool]] = set()  # requests that came before the catalog was known; one a connection
+        self._opening: asyncio.Task[None] | None = None
         self._server = HttpServer(
-            self._dynamodb.handle,
+            self._handle_early,
             direct_get={
                 b"/": health_answer(settings.region),
                 regionhealth.PATH: regionhealth.region_health(
@@ -76,21 +86,64 @@ class Frontend:
             },
         )
 
-    async def start(self, host: str, port: int) -> int:
-        """Open the door; returns the port. Raises ListenError. Calls wait until the region is ready."""
+    async def start(
+        self, host: str, port: int, listener: socket.socket | None = None, *, once_ready: bool = False
+    ) -> int:
+        """Open the door; returns the port. Raises ListenError. Calls wait until the region is ready; with `once_ready`
+        the door does, for however long it takes: another process serves `listener` meanwhile."""
         self.region.start()
-        bound = await self._server.start(host, port)
+        if once_ready:
+            await self.region.wait_ready()
+            await self._wait_complete()
+        bound = await self._server.start(host, port, listener)
         self._api = Api(
             self.region,
             region=self._settings.region,
             now_ms=lambda: self._clock.wall_us() // 1_000,
             settings=ApiSettings(regions=tuple(self._settings.regions), endpoint=f"{host}:{bound}"),
         )
+        self._opening = asyncio.get_running_loop().create_task(self._open())
         return bound
+
+    async def _wait_complete(self) -> None:
+        """For a bounded time: a partition may be without a leader for long."""
+        for _ in range(COMPLETE_STEPS):
+            if self.region.complete:
+                return
+            await asyncio.sleep(COMPLETE_S_MAX / COMPLETE_STEPS)
+
+    async def _open(self) -> None:
+        """From the time at which the catalog is known requests go straight to their operations."""
+        await self.region.wait_ready()
+        self._server.handler = self._dynamodb.handle
+        for waiting in tuple(self._early):
+            waiting.succeed(True)
+
+    async def _handle_early(self, request: HttpRequest) -> HttpResponse:
+        """Before the catalog is known no table may be called missing: wait for it, for a bounded time."""
+        opened: Reply[bool] = Reply()
+        self._early.add(opened)
+        timer = asyncio.get_running_loop().call_later(READY_S_MAX, opened.succeed, False)
+        is_open = await opened
+        timer.cancel()
+        self._early.discard(opened)
+        if not is_open:
+            return error_response(
+                ApiError("ServiceUnavailable", "The service is temporarily unable to handle the request")
+            )
+        return await self._dynamodb.handle(request)
+
+    @property
+    def early(self) -> int:
+        """How many requests wait for the catalog."""
+        return len(self._early)
 
     async def stop(self) -> None:
         """Finish what is in progress, then let go of the nodes."""
         await self._server.stop()
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
         await self.region.close()
 
     def health(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from pathlib import Path
 from random import SystemRandom
@@ -11,6 +12,7 @@ from random import SystemRandom
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from geodyne.clock import SystemClock
+from geodyne.listen import LEAVING, SERVING, supervision
 from geodyne.messages import Hello
 from geodyne.observe.server import ObserveServer
 from geodyne.rpc.client import GrpcConnector
@@ -26,6 +28,7 @@ logger = logging.getLogger("geodyne.router")
 
 async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     """Run a regional router until `stop`. Raises ListenError or CredentialsError when it cannot start."""
+    supervised = supervision(os.environ, config.listen.port)
     topology = config.topology
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -53,10 +56,14 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     observe = ObserveServer(
         config.metrics.host, config.metrics.port, registry, health=frontend.health, status=frontend.region.status
     )
-    await frontend.start(config.listen.host, config.listen.port)
-    await observe.start()
+    await frontend.start(config.listen.host, config.listen.port, supervised.listener, once_ready=supervised.succeeds)
+    supervised.say(SERVING)
     logger.info("listening", extra={"address": str(config.listen)})
+    await observe.start(supervised.patience_s)
     await stop.wait()
+    logger.info("leaving", extra={"address": str(config.listen)})
+    # First what a successor waits for: the word that it is wanted, and the address of the metrics page.
+    supervised.say(LEAVING)
+    await observe.stop()
     await frontend.stop()
     await links.close()
-    await observe.stop()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from geodyne.listen import LEAVING, SERVING, supervision
 from geodyne.observe.server import ObserveServer
 from geodyne.rpc.delay import DelayedLinks
 from geodyne.settings import ProcessConfig
@@ -26,6 +28,7 @@ logger = logging.getLogger("geodyne.global")
 
 async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     """Run the global endpoint until `stop`. Raises ListenError or CredentialsError when it cannot start."""
+    supervised = supervision(os.environ, config.listen.port)
     topology = config.topology
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -65,11 +68,15 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         status=endpoint.status,
     )
     await endpoint.start()
-    await server.start(config.listen.host, config.listen.port)
-    await observe.start()
+    await server.start(config.listen.host, config.listen.port, supervised.listener)
+    supervised.say(SERVING)
     logger.info("listening", extra={"address": str(config.listen)})
+    await observe.start(supervised.patience_s)
     await stop.wait()
+    logger.info("leaving", extra={"address": str(config.listen)})
+    # First what a successor waits for: the word that it is wanted, and the address of the metrics page.
+    supervised.say(LEAVING)
+    await observe.stop()
     await server.stop()
     await endpoint.stop()
     await links.close()
-    await observe.stop()

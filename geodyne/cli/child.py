@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 
+from geodyne.cli.run import Run
 from geodyne.topology import ProcessSpec
 
 RESTART_SECONDS_MIN = 0.2
@@ -44,7 +44,8 @@ class Backoff:
 
 
 class Child:
-    """A process that should run while `wanted` is set."""
+    """A process that should run while `wanted` is set. `pid`, `ended`, `ready` and the exit code are those of its
+    current run; runs that were relieved of their work end beside it."""
 
     def __init__(self, spec: ProcessSpec, command: Sequence[str], log_file: Path) -> None:
         self.spec = spec
@@ -57,14 +58,29 @@ class Child:
         self.ended.set()
         self.ready = asyncio.Event()
         self.exit_code: int | None = None
+        self.left = False  # the last run said that it leaves, unasked by the supervisor; it may still be ending
         self.starts = 0
+        self.starts_in_vain = 0  # in a row: ended before it was ready
         self.backoff = Backoff()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._started_s = 0.0
+        self.successor: Run | None = None
+        self._run: Run | None = None
+        self._leaving: list[Run] = []
+        self._ran_s = 0.0
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
+        return self._run.pid if self._run is not None else None
+
+    @property
+    def run(self) -> Run | None:
+        return self._run
+
+    def runs(self) -> list[Run]:
+        """Everything that is alive: the current run, its successor, and those that are leaving."""
+        return [run for run in (self._run, self.successor, *self._leaving) if run is not None]
+
+    def pids(self) -> tuple[int, ...]:
+        return tuple(run.pid for run in self.runs())
 
     def want(self) -> None:
         self.stop_asked.clear()
@@ -74,44 +90,83 @@ class Child:
         self.wanted.clear()
         self.stop_asked.set()
 
-    def spawn(self, environment: dict[str, str]) -> None:
+    def spawn(self, environment: Mapping[str, str], listener: socket.socket | None = None) -> None:
         """Start the process. Raises OSError."""
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        _put_aside(self.log_file)
-        with open(self.log_file, "ab") as log:
-            self._process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                # Ctrl-C goes to the terminal's whole group; the order of stopping is the supervisor's.
-                start_new_session=True,
-            )
-        self._started_s = time.monotonic()
-        self.starts += 1
+        self._run = self._start(environment, listener, succeeds=False)
         self.exit_code = None
+        self.left = False
         self.state = State.STARTING
         self.ended.clear()
         self.ready.clear()
 
+    def spawn_successor(self, environment: Mapping[str, str], listener: socket.socket) -> Run:
+        """Start the process a second time, beside its current run. Raises OSError."""
+        assert self.successor is None
+        self.successor = self._start(environment, listener, succeeds=True)
+        return self.successor
+
+    def _start(self, environment: Mapping[str, str], listener: socket.socket | None, *, succeeds: bool) -> Run:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        _put_aside(self.log_file)
+        run = Run(self.command, environment, self.log_file, listener, succeeds=succeeds, on_leaving=self._on_leaving)
+        self.starts += 1
+        return run
+
+    def promote(self) -> Run:
+        """The successor is the current run from now on; returns the one before, which ends beside it."""
+        before, self._run, self.successor = self._run, self.successor, None
+        assert before is not None
+        assert self._run is not None
+        self._leaving.append(before)
+        return before
+
+    def give_up_successor(self) -> None:
+        """It is of no use: kill it."""
+        run, self.successor = self.successor, None
+        if run is not None:
+            run.signal(signal.SIGKILL)
+            self._leaving.append(run)
+
+    def _on_leaving(self, run: Run) -> None:
+        """A run ends in order. When nobody here has asked for it, the next one can be started while it does."""
+        if run is self._run and self.wanted.is_set() and self.successor is None:
+            self._leaving.append(run)
+            self.left = True
+            self._has_ended(run)
+
     def reap(self) -> None:
-        """Take note of the end of the process if it has ended; called on SIGCHLD."""
-        if self._process is not None and (code := self._process.poll()) is not None:
-            self._process = None
-            self.exit_code = code
-            self.ready.clear()
-            self.ended.set()
+        """Take note of what has ended; called on SIGCHLD."""
+        self._leaving = [run for run in self._leaving if not run.poll()]
+        if self.successor is not None and self.successor.poll():
+            self.successor = None
+        if self._run is not None and self._run.poll():
+            self.exit_code = self._run.exit_code
+            self._has_ended(self._run)
+
+    def _has_ended(self, run: Run) -> None:
+        self._run = None
+        self._ran_s = run.ran_seconds()
+        self.starts_in_vain = 0 if self.ready.is_set() else self.starts_in_vain + 1
+        self.ready.clear()
+        self.ended.set()
 
     def ran_seconds(self) -> float:
-        return time.monotonic() - self._started_s
+        """How long the last run took."""
+        return self._ran_s
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal while the process runs; Popen never signals a pid that it has already reaped."""
-        if self._process is not None:
-            self._process.send_signal(number)
+        """Send a signal to everything that is alive."""
+        for run in self.runs():
+            run.signal(number)
+
+    async def wait_gone(self) -> None:
+        """Until nothing of it is alive."""
+        for run in self.runs():
+            await run.ended.wait()
 
     def end_in_words(self) -> str:
+        if self.left:
+            return "is leaving"
         if self.exit_code is not None and self.exit_code < 0:
             try:
                 return f"was ended by {signal.Signals(-self.exit_code).name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import shlex
 import sys
 from pathlib import Path
 from random import SystemRandom
@@ -83,7 +84,13 @@ def _credentials_path(config: DevConfig) -> Path:
 def _announce(config: DevConfig, port: int) -> None:
     signatures = f"verified, keys in {_credentials_path(config)}" if config.auth else "not checked"
     print(f"Geodyne {config.region} is ready at http://{HOST}:{port} (signatures {signatures}).", flush=True)
-    print(f"  aws dynamodb list-tables --endpoint-url http://{HOST}:{port} --region {config.region}", flush=True)
+    # The clients sign in any case, and refuse to start without keys.
+    keys = (
+        f"AWS_SHARED_CREDENTIALS_FILE={shlex.quote(str(_credentials_path(config)))}"
+        if config.auth
+        else "AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"
+    )
+    print(f"  {keys} aws dynamodb list-tables --endpoint-url http://{HOST}:{port} --region {config.region}", flush=True)
     print("Ctrl-C stops it; the data stays in " + str(config.data_dir), flush=True)
 
 

@@ -19,7 +19,7 @@ def add_service_options(parser: argparse.ArgumentParser, *, auth: bool, capacity
         "--capacity",
         choices=CAPACITIES,
         default=capacity,
-        help=f"throttle by provisioned capacity, or only report it; so far both only report (default: {capacity})",
+        help=f"only report consumed capacity, or also throttle by it; so far both only report (default: {capacity})",
     )
     parser.add_argument(
         "--log-level", choices=LOG_LEVELS, default=log_level, help=f"how much is logged (default: {log_level})"

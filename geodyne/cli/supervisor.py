@@ -1,5 +1,8 @@
 """Keeps the processes of a local cluster running: starts them, waits until they are ready, restarts what dies.
 
+Processes that take requests get their listening socket from here (`geodyne.cli.listeners`): it stays open while one
+of them is replaced, and a new one can take from it before the old one ends.
+
 The order of stopping matters: whoever takes requests ends first (the global endpoint, routers, replicators), then the
 nodes, so that nobody sees a request refused by a node that is already going.
 """
@@ -10,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,9 @@ from geodyne.cli.child import Child, State
 from geodyne.cli.control import ControlServer
 from geodyne.cli.datadir import ClusterDirectory
 from geodyne.cli.errors import CommandError
-from geodyne.topology import ROLE_NODE, ProcessSpec, Topology
+from geodyne.cli.listeners import Listeners
+from geodyne.cli.run import Run
+from geodyne.topology import ROLE_NODE, ROLE_ROUTER, ProcessSpec, Topology
 
 STARTING_AT_ONCE_MIN = 2  # processes that load their code at the same time: more only get in each other's way
 STARTING_SECONDS_MAX = 10.0  # how long one of them may keep its turn
@@ -27,6 +33,8 @@ READY_SECONDS_MAX = 120.0  # for the whole cluster
 READY_AGAIN_SECONDS_MAX = 60.0  # `geodyne start` waits so long
 FAILED_STARTS_MAX = 3  # ends of one process before it was ever ready, while the cluster starts
 STOP_SECONDS_MAX = 10.0  # between SIGTERM and SIGKILL
+CAUGHT_UP_SECONDS_MAX = 30.0  # how long a restart of a node waits for the other nodes of its region
+SUCCESSION_SECONDS_MAX = 30.0  # how long a process that is to be replaced waits for the new one to serve
 PROBE_SECONDS_FIRST = 0.1
 PROBE_SECONDS_LAST = 1.0
 
@@ -51,6 +59,8 @@ class Supervisor:
         self._topology = topology
         self._say = say
         self._environment = launch.child_environment()
+        self._listeners = Listeners()
+        self._restarting: set[str] = set()  # regions
         self.children: dict[str, Child] = {
             spec.id: Child(spec, command_line(spec, directory.launch_file(spec.id)), directory.log_file(spec.id))
             for spec in topology.processes()
@@ -72,6 +82,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         self._control_path = str(await self._control.start())
+        for child in self.children.values():
+            self._listeners.open(child.spec)
         self._write_run()
         for child in self.children.values():
             child.want()
@@ -103,6 +115,7 @@ class Supervisor:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
         await self._control.stop()
+        self._listeners.close_all()
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
         if not self._failure.cancel():
             self._failure.exception()  # seen: a failure that came after the request to stop needs no report
@@ -143,7 +156,12 @@ class Supervisor:
             if self._phase == "starting" and child.starts >= FAILED_STARTS_MAX:
                 self._give_up(child)
             child.state = State.RESTARTING
+            if child.starts_in_vain >= FAILED_STARTS_MAX:
+                self._listeners.close(child.spec.id)  # nobody will answer soon: better that clients are told
             wait = child.backoff.after_run(child.ran_seconds())
+            if child.left:
+                self._say(f"{child.spec.id} {child.end_in_words()}; starting another one in its place")
+                continue
             self._say(f"{child.spec.id} {child.end_in_words()}; starting it again in {wait:.1f} s")
             await _happens(child.stop_asked, wait)
 
@@ -163,12 +181,16 @@ class Supervisor:
             if not child.wanted.is_set():
                 return
             try:
-                child.spawn(self._environment)
-            except OSError as error:
+                child.spawn(self._environment, self._listeners.open(child.spec))
+            except (OSError, CommandError) as error:
                 child.unwant()
-                self._fail(f"{child.spec.id} cannot be started: {error.strerror}")
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                self._fail(f"{child.spec.id} cannot be started: {reason}")
                 return
-            self._write_run()
+            try:
+                self._write_run()
+            except OSError as error:  # a full disk: the processes are to come back once there is room
+                self._say(f"the file of running processes is not up to date: {error.strerror}")
             latest = asyncio.get_running_loop().time() + STARTING_SECONDS_MAX
             while asyncio.get_running_loop().time() < latest:
                 if await probe.get(child.spec.metrics, "/healthz") or await _happens(child.ended, PROBE_SECONDS_FIRST):
@@ -220,14 +242,16 @@ class Supervisor:
     async def _stop_group(self, group: Sequence[Child]) -> None:
         for child in group:
             child.unwant()
+            child.give_up_successor()
+            self._listeners.close(child.spec.id)
             child.signal(signal.SIGTERM)
-        ended = asyncio.gather(*(child.ended.wait() for child in group))
+        ended = asyncio.gather(*(child.wait_gone() for child in group))
         impatience = asyncio.create_task(self.kill_asked.wait())
         either: set[asyncio.Future[Any]] = {ended, impatience}
         await asyncio.wait(either, timeout=STOP_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
         impatience.cancel()
         for child in group:
-            if not child.ended.is_set():
+            if child.runs():
                 self._say(f"{child.spec.id} does not stop; killing it")
                 child.signal(signal.SIGKILL)
         await ended  # nothing outlives SIGKILL
@@ -246,6 +270,8 @@ class Supervisor:
                 self._say(f"{process_id} is stopped on request")
             case {"command": "start", "process": str(process_id)}:
                 await self._start_again(self._child(process_id))
+            case {"command": "restart", "process": str(process_id)}:
+                await self._restart(self._child(process_id))
             case _:
                 raise CommandError("the running supervisor does not know this command; is it another version?")
         return {"process": process_id, "pid": self._child(process_id).pid}
@@ -273,6 +299,98 @@ class Supervisor:
                 )
                 raise CommandError(f"{child.spec.id} {why}; last log line: {child.last_log_line()}")
 
+    # --- replacing a process ----------------------------------------------------------------------------------
+
+    async def _restart(self, child: Child) -> None:
+        """Replace a running process and return when the new one is ready: one at a time in a region, and a node only
+        while the others of its region serve."""
+        region = child.spec.region
+        if region in self._restarting:
+            raise CommandError(f"another process of {region} is being restarted")
+        self._restarting.add(region)
+        try:
+            if not child.ready.is_set():
+                raise CommandError(f"{child.spec.id} is {child.state}; `geodyne start` starts what was stopped")
+            await self._others_serve(child)
+            listener = self._listeners.open(child.spec)
+            if listener is not None:
+                await self._succeed(child, listener)
+            else:
+                await self._stop_group([child])
+                await self._start_again(child)
+        finally:
+            self._restarting.discard(region)
+        self._say(f"{child.spec.id} was restarted on request")
+
+    async def _others_serve(self, child: Child) -> None:
+        """Taking a node away while another one of its region is missing, or does not have everything yet, could cost
+        the region its majority: wait for that, for a bounded time."""
+        if child.spec.role != ROLE_NODE:
+            return
+        nodes = [c for c in self.children.values() if (c.spec.region, c.spec.role) == (child.spec.region, ROLE_NODE)]
+        clock = asyncio.get_running_loop().time
+        latest = clock() + CAUGHT_UP_SECONDS_MAX
+        while missing := await self._missing(nodes, child):
+            if clock() >= latest:
+                raise CommandError(f"{child.spec.id} is not restarted: {', '.join(missing)}")
+            await asyncio.sleep(PROBE_SECONDS_FIRST)
+
+    async def _missing(self, nodes: Sequence[Child], leaving: Child) -> list[str]:
+        """What speaks against one of these nodes leaving: what it leads goes to the others, so its callers must have
+        connected to them."""
+        states = await asyncio.gather(*(self._process_status(node) for node in nodes))
+        missing = [f"{state['id']} is {state['state']}" for state in states if state["state"] != State.RUNNING]
+        reports = await asyncio.gather(*(probe.get(node.spec.metrics, "/status") for node in nodes))
+        behind = {peer for report in reports if report is not None for peer in report.json().get("behind", {})}
+        missing += [f"{peer} is behind" for peer in sorted(behind - {leaving.spec.id})]
+        region = leaving.spec.region
+        routers = [c for c in self.children.values() if (c.spec.region, c.spec.role) == (region, ROLE_ROUTER)]
+        reports = await asyncio.gather(*(probe.get(router.spec.metrics, "/status") for router in routers))
+        for router, report in zip(routers, reports, strict=True):
+            links = (
+                report.json().get("nodes", {}) if report is not None else {}
+            )  # one that is down comes back by itself
+            apart = [id_ for id_, link in links.items() if not link["connected"] and id_ != leaving.spec.id]
+            missing += [f"{router.spec.id} has no connection to {id_}" for id_ in apart]
+        return missing
+
+    async def _succeed(self, child: Child, listener: socket.socket) -> None:
+        """Start a second run beside the first; once it serves, the first one drains and ends."""
+        before = child.run
+        try:
+            successor = child.spawn_successor(self._environment, listener)
+        except OSError as error:
+            raise CommandError(f"{child.spec.id} cannot be started: {error.strerror}") from None
+        self._write_run()
+        serves = await _first(successor.serving, (successor.ended, child.ended), SUCCESSION_SECONDS_MAX)
+        if not serves or child.successor is not successor or child.run is not before:
+            child.give_up_successor()
+            await successor.ended.wait()
+            self._write_run()
+            raise CommandError(
+                f"{child.spec.id} was not replaced: the new process did not serve within "
+                f"{SUCCESSION_SECONDS_MAX:.0f} s; last log line: {child.last_log_line()}"
+            )
+        leaving = child.promote()
+        leaving.signal(signal.SIGTERM)
+        self._write_run()
+        await self._see_off(child, leaving)
+        latest = asyncio.get_running_loop().time() + READY_AGAIN_SECONDS_MAX
+        while (answer := await probe.get(child.spec.metrics, "/healthz")) is None or answer.status != 200:
+            if await _happens(child.ended, PROBE_SECONDS_FIRST):
+                raise CommandError(f"{child.spec.id} {child.end_in_words()} soon after it was restarted")
+            if asyncio.get_running_loop().time() >= latest:
+                raise CommandError(
+                    f"{child.spec.id} was restarted and is not ready after {READY_AGAIN_SECONDS_MAX:.0f} s"
+                )
+
+    async def _see_off(self, child: Child, leaving: Run) -> None:
+        if not await _happens(leaving.ended, STOP_SECONDS_MAX):
+            self._say(f"{child.spec.id}, pid {leaving.pid}, does not stop; killing it")
+            leaving.signal(signal.SIGKILL)
+            await leaving.ended.wait()
+        self._write_run()
+
     async def _process_status(self, child: Child) -> dict[str, Any]:
         state: str = child.state
         if child.state == State.RUNNING:
@@ -297,8 +415,9 @@ class Supervisor:
                 "phase": self._phase,
                 "control": self._control_path,
                 "processes": [
-                    {"id": child.spec.id, "pid": child.pid, "launch_file": child.command[-1]}
+                    {"id": child.spec.id, "pid": pid, "launch_file": child.command[-1]}
                     for child in self.children.values()
+                    for pid in child.pids() or (None,)
                 ],
             }
         )
@@ -310,6 +429,17 @@ async def _happens(event: asyncio.Event, seconds: float) -> bool:
         async with asyncio.timeout(seconds):
             await event.wait()
     return event.is_set()
+
+
+async def _first(wished: asyncio.Event, others: Sequence[asyncio.Event], seconds: float) -> bool:
+    """Wait until one of the events happens, but not longer than that. True when the wished one did."""
+    tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait()) for event in (wished, *others)]
+    try:
+        await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return wished.is_set()
 
 
 def merge_partitions(reports: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:

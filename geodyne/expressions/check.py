@@ -95,7 +95,8 @@ def check_expressions(
         null = f": {' and '.join(offered)} {'are' if len(offered) > 1 else 'is'} null" if offered else ""
         raise validation(f"{_VALUES} can only be specified when using expressions{null}")
     given_names = NO_NAMES if names is None else _checked_names(names)
-    given_values = NO_VALUES if values is None else _checked_values(values)
+    names_size = _names_size(given_names) if given_names else 0
+    given_values = NO_VALUES if values is None else _checked_values(values, names_size)
 
     bound = _Bound(given_names, given_values)
     checked = Checked(
@@ -225,10 +226,22 @@ def _checked_names(names: Mapping[str, Any]) -> _Names:
     return names
 
 
-def _checked_values(values: Mapping[str, Any]) -> _Values:
+def _names_size(names: _Names) -> int:
+    """Bytes of the names that stand in for placeholders. Raises ApiError when they alone are too many."""
+    total = 0
+    for name in names.values():
+        total += len(name) if name.isascii() else len(name.encode())
+    if total > EXPRESSION_VALUES_BYTES_MAX:
+        raise validation(
+            f"{_NAMES} exceeds the maximum allowed size; size: {total}, maximum: {EXPRESSION_VALUES_BYTES_MAX}"
+        )
+    return total
+
+
+def _checked_values(values: Mapping[str, Any], total: int) -> _Values:
+    """`total` are the bytes of the names, which count with those of the values (Constraints: "2 MB is the sum")."""
     _check_keys(_VALUES, values, _VALUE)
     result: dict[str, AttributeValue] = {}
-    total = 0
     for key, value in values.items():
         try:
             result[key], size = canonical(value)

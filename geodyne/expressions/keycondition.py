@@ -108,7 +108,8 @@ def index_condition(
             break
         term = terms.pop(name, None)
         if term is None:
-            raise _missed(name)
+            skipped = any(other in terms for other, _ in schema.range_keys)
+            raise validation(_UNSUPPORTED) if skipped else _missed(name)
         low, high = _bounds((name, key_type), term, values)
         if term.operator != "=":
             if terms:

@@ -9,13 +9,12 @@ For each local index the item and its entry together are bound to 400 KB ("Quota
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 from geodyne.catalog import IndexRecord, IndexStatus
 from geodyne.errors import ApiError, validation
 from geodyne.limits import ITEM_BYTES_MAX, PARTITION_KEY_BYTES_MAX, SORT_KEY_BYTES_MAX
 from geodyne.messages import AttributeValue, Item
-from geodyne.model.indexkeys import IndexSchema, encode_index_key, projected
+from geodyne.model.indexkeys import Index, IndexSchema, encode_index_key, projected
 from geodyne.model.keys import KeySchema, encode_sort
 from geodyne.model.values import item_size
 
@@ -39,21 +38,6 @@ _UPDATED_EMPTY = _NOT_VALID + (
 _TOO_LARGE = "Item size has exceeded the maximum allowed size"
 
 
-class Index(Protocol):
-    """What of an index's definition the checks need. `slot` is 0 for a global index."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def slot(self) -> int: ...
-    @property
-    def schema(self) -> IndexSchema: ...
-    @property
-    def projection(self) -> str: ...
-    @property
-    def included(self) -> Sequence[str]: ...
-
-
 def check_index_keys(indexes: Iterable[IndexRecord], table: KeySchema, item: Item, size: int) -> None:
     """Of a canonical item of `size` bytes that is to be put. Raises ApiError (ValidationException)."""
     for index in indexes:
@@ -61,7 +45,7 @@ def check_index_keys(indexes: Iterable[IndexRecord], table: KeySchema, item: Ite
             continue
         keys = IndexSchema(index.hash_keys, index.range_keys, table)
         _check_keys(keys, index.name, item, updating=False)
-        if index.slot and size + entry_size(keys, index.projection, index.included, item) > ITEM_BYTES_MAX:
+        if index.slot and size + _entry_size(keys, index.projection, index.included, item) > ITEM_BYTES_MAX:
             raise validation(_TOO_LARGE)
 
 
@@ -75,13 +59,13 @@ def check_updated_index_keys(indexes: Iterable[Index], item: Item) -> None:
 def exceeds_item_size(indexes: Iterable[Index], item: Item, size: int) -> bool:
     """Whether a canonical item of `size` bytes and its entry in one of the local indexes are too large together."""
     return any(
-        size + entry_size(index.schema, index.projection, index.included, item) > ITEM_BYTES_MAX
+        size + _entry_size(index.schema, index.projection, index.included, item) > ITEM_BYTES_MAX
         for index in indexes
         if index.slot
     )
 
 
-def entry_size(schema: IndexSchema, projection: str, included: Sequence[str], item: Item) -> int:
+def _entry_size(schema: IndexSchema, projection: str, included: Sequence[str], item: Item) -> int:
     """Bytes of what an index keeps of a canonical item; 0 when the item is not in it."""
     if encode_index_key(schema, item, b"") is None:
         return 0

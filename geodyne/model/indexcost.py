@@ -8,26 +8,12 @@ an entry that is replaced by the larger of the two. Local indexes are charged al
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable
 
 from geodyne.limits import WRITE_UNIT_BYTES
 from geodyne.messages import Item
-from geodyne.model.indexkeys import IndexSchema, encode_index_key, projected
+from geodyne.model.indexkeys import Index, encode_index_key, projected
 from geodyne.model.values import item_size
-
-
-class Index(Protocol):
-    """What of an index's definition decides what it keeps. `projection`: ALL, KEYS_ONLY or INCLUDE."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def schema(self) -> IndexSchema: ...
-    @property
-    def projection(self) -> str: ...
-    @property
-    def included(self) -> Sequence[str]: ...
 
 
 def index_write_units(indexes: Iterable[Index], old: Item | None, new: Item | None) -> tuple[tuple[str, int], ...]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from geodyne.limits import PARTITION_KEY_BYTES_MAX, SORT_KEY_BYTES_MAX
 from geodyne.messages import AttributeValue, Item
@@ -37,6 +37,22 @@ class IndexSchema(NamedTuple):
         """The index's key attributes, then those of the table's key that are not among them."""
         own = tuple(name for name, _ in (*self.hash_keys, *self.range_keys))
         return (*own, *(name for name in self.table.names if name not in own))
+
+
+class Index(Protocol):
+    """An index as its definition says. `slot` is 0 for a global one; `projection`: ALL, KEYS_ONLY or INCLUDE (the keys
+    and `included`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def slot(self) -> int: ...
+    @property
+    def schema(self) -> IndexSchema: ...
+    @property
+    def projection(self) -> str: ...
+    @property
+    def included(self) -> Sequence[str]: ...
 
 
 def encode_index_key(schema: IndexSchema, item: Item, item_key: bytes) -> bytes | None:

@@ -7,6 +7,7 @@ from this machine, and only as JSON, so that no web page can post to it.
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -26,6 +27,7 @@ BODY_BYTES_MAX = 1024 * 1024
 CONNECTIONS_MAX = 64
 REQUEST_S_MAX = 10.0
 ADMIN_S_MAX = 60.0
+BIND_AGAIN_S = 0.02
 
 Report = Callable[[], dict[str, Any]]
 AdminCall = Callable[[dict[str, Any]], dict[str, Any] | Awaitable[dict[str, Any]]]
@@ -61,12 +63,17 @@ class ObserveServer:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[Any]] = set()
 
-    async def start(self) -> int:
-        """Listen; returns the port. Raises ListenError."""
-        try:
-            self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=HEADER_BYTES_MAX)
-        except OSError as error:
-            raise listen_error(self._host, self._port, error) from error
+    async def start(self, patience_s: float = 0.0) -> int:
+        """Listen; returns the port. An address in use is tried again for `patience_s`. Raises ListenError."""
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + patience_s
+        while self._server is None:
+            try:
+                self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=HEADER_BYTES_MAX)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or loop.time() >= latest:
+                    raise listen_error(self._host, self._port, error) from error
+                await asyncio.sleep(BIND_AGAIN_S)
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 

@@ -7,7 +7,7 @@ until a claim of a higher term arrives, because a hint comes from the present an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from geodyne.catalog import TABLE_PREFIX, PartitionRecord, TableRecord
 from geodyne.messages import Count, Watched
@@ -30,6 +30,10 @@ class CatalogView:
     def tables(self) -> Mapping[str, TableRecord]:
         """Tables by name."""
         return self._tables
+
+    def partitions(self) -> Iterable[int]:
+        """The ids of all partitions."""
+        return self._partitions
 
     def partition(self, partition: int) -> tuple[TableRecord, PartitionRecord] | None:
         """The partition's record and its table's."""

@@ -30,7 +30,7 @@ from geodyne.rpc.codecparts import (
 )
 from geodyne.wire import node_v1_pb2 as pb
 
-STREAM_FORMAT: Final = 1  # Hello.format of what this module writes; raised when old readers would misunderstand
+STREAM_FORMAT: Final = 2  # Hello.format of what this module writes; raised when old readers would misunderstand
 
 T = TypeVar("T")
 
@@ -357,15 +357,14 @@ def _put_page(to: pb.Response, answer: m.Page) -> None:
     out.items_json.extend(answer.items)
     if answer.last_key is not None:
         out.last_key = answer.last_key
-    if answer.fetches:
-        out.fetches = answer.fetches
+    if answer.fetched_blocks:
         out.fetched_blocks = answer.fetched_blocks
 
 
 def _page(one: pb.Response) -> m.Page:
     p = one.page
     last_key = p.last_key if p.HasField("last_key") else None
-    return m.Page(tuple(p.items_json), p.count, p.scanned, p.size, last_key, p.fetches, p.fetched_blocks)
+    return m.Page(tuple(p.items_json), p.count, p.scanned, p.size, last_key, p.fetched_blocks)
 
 
 def _put_applied(to: pb.Response, answer: m.Applied) -> None:

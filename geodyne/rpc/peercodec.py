@@ -95,6 +95,8 @@ def _put_append(to: pb.PeerMessage, message: m.Append) -> None:
     out.prev_index = message.prev_index
     out.prev_term = message.prev_term
     out.commit = message.commit
+    if message.admits:
+        out.admits = message.admits
     if entries:
         out.entry_terms.extend([entry.term for entry in entries])
         out.entry_payloads.extend([entry.payload for entry in entries])
@@ -107,17 +109,26 @@ def _append(one: pb.PeerMessage) -> m.Append:
     if len(terms) != len(payloads):
         raise CodecError(f"{len(terms)} terms for {len(payloads)} entries of group {a.group}")
     entries = tuple(map(m.Entry, range(first, first + len(terms)), terms, payloads))
-    return m.Append(a.group, a.term, a.prev_index, a.prev_term, entries, a.commit)
+    return m.Append(a.group, a.term, a.prev_index, a.prev_term, entries, a.commit, a.admits)
 
 
 def _put_appended(to: pb.PeerMessage, message: m.Appended) -> None:
     out = to.appended
-    out.group, out.term, out.success, out.match, out.conflict_term, out.incarnation, out.support_epoch = message
+    (
+        out.group,
+        out.term,
+        out.success,
+        out.match,
+        out.conflict_term,
+        out.incarnation,
+        out.support_epoch,
+        out.newcomer,
+    ) = message
 
 
 def _appended(one: pb.PeerMessage) -> m.Appended:
     a = one.appended
-    return m.Appended(a.group, a.term, a.success, a.match, a.conflict_term, a.incarnation, a.support_epoch)
+    return m.Appended(a.group, a.term, a.success, a.match, a.conflict_term, a.incarnation, a.support_epoch, a.newcomer)
 
 
 def _put_timeout_now(to: pb.PeerMessage, message: m.TimeoutNow) -> None:
@@ -172,6 +183,33 @@ def _leads(one: pb.PeerMessage) -> m.Leads:
     return m.Leads(one.leads.version, leads)
 
 
+def _put_introduction(to: pb.PeerMessage, message: m.Introduction) -> None:
+    to.introduction.directory, to.introduction.knows = message
+
+
+def _introduction(one: pb.PeerMessage) -> m.Introduction:
+    return m.Introduction(one.introduction.directory, one.introduction.knows)
+
+
+def _put_snapshot_wanted(to: pb.PeerMessage, message: m.SnapshotWanted) -> None:
+    out = to.snapshot_wanted
+    out.group, out.term = message
+
+
+def _snapshot_wanted(one: pb.PeerMessage) -> m.SnapshotWanted:
+    return m.SnapshotWanted(one.snapshot_wanted.group, one.snapshot_wanted.term)
+
+
+def _put_scrub_digest(to: pb.PeerMessage, message: m.ScrubDigest) -> None:
+    out = to.scrub_digest
+    out.group, out.index, out.digest, out.differs = message
+
+
+def _scrub_digest(one: pb.PeerMessage) -> m.ScrubDigest:
+    s = one.scrub_digest
+    return m.ScrubDigest(s.group, s.index, s.digest, s.differs)
+
+
 _PUT_PEER: Final[dict[type, Callable[[pb.PeerMessage, Any], None]]] = {
     m.Heartbeat: _put_heartbeat,
     m.HeartbeatAck: _put_heartbeat_ack,
@@ -183,6 +221,9 @@ _PUT_PEER: Final[dict[type, Callable[[pb.PeerMessage, Any], None]]] = {
     m.SnapshotChunk: _put_snapshot_chunk,
     m.SnapshotAck: _put_snapshot_ack,
     m.Leads: _put_leads,
+    m.SnapshotWanted: _put_snapshot_wanted,
+    m.ScrubDigest: _put_scrub_digest,
+    m.Introduction: _put_introduction,
 }
 _PEER: Final[dict[str, Callable[[pb.PeerMessage], m.PeerMessage]]] = {
     "heartbeat": _heartbeat,
@@ -195,4 +236,7 @@ _PEER: Final[dict[str, Callable[[pb.PeerMessage], m.PeerMessage]]] = {
     "snapshot_chunk": _snapshot_chunk,
     "snapshot_ack": _snapshot_ack,
     "leads": _leads,
+    "snapshot_wanted": _snapshot_wanted,
+    "scrub_digest": _scrub_digest,
+    "introduction": _introduction,
 }

@@ -130,6 +130,13 @@ class RegionClient:
         assert self._ready is not None, "start() comes first"
         await self._ready.wait()
 
+    @property
+    def complete(self) -> bool:
+        """Ready, and the leader of every partition is known and connected: no call has to wait for a link."""
+        partitions = (METADATA_PARTITION, *self.catalog.partitions())
+        leaders = (self._nodes.get(self.leaders.leader(partition)) for partition in partitions)
+        return self.ready and all(node is not None and node.connected for node in leaders)
+
     def wait_revision(self, revision: int, timeout_ms: int = 2_500) -> Reply[bool]:
         """Awaitable: True once the catalog is at `revision` or later, False when the time is up."""
         waiter = RevisionWaiter(revision, self._time() + timeout_ms / 1_000)

@@ -70,9 +70,9 @@ class CatalogKeeper:
 
     def knows(self, partition: int) -> bool:
         """Whether this copy is new enough to say what became of a partition: ids are given out in order."""
-        return partition < self._next_partition()
+        return partition < self.next_partition()
 
-    def _next_partition(self) -> int:
+    def next_partition(self) -> int:
         counter = self.catalog.record(COUNTER) or {"next": 1}
         return int(counter["next"])
 
@@ -115,7 +115,7 @@ class CatalogKeeper:
                 if self._node_id in partition.voters:
                     wanted[partition.id] = table
                     replicas.hold(partition.id, partition.epoch, partition.voters)
-        replicas.drop_all_but(wanted, self._next_partition())
+        replicas.drop_all_but(wanted, self.next_partition())
         wall_us = self._clock.wall_us()
         marked: list[Group] = []
         for table in self.catalog.tables.values():

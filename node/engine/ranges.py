@@ -22,7 +22,6 @@ class PageBuilder:
         "_call",
         "_count",
         "_fetched_blocks",
-        "_fetches",
         "_filter",
         "_items",
         "_projection",
@@ -40,7 +39,6 @@ class PageBuilder:
         self._count = 0
         self._scanned = 0
         self._size = 0
-        self._fetches = 0
         self._fetched_blocks = 0
         self.full = False
         self.last_key = call.after
@@ -58,7 +56,8 @@ class PageBuilder:
             self._size += row.size
             assert row.value is not None
             self._evaluate(row.value)
-            if self._size >= call.max_bytes or (call.limit and self._scanned >= call.limit):
+            taken = self._size + self._fetched_blocks * READ_UNIT_BYTES  # fetched items fill a page too, rounded up
+            if taken >= call.max_bytes or (call.limit and self._scanned >= call.limit):
                 self.full = True
                 return
 
@@ -74,7 +73,6 @@ class PageBuilder:
         if not self._call.fetch:
             return Row(entry.value, b"", entry.size)
         item = item_of(entry.key)
-        self._fetches += 1
         self._fetched_blocks += -(-item.size // READ_UNIT_BYTES)
         return item._replace(size=entry.size)
 
@@ -95,6 +93,4 @@ class PageBuilder:
 
     def page(self) -> Page:
         last_key = self.last_key if self.full else None
-        return Page(
-            tuple(self._items), self._count, self._scanned, self._size, last_key, self._fetches, self._fetched_blocks
-        )
+        return Page(tuple(self._items), self._count, self._scanned, self._size, last_key, self._fetched_blocks)

@@ -15,7 +15,8 @@ from geodyne.expressions.parse import parse_condition, parse_update
 from geodyne.expressions.update import UpdateResult, apply_update, updated_attributes
 from geodyne.limits import ITEM_BYTES_MAX
 from geodyne.messages import Item, Refused, ReturnValues, Write, WriteKind, Written
-from geodyne.model.indexchecks import Index, check_updated_index_keys, exceeds_item_size
+from geodyne.model.indexchecks import check_updated_index_keys, exceeds_item_size
+from geodyne.model.indexkeys import Index
 from geodyne.model.values import dumps, item_size, loads
 from node.storage.port import Row
 

@@ -39,7 +39,7 @@ from node.group import Group
 from node.indexes.entries import BACKFILLED, differences, kept
 from node.regionlink import RegionCalls
 from node.state import IndexDefinition
-from node.storage.port import StorageError
+from node.storage.port import GroupDamaged, StorageError
 from node.storage.sqlite import StateStore
 
 logger = logging.getLogger("geodyne.node.indexes")
@@ -138,6 +138,9 @@ class Maintainer:
                 logger.info("no answer", extra={"partition": self._group.partition, "reason": str(error)})
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, RETRY_S_MAX)
+            except GroupDamaged as error:  # the replica heals, or this is refused until an operator has seen to it
+                logger.warning("damaged", extra={"partition": self._group.partition, "reason": str(error)})
+                await asyncio.sleep(RETRY_S_MAX)
             except StorageError as error:
                 self._host.fail(f"the state cannot be read: {error}")
                 return

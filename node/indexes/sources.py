@@ -29,9 +29,8 @@ class Sources:
     __slots__ = ("_newest",)
 
     def __init__(self) -> None:
-        self._newest: dict[
-            int, tuple[int, IndexSource]
-        ] = {}  # by sender: the entry that takes its newest batch, and it
+        # By sender: the log index of the entry that takes its newest batch, and that batch.
+        self._newest: dict[int, tuple[int, IndexSource]] = {}
 
     def clear(self) -> None:
         self._newest.clear()

@@ -10,6 +10,12 @@ The rules, each written again where it binds:
   withdraws its support first (`_bound`, `_vote_away`; why that is enough: `liveness`). It votes at once
   where the leader itself gave up: in a transfer, or when that very node asks for votes.
 - A quiet group has no deadline: followers trust the leader's node, the leader trusts its followers' nodes.
+- A newcomer is a replica that may have lost its disk: it follows, but it does not vote, and what it acknowledges counts
+  neither towards a commit nor towards a lease. A leader makes it a member when an entry that it proposed after the
+  newcomer's return is committed without the newcomer, and the newcomer has it (`Progress.admits`). Then:
+  whatever it acknowledged to any leader and is committed lies before that entry, in every log that has it, since a
+  majority that counted it shares a member with the one that did not; and no candidate that it voted for in a later
+  term can win any more, since one of those that voted for both would have refused the entry or refuses the vote.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from geodyne.messages import Append, Appended, RaftMessage, TimeoutNow, Vote, VoteRequest
-from node.raft.effects import Effects, HardState
+from node.raft.effects import FORGOTTEN, Effects, HardState
 from node.raft.leadership import Leadership
 from node.raft.liveness import Liveness
 from node.raft.log import RaftLog
@@ -113,15 +119,20 @@ class Raft:
         self._known_hard_state = hard_state
         self._known_role = (self.role, self.term, self.leader)
         # A replica that has never had a term has confirmed nobody's, and a lone voter promises nothing to others:
-        # neither has to wait for what it may have forgotten.
-        self._waits_after_restart = hard_state.term > 0 and len(self.voters) > 1
+        # neither has to wait for what it may have forgotten. A newcomer does not know whether it had one.
+        self._waits_after_restart = (hard_state.term > 0 or self.newcomer) and len(self.voters) > 1
         self._deadline_ms = self._first_deadline_ms(now_ms)
 
     # --- what the shell asks ------------------------------------------------------------------------------
 
     @property
-    def is_voter(self) -> bool:
-        return self.node_id in self.voters
+    def newcomer(self) -> bool:
+        """True while this replica may have forgotten what it promised, and so counts for nothing."""
+        return self._vote == FORGOTTEN
+
+    @property
+    def _votes(self) -> bool:
+        return self.node_id in self.voters and not self.newcomer
 
     @property
     def next_deadline_ms(self) -> int | None:
@@ -155,6 +166,10 @@ class Raft:
         """True when this node leads and `peer` is a live voter that has everything: a transfer to it takes one
         round trip."""
         return self._leadership is not None and self._leadership.can_take_over(peer, now_ms)
+
+    def behind(self) -> list[str]:
+        """The voters that could not commit with this leader at once; none when this node does not lead."""
+        return [] if self._leadership is None else self._leadership.behind()
 
     # --- what the shell reports ---------------------------------------------------------------------------
 
@@ -196,8 +211,18 @@ class Raft:
     def campaign_now(self, now_ms: int) -> None:
         """Ask for votes without waiting for a timeout. The promises to a live leader hold all the same."""
         self._now_ms = now_ms
-        if self._leadership is None and self.is_voter and not self._must_wait(now_ms):
+        if self._leadership is None and self._votes and not self._must_wait(now_ms):
             self._campaign(now_ms)
+
+    def vouched(self, now_ms: int) -> None:
+        """All other voters say that no earlier disk of this node ever took part with them: what a newcomer may have
+        forgotten counted nowhere. So begins a group that is new."""
+        self._now_ms = now_ms
+        if self.newcomer:
+            self._vote = ""
+            self._waits_after_restart = self.term > 0 and len(self.voters) > 1
+            if not self.leader or not self._liveness.alive(self.leader, now_ms):
+                self._deadline_ms = self._first_deadline_ms(now_ms)
 
     def propose(self, payload: bytes) -> int:
         """Add an entry; its index. It is written and sent with the next effects, and committed later or never.
@@ -333,12 +358,12 @@ class Raft:
     def _become_follower(self, term: int, leader: str, now_ms: int) -> None:
         if term > self.term:
             self.term = term
-            self._vote = ""
+            self._vote = FORGOTTEN if self.newcomer else ""
         self.role = Role.FOLLOWER
         self.leader = leader
         self._leadership = None
         self._prevote_rounds = 0
-        if not self.is_voter or (leader and self._liveness.alive(leader, now_ms)):
+        if not self._votes or (leader and self._liveness.alive(leader, now_ms)):
             self._deadline_ms = None
         else:
             self._deadline_ms = now_ms + self._election_timeout_ms()
@@ -416,7 +441,7 @@ class Raft:
         out.extend((voter, request) for voter in self.voters if voter != self.node_id)
 
     def _on_vote_request(self, sender: str, request: VoteRequest, now_ms: int) -> None:
-        if not self.is_voter or sender not in self.voters:
+        if not self._votes or sender not in self.voters:
             return
         self._hear_candidate(sender, request.term, now_ms)
         # A term that had a leader has had its majority: a vote in it could only break a promise to that leader.
@@ -469,7 +494,7 @@ class Raft:
             self.role = Role.FOLLOWER  # the deadline stays
 
     def _on_timeout_now(self, sender: str, message: TimeoutNow, now_ms: int) -> None:
-        if message.term == self.term and sender == self.leader and self.is_voter and self._leadership is None:
+        if message.term == self.term and sender == self.leader and self._votes and self._leadership is None:
             self._stand(now_ms, transfer=True)
 
     # --- promises -----------------------------------------------------------------------------------------
@@ -515,7 +540,7 @@ class Raft:
         if previous < self.commit_index:  # what is committed is equal in both logs
             known = self.commit_index - previous
             if known >= len(entries):
-                self._answer(sender, True, max(previous + len(entries), self.commit_index), 0)
+                self._accept(sender, message, max(previous + len(entries), self.commit_index))
                 return
             entries = entries[known:]
             previous = self.commit_index
@@ -529,7 +554,15 @@ class Raft:
         match = previous + len(entries)
         if message.commit > self.commit_index:
             self.commit_index = max(self.commit_index, min(message.commit, match))
-        self._answer(sender, True, match, 0)
+        self._accept(sender, message, match)
+
+    def _accept(self, leader: str, message: Append, match: int) -> None:
+        """The answer of a newcomer that has just become a member leaves once that is durable, as every answer does."""
+        if message.admits and self.newcomer and message.admits == self._liveness.incarnation:
+            self._vote = ""
+            if not self._liveness.alive(leader, self._now_ms):
+                self._wake(self._now_ms)
+        self._answer(leader, True, match, 0)
 
     def _check_committed(self, leader: str, message: Append) -> None:
         """A leader's log and what is committed here agree in the last entry that both have, and so in all before it
@@ -546,9 +579,10 @@ class Raft:
     def _answer(self, leader: str, success: bool, match: int, conflict_term: int) -> None:
         """Sent once the entries it speaks of are durable. It confirms the term, under this node's present support."""
         incarnation, support_epoch = self._liveness.support(leader)
-        self._after.append(
-            (leader, Appended(self.group, self.term, success, match, conflict_term, incarnation, support_epoch))
+        answer = Appended(
+            self.group, self.term, success, match, conflict_term, incarnation, support_epoch, self.newcomer
         )
+        self._after.append((leader, answer))
 
     def _on_appended(self, sender: str, message: Appended, now_ms: int) -> None:
         leadership = self._leadership
@@ -560,7 +594,7 @@ class Raft:
     # --- times --------------------------------------------------------------------------------------------
 
     def _first_deadline_ms(self, now_ms: int) -> int | None:
-        if not self.is_voter:
+        if not self._votes:
             return None
         if len(self.voters) == 1 or (self.term == 0 and self._rank == 0):
             return now_ms  # alone, or the preferred leader of a group that never had one
@@ -570,7 +604,7 @@ class Raft:
 
     def _wake(self, now_ms: int) -> None:
         """The leader is gone: look for another soon, the preferred replicas first, no two at the same time."""
-        self._deadline_ms = now_ms + self._staggered_ms() if self.is_voter else None
+        self._deadline_ms = now_ms + self._staggered_ms() if self._votes else None
 
     def _staggered_ms(self) -> int:
         stagger_ms = self._settings.stagger_ms
@@ -596,5 +630,5 @@ class Raft:
         if self._leadership is not None:
             assert self._leadership.committed == self.commit_index
             self._leadership.check_invariants()
-        elif self.is_voter and not self.leader:
+        elif self._votes and not self.leader:
             assert self._deadline_ms is not None

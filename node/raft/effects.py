@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 from geodyne.messages import Entry, RaftMessage
 
+FORGOTTEN = "?"  # no node's id: whom a newcomer voted for, and in which terms, was lost with its disk
+
 
 class HardState(NamedTuple):
-    """What a replica must never forget: its term, and whom it voted for in it ("" for nobody)."""
+    """What a replica must never forget: its term, and whom it voted for in it ("" for nobody). A vote FORGOTTEN
+    marks a newcomer, in every term, until it is a member."""
 
     term: int
     vote: str

@@ -29,6 +29,7 @@ class Leadership:
         "_liveness",
         "_log",
         "_need_snapshot",
+        "_newcomers",
         "_notice_at_ms",
         "_progress",
         "_settings",
@@ -68,6 +69,7 @@ class Leadership:
         }
         self._fill_due = True
         self._lease_until_ms = NEVER_MS
+        self._newcomers = False  # some follower is one
         self._notice_at_ms: int | None = None
         self._check_at_ms = now_ms + settings.election_ms_max if self._followers else None
         self._transfer_until_ms = 0
@@ -92,7 +94,7 @@ class Leadership:
         An entry counts where it is durable: on this node only after its own fsync. And only an entry of the own
         term commits by counting; those before it commit with it (Raft, section 5.4.2).
         """
-        matches = [self._progress[peer].match for peer in self._followers]
+        matches = [0 if (one := self._progress[peer]).newcomer else one.match for peer in self._followers]
         matches.append(self._log.persisted_index)
         index = reached_by_majority(matches)
         if index <= self.committed or index < self.first_index:
@@ -100,6 +102,8 @@ class Leadership:
         self.committed = index
         if self._notice_at_ms is None and self._progress:
             self._notice_at_ms = now_ms + self._settings.commit_notice_ms
+        if self._newcomers:
+            self._fill_due = True  # one of them may be a member now
         return True
 
     def appended(self, peer: str, message: Appended, now_ms: int) -> bool:
@@ -111,9 +115,15 @@ class Leadership:
         if pair[0] < progress.confirmed[0]:
             return False  # late, of a process that is no more
         if pair[0] > progress.confirmed[0] > 0:
-            progress.match = 0  # a new process: it may have been given an empty disk, to be rebuilt from here
+            progress.match = progress.admitted_at = 0  # a new process: it may have been given an empty disk
         progress.reachable = True
         progress.confirmed = max(progress.confirmed, pair)
+        joined = progress.newcomer and not message.newcomer
+        if progress.newcomer or message.newcomer:
+            progress.newcomer = message.newcomer
+            self._newcomers = any(one.newcomer for one in self._progress.values())
+            if message.newcomer and not progress.admitted_at and not self.transfer_to:
+                progress.admitted_at = self.propose(b"")
         if not message.success:
             self._rejected(progress, message)
             return False
@@ -124,7 +134,9 @@ class Leadership:
             self._fill_due = True
         elif progress.commit_sent < self.committed and self._notice_at_ms is None:
             self._notice_at_ms = now_ms + self._settings.commit_notice_ms
-        return moved
+        if progress.admits(self.committed):
+            self._fill_due = True
+        return moved or joined
 
     def _rejected(self, progress: Progress, message: Appended) -> None:
         """Go back past everything that cannot match: a whole term at a time, on both sides."""
@@ -157,6 +169,8 @@ class Leadership:
                 continue
             while progress.mode is Mode.REPLICATE and progress.next <= last and progress.has_room(self._settings):
                 shared = self._send(peer, progress, shared, now_ms)
+            if progress.newcomer and not progress.inflight and progress.admits(self.committed):
+                self._send(peer, progress, None, now_ms, empty=True)
             self._finish_transfer(peer, progress)
 
     def _send(
@@ -178,7 +192,8 @@ class Leadership:
             shared = Append(self.group, self.term, previous, self._log.term(previous), entries, self.committed)
         size = sum([len(entry.payload) for entry in shared.entries])
         progress.sent(previous + len(shared.entries), size, self.committed, now_ms)
-        self._before.append((peer, shared))
+        admits = progress.admits(self.committed)
+        self._before.append((peer, shared._replace(admits=admits) if admits else shared))
         return shared
 
     # --- events of the node -------------------------------------------------------------------------------
@@ -309,7 +324,10 @@ class Leadership:
     def _quorum_acked_ms(self) -> int:
         """The latest time such that a majority, this node included, acknowledged a heartbeat sent then or later."""
         acked_ms = self._liveness.acked_ms
-        times = [acked_ms(peer, *self._progress[peer].confirmed) for peer in self._followers]
+        times = [
+            NEVER_MS if (one := self._progress[peer]).newcomer else acked_ms(peer, *one.confirmed)
+            for peer in self._followers
+        ]
         times.append(FOREVER_MS)
         return reached_by_majority(times)
 
@@ -324,22 +342,37 @@ class Leadership:
     # --- transfer -----------------------------------------------------------------------------------------
 
     def can_take_over(self, peer: str, now_ms: int) -> bool:
-        """True for a live voter that has everything."""
+        """True for a live member that has everything."""
         progress = self._progress.get(peer)
         return (
             progress is not None
             and peer in self._followers
             and progress.reachable
+            and not progress.newcomer
             and progress.mode is Mode.REPLICATE
             and progress.match == self._log.last_index
             and self._liveness.alive(peer, now_ms)
         )
+
+    def behind(self) -> list[str]:
+        """The voters whose acknowledgements come late or not at all: out of reach, or still being sent what is old."""
+        last = self._log.last_index
+        return [
+            peer
+            for peer in self._followers
+            if not (one := self._progress[peer]).reachable
+            or one.newcomer
+            or one.mode is not Mode.REPLICATE
+            or one.next <= last
+        ]
 
     def transfer(self, to: str, now_ms: int) -> bool:
         """Start handing over (thesis, section 3.10). From here on, to the end of this term, there is no lease and
         no confirmation: whoever is asked may vote for `to` at once. False when `to` is not a voter within reach."""
         progress = self._progress.get(to)
         if self.transfer_to or to not in self._followers or progress is None or not progress.reachable:
+            return False
+        if progress.newcomer:
             return False
         self.transfer_to = to
         self._lease_until_ms = NEVER_MS

@@ -56,16 +56,13 @@ class Liveness:
     heartbeats under the same incarnation: the others would take that group's leader for alive.
     """
 
-    def __init__(
-        self, settings: Settings, peers: Iterable[str], incarnation: int, started_ms: int, fresh: bool
-    ) -> None:
-        """`fresh`: the data directory was just made, so no earlier process of this node can have promised anything."""
+    def __init__(self, settings: Settings, peers: Iterable[str], incarnation: int, started_ms: int) -> None:
         if incarnation <= 0:
             raise ValueError("an incarnation is a positive number")
         self.settings = settings
         self.incarnation = incarnation
         self.started_ms = started_ms
-        self.votes_from_ms = started_ms if fresh else started_ms + settings.lease_ms
+        self.votes_from_ms = started_ms + settings.lease_ms
         self.now_ms = started_ms  # the latest time that any call brought
         self._peers = {peer: _Peer() for peer in peers}
         self._heartbeat_due_ms = started_ms

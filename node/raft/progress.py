@@ -28,17 +28,21 @@ class Progress:
     next            the first index that the next append carries
     commit_sent     the commit index that the follower learns once everything in flight has arrived
     confirmed       (incarnation, support epoch) under which it last confirmed this leader's term; never goes back
+    newcomer        it said that it is none of the group's members yet: nothing of it counts
+    admitted_at     this process of a newcomer becomes a member once this entry is committed and it has it; 0: none
     reachable       False after the peer was lost: nothing is sent until it is heard of again
     retry_at_ms     when to ask again if no answer comes; None when no answer is awaited
     """
 
     __slots__ = (
+        "admitted_at",
         "commit_sent",
         "confirmed",
         "inflight",
         "inflight_bytes",
         "match",
         "mode",
+        "newcomer",
         "next",
         "reachable",
         "retry_at_ms",
@@ -53,12 +57,18 @@ class Progress:
         self.inflight_bytes = 0
         self.commit_sent = 0
         self.confirmed = (0, 0)
+        self.newcomer = False
+        self.admitted_at = 0
         self.reachable = True
         self.retry_at_ms: int | None = None
         self.retry_wait_ms = settings.retry_ms
 
     def has_room(self, settings: Settings) -> bool:
         return len(self.inflight) < settings.inflight_appends_max and self.inflight_bytes < settings.inflight_bytes_max
+
+    def admits(self, committed: int) -> int:
+        """The incarnation that is to be told that it is a member now; 0: none is."""
+        return self.confirmed[0] if self.newcomer and 0 < self.admitted_at <= min(committed, self.match) else 0
 
     def sent(self, last_index: int, size: int, commit_index: int, now_ms: int) -> None:
         """An append that ends at `last_index` has left."""

@@ -3,6 +3,7 @@
 FORMAT       {"format": 1, "cluster_id": "...", "process_id": "..."}, written once
 INCARNATION  the number of the process that has the directory; larger at each start
 LOCK         held with flock while the process lives; the kernel lets go of it at any death
+ROSTER       which directories the region's nodes are known by (node.storage.roster)
 log/         node.storage.wal
 state.db     node.storage.sqlite
 """
@@ -17,12 +18,14 @@ from typing import Any
 
 from node.storage.disk import DIRECTORY_MODE, FILE_MODE, PosixDisk
 from node.storage.port import DirectoryInUse, Disk, WrongCluster, WrongFormat
+from node.storage.roster import Roster
 
 FORMAT = 1
 FORMAT_FILE = "FORMAT"
 LOCK_FILE = "LOCK"
 LOG_DIRECTORY = "log"
 STATE_FILE = "state.db"
+ROSTER_FILE = "ROSTER"
 INCARNATION_FILE = "INCARNATION"
 INCARNATION_MAX = (1 << 63) - 1
 
@@ -34,10 +37,11 @@ class DataDirectory:
     processes is the older one.
     """
 
-    def __init__(self, path: Path, fresh: bool, incarnation: int, lock: int) -> None:
+    def __init__(self, path: Path, fresh: bool, incarnation: int, roster: Roster, lock: int) -> None:
         self.path = path
         self.fresh = fresh
         self.incarnation = incarnation
+        self.roster = roster
         self.log_path = path / LOG_DIRECTORY
         self.state_path = path / STATE_FILE
         self._lock: int | None = lock
@@ -77,10 +81,35 @@ def open_directory(
         # A crash may have hit between an earlier start's rename and its sync of the directory.
         disk.sync_directory(directory)
         incarnation = _next_incarnation(disk, directory, incarnation_min)
+        roster = _roster(disk, directory, process_id, incarnation)
     except BaseException:
         os.close(lock)
         raise
-    return DataDirectory(directory, fresh, incarnation, lock)
+    return DataDirectory(directory, fresh, incarnation, roster, lock)
+
+
+def _roster(disk: Disk, directory: Path, process_id: str, incarnation: int) -> Roster:
+    """The directory's roster; a new one where there is no log, because with a log all that was promised is gone. It is
+    durable before the log is made, so a log without a roster is of the time before rosters: it is trusted."""
+    path = directory / ROSTER_FILE
+
+    def save(data: bytes) -> None:
+        _replace(disk, path, data)
+        disk.sync_directory(directory)
+
+    log = directory / LOG_DIRECTORY
+    has_log = log.exists() and any(log.iterdir())
+    if has_log and path.exists():
+        try:
+            return Roster.read(process_id, disk.read(path), save)
+        except ValueError as error:
+            raise WrongFormat(
+                f"{path} is not readable ({error}). Restore it from a backup, "
+                "or choose another directory with --data-dir."
+            ) from error
+    roster = Roster(process_id, incarnation, save, since=0 if has_log else None)
+    roster.save()
+    return roster
 
 
 def _next_incarnation(disk: Disk, directory: Path, least: int) -> int:

@@ -74,11 +74,13 @@ class GroupUpdate(NamedTuple):
 
 
 class StoredGroup(NamedTuple):
-    """A group as found on disk. `window` is the deduplication window as of log index `window_index`."""
+    """A group as found on disk. `window` is the deduplication window as of log index `window_index`. `damaged`: one of
+    them does not match its checksum, so neither may be used."""
 
     state: bytes
     window: bytes | None
     window_index: int
+    damaged: bool = False
 
 
 class RecoveredGroup(NamedTuple):
@@ -126,6 +128,14 @@ class WalFailed(StorageError):
 
 class StateDamaged(StorageError):
     """The state database is damaged; the replica must be rebuilt from the others."""
+
+
+class GroupDamaged(StateDamaged):
+    """A part of one group's state does not match its checksum or cannot be read; the others' are not in doubt."""
+
+    def __init__(self, partition: int, what: str) -> None:
+        super().__init__(f"partition {partition}: {what} is damaged")
+        self.partition = partition
 
 
 class StateFailed(StorageError):

@@ -7,10 +7,11 @@ space beside the old one and becomes current by one row of `groups`; what no gro
 from __future__ import annotations
 
 APPLICATION_ID = 0x47454F44  # "GEOD", told by file(1) and checked at open
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 OLDEST_VERSION = 1  # that is upgraded when it is opened
 PAGE_BYTES = 4096
 
+# Format 1. What later formats added is in UPGRADES, which a new database goes through as well: one shape for all.
 TABLES = (
     """CREATE TABLE items (space INTEGER NOT NULL, key BLOB NOT NULL, value BLOB, version BLOB NOT NULL,
        size INTEGER NOT NULL, PRIMARY KEY (space, key))""",
@@ -33,8 +34,20 @@ INDEX_TABLES = (
     """CREATE TABLE collections (space INTEGER NOT NULL, prefix BLOB NOT NULL, bytes INTEGER NOT NULL,
        PRIMARY KEY (space, prefix)) WITHOUT ROWID""",
 )
+# `checked`: every row of the space has a checksum. Rows that format 2 wrote have none until they are written again.
+CHECKSUM_COLUMNS = (
+    *(
+        f"ALTER TABLE {table} ADD COLUMN checksum INTEGER"
+        for table in ("items", "feed", "entries", "groups", "windows")
+    ),
+    "ALTER TABLE spaces ADD COLUMN checked INTEGER NOT NULL DEFAULT 0",
+)
 # Version -> what turns a database of the version before it into one of it.
-UPGRADES = {2: INDEX_TABLES}
+UPGRADES = {2: INDEX_TABLES, 3: CHECKSUM_COLUMNS}
+UNCHECKED_STATES = "SELECT partition, space, feed_floor, state FROM groups"
+CHECK_STATE = "UPDATE groups SET checksum=? WHERE partition=?"
+UNCHECKED_WINDOWS = "SELECT partition, log_index, window FROM windows"
+CHECK_WINDOW = "UPDATE windows SET checksum=? WHERE partition=?"
 
 # Statements of several rows come in powers of two, so that a batch of any size uses few, cached statements.
 ROWS_PER_STATEMENT = (64, 32, 16, 8, 4, 2, 1)
@@ -47,32 +60,35 @@ def _of_sizes(head: str, columns: int, tail: str = "") -> tuple[tuple[int, str],
 
 # An upsert overwrites in place; REPLACE would delete and insert, and write twice the WAL.
 PUT_ITEMS = _of_sizes(
-    "INSERT INTO items (space, key, value, version, size)",
-    5,
-    "ON CONFLICT (space, key) DO UPDATE SET value=excluded.value, version=excluded.version, size=excluded.size",
+    "INSERT INTO items (space, key, value, version, size, checksum)",
+    6,
+    "ON CONFLICT (space, key) DO UPDATE SET value=excluded.value, version=excluded.version, size=excluded.size, "
+    "checksum=excluded.checksum",
 )
-PUT_FEED = _of_sizes("INSERT INTO feed (space, sequence, record)", 3)
+PUT_FEED = _of_sizes("INSERT INTO feed (space, sequence, record, checksum)", 4)
 PUT_GROUPS = _of_sizes(
-    "INSERT INTO groups (partition, space, feed_floor, state)",
-    4,
-    "ON CONFLICT (partition) DO UPDATE SET space=excluded.space, feed_floor=excluded.feed_floor, state=excluded.state",
+    "INSERT INTO groups (partition, space, feed_floor, state, checksum)",
+    5,
+    "ON CONFLICT (partition) DO UPDATE SET space=excluded.space, feed_floor=excluded.feed_floor, "
+    "state=excluded.state, checksum=excluded.checksum",
 )
-PUT_WINDOW = """INSERT INTO windows (partition, log_index, window) VALUES (?, ?, ?)
-    ON CONFLICT (partition) DO UPDATE SET log_index=excluded.log_index, window=excluded.window"""
+PUT_WINDOW = """INSERT INTO windows (partition, log_index, window, checksum) VALUES (?, ?, ?, ?)
+    ON CONFLICT (partition) DO UPDATE SET log_index=excluded.log_index, window=excluded.window,
+    checksum=excluded.checksum"""
 
-GET_ITEM = "SELECT value, version, size FROM items WHERE space=? AND key=?"
+GET_ITEM = "SELECT value, version, size, checksum FROM items WHERE space=? AND key=?"
 DELETE_ITEM = "DELETE FROM items WHERE space=? AND key=?"
-READ_FEED = "SELECT sequence, record FROM feed WHERE space=? AND sequence>? ORDER BY sequence LIMIT ?"
+READ_FEED = "SELECT sequence, record, checksum FROM feed WHERE space=? AND sequence>? ORDER BY sequence LIMIT ?"
 TRIM_FEED = """DELETE FROM feed WHERE space=:space AND sequence<=:floor AND sequence<=(SELECT max(sequence) FROM
     (SELECT sequence FROM feed WHERE space=:space ORDER BY sequence LIMIT :step))"""
 DROP_ITEMS = "DELETE FROM items WHERE rowid IN (SELECT rowid FROM items WHERE space=? LIMIT ?)"
 
 PUT_ENTRIES = _of_sizes(
-    "INSERT INTO entries (space, slot, key, value, size)",
-    5,
-    "ON CONFLICT (space, slot, key) DO UPDATE SET value=excluded.value, size=excluded.size",
+    "INSERT INTO entries (space, slot, key, value, size, checksum)",
+    6,
+    "ON CONFLICT (space, slot, key) DO UPDATE SET value=excluded.value, size=excluded.size, checksum=excluded.checksum",
 )
-ROWS_AFTER = "SELECT key, value, version, size FROM items WHERE space=? AND key>? ORDER BY key LIMIT ?"
+ROWS_AFTER = "SELECT key, value, version, size, checksum FROM items WHERE space=? AND key>? ORDER BY key LIMIT ?"
 DELETE_ENTRY = "DELETE FROM entries WHERE space=? AND slot=? AND key=?"
 ADD_COUNTS = """INSERT INTO entry_counts (space, slot, items, bytes) VALUES (?, ?, ?, ?)
     ON CONFLICT (space, slot) DO UPDATE SET items=items+excluded.items, bytes=bytes+excluded.bytes"""
@@ -93,30 +109,41 @@ DROP_SOME_INDEXED = (
        (SELECT prefix FROM collections WHERE space=:space LIMIT :step)""",
 )
 
-LOAD_GROUPS = """SELECT partition, space, feed_floor, state, window, log_index
-    FROM groups LEFT JOIN windows USING (partition)"""
+LOAD_GROUPS = """SELECT partition, space, feed_floor, state, groups.checksum, window, log_index, windows.checksum,
+    checked FROM groups LEFT JOIN windows USING (partition) LEFT JOIN spaces USING (space)"""
 LOAD_GROUP = LOAD_GROUPS + " WHERE partition=?"
-EXPORT_ITEMS = "SELECT key, value, version, size FROM items WHERE space=? ORDER BY key"
-EXPORT_FEED = "SELECT sequence, record FROM feed WHERE space=? AND sequence>? ORDER BY sequence"
+EXPORT_ITEMS = "SELECT key, value, version, size, checksum FROM items WHERE space=? ORDER BY key"
+EXPORT_FEED = "SELECT sequence, record, checksum FROM feed WHERE space=? AND sequence>? ORDER BY sequence"
 
 
 def _range(visible: str, order: str) -> str:
-    columns = "SELECT key, value, version, size FROM items WHERE space=? AND key>=? AND key<?"
+    columns = "SELECT key, value, version, size, checksum FROM items WHERE space=? AND key>=? AND key<?"
     return " ".join((columns, visible, "ORDER BY key", order, "LIMIT ?"))
 
 
-# By (reverse, tombstones).
+# By (reverse, tombstones). A tombstone's size is 0: a row whose value damage has made NULL is not taken for one.
 RANGES = {
-    (reverse, tombstones): _range("" if tombstones else "AND value IS NOT NULL", "DESC" if reverse else "ASC")
+    (reverse, tombstones): _range(
+        "" if tombstones else "AND (value IS NOT NULL OR size<>0)", "DESC" if reverse else "ASC"
+    )
     for reverse in (False, True)
     for tombstones in (False, True)
 }
 
 
 def _entries(order: str) -> str:
-    columns = "SELECT slot, key, value, size FROM entries WHERE space=? AND slot=? AND key>=? AND key<?"
+    columns = "SELECT slot, key, value, size, checksum FROM entries WHERE space=? AND slot=? AND key>=? AND key<?"
     return " ".join((columns, "ORDER BY key", order, "LIMIT ?"))
 
 
 # By reverse.
 ENTRIES = {False: _entries("ASC"), True: _entries("DESC")}
+
+# Each kind once: a database in which one of them cannot be compiled is not of the shape that its version says.
+EXPLAINED = (
+    *(statements[-1][1] for statements in (PUT_ITEMS, PUT_FEED, PUT_GROUPS, PUT_ENTRIES)),
+    *(PUT_WINDOW, GET_ITEM, DELETE_ITEM, READ_FEED, DROP_ITEMS, ROWS_AFTER, DELETE_ENTRY, LOAD_GROUP),
+    *(ADD_COUNTS, ADD_COLLECTION, DROP_EMPTY_COLLECTION, GET_COLLECTION, GET_COUNTS, *DROP_INDEXES),
+    *(EXPORT_ITEMS, EXPORT_FEED, *RANGES.values(), *ENTRIES.values()),
+    "INSERT INTO spaces (space, live, checked) VALUES (?, ?, ?)",
+)

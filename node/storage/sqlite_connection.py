@@ -10,10 +10,12 @@ from pathlib import Path
 import aiosqlite
 
 from node.storage import schema
+from node.storage.checksums import state_checksum, window_checksum
 from node.storage.port import StateDamaged, StateFailed, WrongFormat
 
 BACKGROUND_CACHE_KB = 2 * 1024
 BUSY_TIMEOUT_MS = 5000
+CHECKSUMS_SINCE = 3  # schema version
 
 _FAILED_CODES = frozenset(
     (
@@ -36,6 +38,8 @@ def translated(path: Path, error: sqlite3.Error) -> Exception:
         return StateDamaged(f"{path}: {error}")
     if code in _FAILED_CODES:
         return StateFailed(f"{path}: {error}")
+    if "decode" in str(error):  # text that is none: nothing here is text, so damage has changed a column's type
+        return StateDamaged(f"{path}: {error}")
     return error
 
 
@@ -45,6 +49,8 @@ def state_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise translated(path, error) from error.__cause__
+    except UnicodeDecodeError as error:  # in what SQLite says of a name that damage has changed
+        raise StateDamaged(f"{path}: {error}") from error
 
 
 def configure(database: sqlite3.Connection, cache_kb: int) -> None:
@@ -63,8 +69,11 @@ def check_schema(path: Path, database: sqlite3.Connection) -> None:
     (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not application and not version and not tables:
         database.execute("BEGIN IMMEDIATE")
-        for table in (*schema.TABLES, *schema.INDEX_TABLES):
+        for table in schema.TABLES:
             database.execute(table)
+        for statements in schema.UPGRADES.values():
+            for statement in statements:
+                database.execute(statement)
         database.execute(f"PRAGMA application_id={schema.APPLICATION_ID}")
         database.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION}")
         database.execute("COMMIT")
@@ -77,8 +86,14 @@ def check_schema(path: Path, database: sqlite3.Connection) -> None:
             f"{schema.SCHEMA_VERSION}. "
             "Use the Geodyne version that wrote it, or choose another directory with --data-dir."
         )
-    if version < schema.SCHEMA_VERSION:
-        _upgrade(database, version)
+    try:
+        if version < schema.SCHEMA_VERSION:
+            _upgrade(database, version)
+        for statement in schema.EXPLAINED:
+            database.execute(f"EXPLAIN {statement}", (None,) * statement.count("?")).fetchall()
+    except sqlite3.OperationalError as error:
+        own = translated(path, error)
+        raise StateDamaged(f"{path}: {error}") if own is error else own from error
 
 
 def _upgrade(database: sqlite3.Connection, version: int) -> None:
@@ -87,8 +102,18 @@ def _upgrade(database: sqlite3.Connection, version: int) -> None:
     for newer in range(version + 1, schema.SCHEMA_VERSION + 1):
         for statement in schema.UPGRADES[newer]:
             database.execute(statement)
+        if newer == CHECKSUMS_SINCE:
+            _check_states(database)
     database.execute(f"PRAGMA user_version={schema.SCHEMA_VERSION}")
     database.execute("COMMIT")
+
+
+def _check_states(database: sqlite3.Connection) -> None:
+    """Give checksums to what there is one of for each group. Rows are many: they get theirs when they are written."""
+    for partition, space, floor, state in database.execute(schema.UNCHECKED_STATES).fetchall():
+        database.execute(schema.CHECK_STATE, (state_checksum(partition, space, floor, state), partition))
+    for partition, index, window in database.execute(schema.UNCHECKED_WINDOWS).fetchall():
+        database.execute(schema.CHECK_WINDOW, (window_checksum(partition, index, window), partition))
 
 
 async def connect_background(path: Path) -> aiosqlite.Connection:

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from node.storage import schema
+from node.storage.checksums import entry_checksum, row_matches
 from node.storage.port import Derivation, LocalEntry, Row
 
-ENTRY_COLUMNS = 5
+ENTRY_COLUMNS = 6
 REINDEX_ROWS_PER_STEP = 64
 
 
@@ -58,7 +59,8 @@ class EntryChanges:
             database.execute(schema.DELETE_ENTRY, (space, slot, key))
         entries: list[Any] = []
         for entry in self._put.values():
-            entries += (space, *entry)
+            slot, key, value, size = entry
+            entries += (space, slot, key, value, size, entry_checksum(space, slot, key, value, size))
         put_rows(database, schema.PUT_ENTRIES, ENTRY_COLUMNS, entries)
         for slot, (items, size) in self._counts.items():
             if items or size:
@@ -80,8 +82,10 @@ def reindex(database: sqlite3.Connection, space: int, indexes: Derivation | None
     while True:
         rows = database.execute(schema.ROWS_AFTER, (space, after, REINDEX_ROWS_PER_STEP)).fetchall()
         changes = EntryChanges(space, indexes)
-        for key, value, version, size in rows:
-            changes.change(key, None, Row(value, version, size))
+        for key, value, version, size, checksum in rows:
+            # A damaged row is refused whenever it is read, so nothing asks for its entries either.
+            if row_matches(checksum, False, space, key, value, version, size):
+                changes.change(key, None, Row(value, version, size))
         changes.write(database)
         if len(rows) < REINDEX_ROWS_PER_STEP:
             return

@@ -12,13 +12,46 @@ import aiosqlite
 
 from geodyne.wire.log_v1_pb2 import GroupState
 from node.storage import schema
-from node.storage.port import Derivation, GroupAbsent, SnapshotDamaged, StorageError
+from node.storage.checksums import (
+    record_checksum,
+    record_matches,
+    row_checksum,
+    row_matches,
+    state_checksum,
+    window_checksum,
+)
+from node.storage.port import Derivation, GroupAbsent, GroupDamaged, SnapshotDamaged, StorageError
 from node.storage.snapshots import ChunkWriter, EndPart, FeedPart, RowPart, StatePart, WindowPart, read_chunk
-from node.storage.sqlite_connection import connect_background
+from node.storage.sqlite_connection import connect_background, translated
 
 EXPORT_ROWS_PER_HOP = 32  # at 400 KB each, 13 MB in memory
-ITEM_COLUMNS = 5
-FEED_COLUMNS = 3
+ITEM_COLUMNS = 6
+FEED_COLUMNS = 4
+
+
+class LoadedGroup(NamedTuple):
+    """A row of schema.LOAD_GROUPS. `checked`: every row of the group has a checksum."""
+
+    partition: int
+    space: int
+    feed_floor: int
+    state: bytes
+    window: bytes | None
+    window_index: int
+    checked: bool
+    damaged: bool
+
+
+def loaded(row: Sequence[Any]) -> LoadedGroup:
+    """What was found of a group, and whether state and window match their checksums."""
+    partition, space, floor, state, checksum, window, index, of_window, checked = row
+    try:
+        damaged = checksum != state_checksum(partition, space, floor, state)
+        if index is not None or window is not None:
+            damaged = damaged or of_window != window_checksum(partition, index, window)
+    except TypeError:  # damage can change a column's type as well
+        damaged = True
+    return LoadedGroup(partition, space, floor, state, window, index or 0, checked != 0, damaged)
 
 
 class Snapshot(NamedTuple):
@@ -68,9 +101,12 @@ class Import:
         feed: list[Any] = []
         for part in read_chunk(chunk, self._next):
             if isinstance(part, RowPart):
-                items += (self._space, part.key, *part.row)
+                key, (value, version, size) = part.key, part.row
+                items += (self._space, key, value, version, size)
+                items.append(row_checksum(self._space, key, value, version, size))
             elif isinstance(part, FeedPart):
                 feed += (self._space, part.sequence, part.record)
+                feed.append(record_checksum(self._space, part.sequence, part.record))
             elif isinstance(part, StatePart):
                 self._state = part.state
                 self._indexes = self._indexes_of(part.state)
@@ -121,12 +157,22 @@ class Export:
     """
 
     def __init__(
-        self, connection: aiosqlite.Connection, chunk_bytes: int, row: Sequence[Any], closed: Callable[[], None]
+        self,
+        path: Path,
+        connection: aiosqlite.Connection,
+        chunk_bytes: int,
+        row: Sequence[Any],
+        closed: Callable[[], None],
     ) -> None:
+        self._path = path
         self._closed = closed
         self._connection: aiosqlite.Connection | None = connection
         self._chunk_bytes = chunk_bytes
-        _, self._space, self._floor, self.state, self._window, self._window_index = row
+        found = loaded(row)
+        if found.damaged:
+            raise GroupDamaged(found.partition, "the state")
+        self._found = found
+        self.state = found.state
         state = GroupState.FromString(self.state)
         self.applied_index = state.applied_index
         self.applied_term = state.applied_term
@@ -141,27 +187,35 @@ class Export:
                 row = await cursor.fetchone()
             if row is None:
                 raise GroupAbsent(f"partition {partition} has no state here")
-            return cls(connection, chunk_bytes, tuple(row), closed)
-        except BaseException:
+            return cls(path, connection, chunk_bytes, tuple(row), closed)
+        except BaseException as error:
             await connection.close()
+            if isinstance(error, sqlite3.Error):
+                raise translated(path, error) from error
             raise
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         try:
             writer = ChunkWriter()
             writer.state(self.state)
-            window = self._window or b""
+            found = self._found
+            partition, space, checked = found.partition, found.space, found.checked
+            window = found.window or b""
             for start in range(0, len(window), self._chunk_bytes):
-                writer.window(self._window_index, window[start : start + self._chunk_bytes])
+                writer.window(found.window_index, window[start : start + self._chunk_bytes])
                 yield writer.take()
             # Closed by name: an abandoned generator would be finalised only after its connection is gone.
-            async with aclosing(self._rows(schema.EXPORT_ITEMS, self._space)) as items:
-                async for key, value, version, size in items:
+            async with aclosing(self._rows(schema.EXPORT_ITEMS, space)) as items:
+                async for key, value, version, size, checksum in items:
+                    if not row_matches(checksum, checked, space, key, value, version, size):
+                        raise GroupDamaged(partition, "a row")
                     writer.row(key, value, version, size)
                     if writer.size >= self._chunk_bytes:
                         yield writer.take()
-            async with aclosing(self._rows(schema.EXPORT_FEED, self._space, self._floor)) as records:
-                async for sequence, record in records:
+            async with aclosing(self._rows(schema.EXPORT_FEED, space, found.feed_floor)) as records:
+                async for sequence, record, checksum in records:
+                    if not record_matches(checksum, checked, space, sequence, record):
+                        raise GroupDamaged(partition, "a change record")
                     writer.record(sequence, record)
                     if writer.size >= self._chunk_bytes:
                         yield writer.take()
@@ -173,10 +227,13 @@ class Export:
     async def _rows(self, statement: str, *arguments: int) -> AsyncGenerator[sqlite3.Row, None]:
         if self._connection is None:
             raise StorageError("the export is closed")
-        async with self._connection.execute(statement, arguments) as cursor:
-            while rows := await cursor.fetchmany(EXPORT_ROWS_PER_HOP):
-                for row in rows:
-                    yield row
+        try:
+            async with self._connection.execute(statement, arguments) as cursor:
+                while rows := await cursor.fetchmany(EXPORT_ROWS_PER_HOP):
+                    for row in rows:
+                        yield row
+        except sqlite3.Error as error:
+            raise translated(self._path, error) from error
 
     async def close(self) -> None:
         if self._connection is not None:

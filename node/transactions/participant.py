@@ -19,7 +19,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from geodyne.ledger import RETAINED_US, TOO_LARGE, total_bytes
+from geodyne.ledger import CONFLICT, MISMATCH, RETAINED_US, TOO_LARGE, total_bytes
 from geodyne.limits import TRANSACTION_BYTES_MAX
 from geodyne.messages import (
     Applied,
@@ -49,13 +49,7 @@ HELD_BYTES_MAX = 64 * 1024 * 1024  # of prepared images in one partition; beyond
 READERS_MAX = 1_000  # strong reads of one transaction's items that wait for the ledger
 RELEASED_MAX = 1_024  # attempts that are known to be over, so that a late Prepare of theirs locks nothing
 
-CONFLICT = Refused("TransactionConflictException", "Transaction is ongoing for the item")
 IN_PROGRESS = Refused("TransactionInProgressException", "Transaction from previous request is still in progress")
-MISMATCH = Refused(
-    "IdempotentParameterMismatchException",
-    "DynamoDB rejected the request because you retried a request with a different payload but with an idempotent token "
-    "that was already used.",
-)
 
 
 class Decision(Enum):
@@ -268,7 +262,7 @@ class Participant:
             group.wait_for(0, asker, PrepareRefused((CONFLICT,) * len(call.items)))
             return True
         index, done, _ = self._ending.get(name, (0, None, None))
-        done = done or group.window.transactions.committed.get(name)
+        done = done or group.window.transactions.committed(name)
         if done is None or wall_us - done.wall_us > RETAINED_US:
             return False
         if done.digest != call.digest:

@@ -3,7 +3,8 @@
 It follows from the entries of the log alone, travels with the deduplication window (node.window) in checkpoints and
 snapshots, and is equal on all replicas at equal index. A transaction is here from the entry that prepares it to the
 entry that ends it. What was committed is remembered for RETAINED_US, so that the same request under the same token is
-recognised; the bound COMMITTED_MAX cuts that short where a partition commits more than 218 transactions a second.
+recognised; the bounds COMMITTED_MAX and COMMITTED_BYTES_MAX cut that short where a partition commits more than 218
+transactions a second, or fewer that are large.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from node.outcomes import outcome_from_wire, outcome_to_wire
 from node.storage.port import Row
 
 COMMITTED_MAX = 131_072
+COMMITTED_BYTES_MAX = 32 * 1024 * 1024  # of their steps, as they travel; a hundred items take about 900
 ITEM_OVERHEAD_BYTES = 256  # of a prepared item beside its key and image; an estimate
 
 
@@ -76,14 +78,31 @@ def released(transaction: bytes, attempt: int) -> log.TransactionStep:
     return _step(transaction, attempt, log.TRANSACTION_STAGE_RELEASED, b"", ())
 
 
+class _Remembered(NamedTuple):
+    """A commit as bytes: outcomes as objects take twenty times as much memory, and a checkpoint writes all of them.
+    `window`: a serialized log.Window that holds its step alone, for such messages one after the other are one."""
+
+    window: bytes
+    wall_us: int
+
+
 class Transactions:
     """Mutable only through applying steps."""
 
-    __slots__ = ("committed", "prepared")
+    __slots__ = ("_committed", "_committed_bytes", "prepared")
 
     def __init__(self) -> None:
         self.prepared: dict[bytes, Prepared] = {}
-        self.committed: dict[bytes, Committed] = {}  # in the order of their commits
+        self._committed: dict[bytes, _Remembered] = {}  # in the order of their commits
+        self._committed_bytes = 0
+
+    def committed(self, transaction: bytes) -> Committed | None:
+        """What is remembered of a commit."""
+        remembered = self._committed.get(transaction)
+        if remembered is None:
+            return None
+        step = log.Window.FromString(remembered.window).transactions[0]
+        return Committed(step.attempt, step.digest, _outcomes(step), step.wall_us)
 
     def apply(self, step: log.TransactionStep, wall_us: int) -> None:
         """Take over one step of an entry made at `wall_us`."""
@@ -95,28 +114,38 @@ class Transactions:
         if held is not None and held.attempt == step.attempt:
             del self.prepared[transaction]
         if step.stage == log.TRANSACTION_STAGE_COMMITTED:
-            self.committed.pop(transaction, None)
-            self.committed[transaction] = Committed(step.attempt, step.digest, _outcomes(step), wall_us)
-            self._forget(wall_us)
+            self._remember(step, wall_us)
 
-    def _forget(self, wall_us: int) -> None:
-        committed = self.committed
+    def _remember(self, step: log.TransactionStep, wall_us: int) -> None:
+        self._drop(step.transaction)
+        window = _window(step, wall_us)
+        self._committed[step.transaction] = _Remembered(window, wall_us)
+        self._committed_bytes += len(window)
+        committed = self._committed
         while committed:
             oldest = next(iter(committed))
-            if wall_us - committed[oldest].wall_us <= RETAINED_US and len(committed) <= COMMITTED_MAX:
+            within = len(committed) <= COMMITTED_MAX and self._committed_bytes <= COMMITTED_BYTES_MAX
+            if within and wall_us - committed[oldest].wall_us <= RETAINED_US:
                 return
-            del committed[oldest]
+            self._drop(oldest)
 
-    def to_wire(self) -> Iterator[log.TransactionStep]:
-        """Steps that lead to this state, in an order that keeps that of the commits."""
-        for transaction, done in self.committed.items():
-            step = done.to_wire(transaction)
-            step.wall_us = done.wall_us
-            yield step
+    def _drop(self, transaction: bytes) -> None:
+        remembered = self._committed.pop(transaction, None)
+        if remembered is not None:
+            self._committed_bytes -= len(remembered.window)
+
+    def to_bytes(self) -> Iterator[bytes]:
+        """Serialized log.Windows of steps that lead to this state, in an order that keeps that of the commits."""
+        for remembered in self._committed.values():
+            yield remembered.window
         for held in self.prepared.values():
-            step = held.to_wire()
-            step.wall_us = held.wall_us
-            yield step
+            yield _window(held.to_wire(), held.wall_us)
+
+
+def _window(step: log.TransactionStep, wall_us: int) -> bytes:
+    window = log.Window(transactions=[step])
+    window.transactions[0].wall_us = wall_us
+    return window.SerializeToString(deterministic=True)
 
 
 def _step(

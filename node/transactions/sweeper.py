@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from geodyne import ledger
-from geodyne.catalog import PartitionRecord
+from geodyne.catalog import PartitionRecord, TableRecord
 from geodyne.errors import ApiError
 from geodyne.ledger import LEDGER_TABLE, RETAINED_US, LedgerRow
-from geodyne.messages import Applied, Moved, Refused, Written
+from geodyne.messages import Answer, Applied, Finish, Moved, Refused, Written
 from geodyne.model.keys import hash_bound
 from geodyne.rpc.drive import Drive, drive
 from node.group import Group
@@ -27,9 +28,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("geodyne.node.transactions")
 
 INTERVAL_S = 60.0
-CHUNK_ROWS = 64  # looked at before other work gets its turn
+CHUNK_ROWS = 64  # looked at, and swept at once, before other work gets its turn
 PAUSE_S = 0.01  # between chunks
 FINISH_MS = 5_000
+
+
+class _Due(NamedTuple):
+    """A row that nobody has touched for long."""
+
+    transaction: bytes
+    key: bytes
+    row: LedgerRow
 
 
 class Sweeper:
@@ -86,31 +95,51 @@ class Sweeper:
         while group.serving and not self._closed:
             rows = self._store.range(record.id, low, high, False, CHUNK_ROWS)
             now_us = self._service.clock.wall_us()
+            due = []
             for key, stored in rows:
                 low = key + b"\0"
                 if stored.value is None:
                     continue
                 row = ledger.row_of(stored.value)
                 if now_us - row.touched_us > RETAINED_US:
-                    await self._sweep_row(ledger.name_of(stored.value), row, key, record)
+                    due.append(_Due(ledger.name_of(stored.value), key, row))
+            await self._sweep_rows(due, record)
             if len(rows) < CHUNK_ROWS:
                 return
             await asyncio.sleep(PAUSE_S)
 
-    async def _sweep_row(self, transaction: bytes, row: LedgerRow, key: bytes, record: PartitionRecord) -> None:
+    async def _sweep_rows(self, due: list[_Due], record: PartitionRecord) -> None:
+        """All at once: what they write then shares entries of the log, or a busy ledger would outgrow its sweeper."""
         client = self._service.region_link.client()
         known = self._service.catalog.catalog.partitions()
-        try:
-            for partition in row.partitions if row.committed is not None else ():
-                table = known.get(partition)
-                if table is None:
-                    continue  # its table is deleted
-                part = next(one for one in table.all_partitions if one.id == partition)
-                call = ledger.finish(part, transaction, row.committed or 0, committed=True)
-                if not isinstance(await client.call(call, timeout_ms=FINISH_MS), (Applied, Moved)):
-                    return
-            swept = await client.call(ledger.sweep(row, key, record.id, record.epoch), timeout_ms=FINISH_MS)
-        except ApiError as error:
-            logger.warning("a row of the ledger stays for now", extra={"error": str(error)})
-            return
-        assert isinstance(swept, (Written, Refused, Moved)), swept  # refused: it was touched meanwhile
+        told = [(each, [client.call(call, timeout_ms=FINISH_MS) for call in _ends(each, known)]) for each in due]
+        removals = []
+        for each, replies in told:
+            answers = [await _settled(reply) for reply in replies]
+            if all(isinstance(answer, (Applied, Moved)) for answer in answers):
+                removal = ledger.sweep(each.row, each.key, record.id, record.epoch)
+                removals.append(client.call(removal, timeout_ms=FINISH_MS))
+        for reply in removals:
+            swept = await _settled(reply)
+            # Refused: it was touched meanwhile. None: it stays for now.
+            assert swept is None or isinstance(swept, (Written, Refused, Moved)), swept
+
+
+def _ends(due: _Due, known: Mapping[int, TableRecord]) -> Iterator[Finish]:
+    """How the transaction ended, for each participant that is still there."""
+    if due.row.committed is None:
+        return
+    for partition in due.row.partitions:
+        table = known.get(partition)
+        if table is not None:  # else it is deleted
+            part = next(one for one in table.all_partitions if one.id == partition)
+            yield ledger.finish(part, due.transaction, due.row.committed, committed=True)
+
+
+async def _settled(reply: Awaitable[Answer]) -> Answer | None:
+    """The answer, None when there is none."""
+    try:
+        return await reply
+    except ApiError as error:
+        logger.warning("a row of the ledger stays for now", extra={"error": str(error)})
+        return None

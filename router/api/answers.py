@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import orjson
 
-from router.api.capacity import Units, consumed
+from router.api.capacity import Units, consumed, wants_capacity
 
 EMPTY = b"{}"
 
@@ -22,7 +22,7 @@ def item_answer(member: bytes, item: bytes | None, capacity: bytes) -> bytes:
 
 def capacity_member(table_name: str, units: float | Units, detail: str | None) -> bytes:
     """The member `"ConsumedCapacity":{...}`, empty when ReturnConsumedCapacity does not ask for it."""
-    if detail is None or detail == "NONE":
+    if not wants_capacity(detail):
         return b""
     return b'"ConsumedCapacity":' + orjson.dumps(consumed(table_name, units, detail))
 

@@ -20,7 +20,7 @@ from geodyne.model.indexchecks import check_index_keys
 from geodyne.model.keys import encode_key
 from geodyne.model.values import canonical_item, check_item_size, dumps, loads
 from router.api.answers import list_of, members_answer
-from router.api.capacity import Capacity, Units, added, consumed, read_units, written_units
+from router.api.capacity import Capacity, Units, added, consumed, read_units, wants_capacity, written_units
 from router.api.checks import Checked, check_projection
 from router.api.context import Context
 from router.api.dispatch import CallOf, settle, unexpected
@@ -164,7 +164,7 @@ async def batch_write_item(body: Body, context: Context) -> bytes:
     parts: list[_Part] = []
     for name, elements in request.items():
         table = context.tables.serving(context.region_client.catalog.tables, name)
-        capacity = bool(table.indexes) and body.get("ReturnConsumedCapacity") in ("TOTAL", "INDEXES")
+        capacity = bool(table.indexes) and wants_capacity(body.get("ReturnConsumedCapacity"))
         parts += [_write_part(name, element, table, capacity=capacity) for element in elements]
     _refuse_duplicates(parts)
     answers = await _call_all(context, parts, context.settings.write_timeout_ms)
@@ -267,7 +267,7 @@ def _add(units: dict[str, Units], name: str, more: Units) -> None:
 
 
 def _capacities(units: dict[str, Units], detail: str | None) -> bytes:
-    if detail is None or detail == "NONE":
+    if not wants_capacity(detail):
         return b""
     capacities: list[Capacity] = [consumed(name, amount, detail) for name, amount in units.items()]
     return b'"ConsumedCapacity":' + orjson.dumps(capacities)

@@ -7,7 +7,7 @@ eventually; a write unit covers 1 KB; sizes round up, and nothing read or delete
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from geodyne.limits import READ_UNIT_BYTES, WRITE_UNIT_BYTES
 from geodyne.messages import Written
@@ -25,6 +25,11 @@ class Units(NamedTuple):
     @property
     def total(self) -> float:
         return self.table + sum(self.local.values()) + sum(self.global_.values())
+
+
+def wants_capacity(detail: str | None) -> TypeGuard[str]:
+    """Whether a ReturnConsumedCapacity asks for anything."""
+    return detail is not None and detail != "NONE"
 
 
 def read_units(size: int, strong: bool) -> float:

@@ -17,6 +17,9 @@ class CatalogView(Protocol):
     """The part of the catalog's copy that operations read."""
 
     @property
+    def revision(self) -> int: ...
+
+    @property
     def tables(self) -> Mapping[str, TableRecord]: ...
 
     def counts(self, partition: int, slot: int = 0) -> Count:

@@ -22,7 +22,7 @@ import orjson
 from geodyne import ledger
 from geodyne.catalog import ControlOperation, PartitionRecord, TableRecord, TableStatus
 from geodyne.errors import ApiError, validation
-from geodyne.ledger import DECIDE_WITHIN_MS, LEDGER_TABLE, TOO_LARGE, LedgerKey, LedgerRow
+from geodyne.ledger import CONFLICT, DECIDE_WITHIN_MS, LEDGER_TABLE, MISMATCH, TOO_LARGE, LedgerKey, LedgerRow
 from geodyne.limits import TRANSACTION_BYTES_MAX
 from geodyne.messages import (
     NO_NAMES,
@@ -32,7 +32,6 @@ from geodyne.messages import (
     Call,
     Control,
     ControlDone,
-    Finish,
     Found,
     Image,
     Images,
@@ -53,7 +52,6 @@ from router.api.tablerecords import Table
 READ_ROUNDS_MAX = 4  # of reads over several partitions: two are needed, more when items change in between
 LEDGER_WAITS_MAX = 50  # changes of the catalog until a new ledger serves
 CANCELLED = "Transaction cancelled, please refer cancellation reasons for specific reasons [{}]"
-_CONFLICT = Refused("TransactionConflictException", "Transaction is ongoing for the item")
 # A refusal of one item as a reason of the whole (API reference, TransactionCanceledException).
 _REASONS = {
     "ConditionalCheckFailedException": "ConditionalCheckFailed",
@@ -193,7 +191,7 @@ async def _in_one(
         known = row is not None and bool(row.digest) and not row.forgotten(now_us)
         if known and row is not None:
             if row.digest != attempt.digest:
-                raise _mismatch()
+                raise refusal(MISMATCH)
             if row.committed is not None:
                 return await _replayed(actions, [part], context)
         else:
@@ -282,7 +280,7 @@ async def _decided(context: Context, at: LedgerKey, attempt: _Attempt, parts: Se
     if row.committed == attempt.number:
         return True
     if row.digest != attempt.digest:
-        raise _mismatch()
+        raise refusal(MISMATCH)
     return False
 
 
@@ -292,7 +290,7 @@ async def _check_token(context: Context, at: LedgerKey, attempt: _Attempt) -> No
     if row is None or not row.digest or row.forgotten(context.now_ms() * 1_000):
         return
     if row.digest != attempt.digest:
-        raise _mismatch()
+        raise refusal(MISMATCH)
     if row.committed is not None:
         raise _ReplayedError
 
@@ -382,7 +380,7 @@ async def _read(actions: Sequence[GetAction], parts: Sequence[Part], context: Co
     changed: list[Refused | None] = []
     for _ in range(READ_ROUNDS_MAX - 1):
         before, images = images, await _round(actions, parts, context)
-        changed = [None if old.stamp == new.stamp else _CONFLICT for old, new in zip(before, images, strict=True)]
+        changed = [None if old.stamp == new.stamp else CONFLICT for old, new in zip(before, images, strict=True)]
         if not any(changed):
             return _found(images)
     raise cancelled(changed)
@@ -403,7 +401,7 @@ async def _round(actions: Sequence[GetAction], parts: Sequence[Part], context: C
         for position, image in zip(part.positions, answer.images, strict=True):
             images[position] = image
     read = [image for image in images if image is not None]
-    locked = [_CONFLICT if image.locked else None for image in read]
+    locked = [CONFLICT if image.locked else None for image in read]
     if any(locked):
         raise cancelled(locked)
     return read
@@ -450,18 +448,10 @@ async def _row(context: Context, at: LedgerKey) -> LedgerRow | None:
     return ledger.row_of(found.item) if found.item is not None else None
 
 
-def _mismatch() -> ApiError:
-    return ApiError(
-        "IdempotentParameterMismatchException",
-        "DynamoDB rejected the request because you retried a request with a different payload but with an idempotent "
-        "token that was already used.",
-    )
-
-
 # --- sending --------------------------------------------------------------------------------------------
 
 
-def _send(context: Context, call: Call | Finish, timeout_ms: int = 0) -> Awaitable[Answer]:
+def _send(context: Context, call: Call, timeout_ms: int = 0) -> Awaitable[Answer]:
     timeout_ms = timeout_ms or context.settings.write_timeout_ms
     return context.region_client.call(call, timeout_ms=timeout_ms, request_id=context.request_id)
 

@@ -25,6 +25,8 @@ from router.api.throughput import ON_DEMAND, Units, decreases_today, describe_ce
 
 GLOBAL_TABLE_VERSION = "2019.11.21"
 ENDPOINT_CACHE_MINUTES = 1440
+CHANGE_WAITS_MAX = 20  # of one DescribeTable that finds its table changing: each for the catalog's next revision,
+CHANGE_WAIT_MS = 25  # or for this long
 
 _check_describe = validator("DescribeTable")
 _check_list = validator("ListTables")
@@ -35,11 +37,24 @@ _check_endpoints = validator("DescribeEndpoints")
 async def describe_table(body: Body, context: Context) -> bytes:
     """DescribeTable. Raises ApiError."""
     _check_describe(body)
-    records = context.region_client.catalog.tables
-    table = context.tables.find(records, body["TableName"])
-    if table is None:
-        raise not_found(context.tables.name_of(body["TableName"]))
-    return orjson.dumps({"Table": describe(table.record, context)})
+    return orjson.dumps({"Table": describe(await _settled(body["TableName"], context), context)})
+
+
+async def _settled(name_or_arn: str, context: Context) -> TableRecord:
+    """The table, after a short wait while it is being created, changed or deleted. Raises ApiError when there is none.
+
+    Such a change takes a tenth of a second here, and the waiters of the SDKs look at once and then every 20 seconds.
+    """
+    client = context.region_client
+    waits = 0
+    while True:
+        found = context.tables.find(client.catalog.tables, name_or_arn)
+        if found is None:
+            raise not_found(context.tables.name_of(name_or_arn))
+        if found.record.status == TableStatus.ACTIVE or waits == CHANGE_WAITS_MAX:
+            return found.record
+        waits += 1
+        await client.wait_revision(client.catalog.revision + 1, CHANGE_WAIT_MS)
 
 
 async def list_tables(body: Body, context: Context) -> bytes:

@@ -6,8 +6,6 @@ An unprojected read returns the stored bytes without decoding them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from geodyne.catalog import PartitionRecord
 from geodyne.errors import ApiError, validation
 from geodyne.expressions import project
@@ -16,10 +14,10 @@ from geodyne.model.indexchecks import check_index_keys
 from geodyne.model.keys import encode_key
 from geodyne.model.values import canonical_item, check_item_size, dumps, loads
 from router.api.answers import capacity_member, item_answer
-from router.api.capacity import read_units, written_units
+from router.api.capacity import read_units, wants_capacity, written_units
 from router.api.checks import check_projection, check_request
 from router.api.context import Context
-from router.api.dispatch import call_partition, unexpected
+from router.api.dispatch import CallOf, call_partition, unexpected
 from router.api.itemcollections import collection_metrics, metrics_member, wants_metrics
 from router.api.legacy import Translated, in_legacy_words, put_values, translate_read, translate_write
 from router.api.parameters import Body, check_parameters, parameters
@@ -150,15 +148,14 @@ async def update_item(body: Body, context: Context) -> bytes:
     if translated is not None and translated.update is not None:
         if table.indexes:  # worded as for a put, where an update expression is answered otherwise
             check_index_keys(table.record.indexes, table.schema, put_values(translated), 0)
-        written = await _legacy_update(context, table, call_of)
+        written = await _legacy_update(context, table, key, call_of)
     else:
         written = await call_partition(context, table, key, call_of, context.settings.write_timeout_ms)
     return _written_answer(body, table, key_item, written)
 
 
-async def _legacy_update(context: Context, table: Table, call_of: Callable[[PartitionRecord], Write]) -> Answer:
+async def _legacy_update(context: Context, table: Table, key: bytes, call_of: CallOf) -> Answer:
     """An update by AttributeUpdates: what is wrong with it is said in other words."""
-    key = call_of(table.record.partitions[0]).key
     try:
         return await call_partition(context, table, key, call_of, context.settings.write_timeout_ms)
     except ApiError as error:
@@ -183,7 +180,7 @@ def _old_or_nothing(body: Body) -> ReturnValues:
 
 
 def _asks_index_units(body: Body, table: Table) -> bool:
-    return bool(table.indexes) and body.get("ReturnConsumedCapacity") in ("TOTAL", "INDEXES")
+    return bool(table.indexes) and wants_capacity(body.get("ReturnConsumedCapacity"))
 
 
 def _written_answer(body: Body, table: Table, item: Item, written: Answer) -> bytes:

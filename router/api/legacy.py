@@ -23,8 +23,8 @@ from geodyne.expressions.tree import Value
 from geodyne.limits import IN_OPERANDS_MAX, LEGACY_ELEMENTS_MAX
 from geodyne.messages import AttributeValue, Item
 from geodyne.model.values import canonical, check_attribute_name
+from router.api.refusals import INVALID
 
-_INVALID: Final = "One or more parameter values were invalid: "
 _DETECTED: Final = "1 validation error detected: "  # before what is wrong with a write, not with a read
 
 # What the service says of an update that does not fit the item, in an expression and in AttributeUpdates.
@@ -188,7 +188,7 @@ def _conditions(parameter: str, given: Mapping[str, Any]) -> list[_Condition]:
 
 def _check_elements(parameter: str, count: int) -> None:
     if count > LEGACY_ELEMENTS_MAX:
-        raise validation(f"{_INVALID}{parameter} has more than {LEGACY_ELEMENTS_MAX} attributes and values")
+        raise validation(f"{INVALID}{parameter} has more than {LEGACY_ELEMENTS_MAX} attributes and values")
 
 
 def _listed(name: str, given: Mapping[str, Any]) -> tuple[AttributeValue, ...]:
@@ -199,7 +199,7 @@ def _listed(name: str, given: Mapping[str, Any]) -> tuple[AttributeValue, ...]:
 def _values(name: str, given: Mapping[str, Any]) -> tuple[AttributeValue, ...]:
     value, listed = given.get("Value"), given.get("AttributeValueList")
     if value is not None and listed is not None:
-        raise validation(f"{_INVALID}Value and AttributeValueList cannot be used together for Attribute: {name}")
+        raise validation(f"{INVALID}Value and AttributeValueList cannot be used together for Attribute: {name}")
     if value is None:
         return _listed(name, given)
     check_attribute_name(name)
@@ -212,11 +212,11 @@ def _expected(name: str, given: Mapping[str, Any], values: tuple[AttributeValue,
     if operator is None:
         return _expectation(name, given, values)
     if given.get("Exists") is not None:
-        raise validation(f"{_INVALID}Exists and ComparisonOperator cannot be used together for Attribute: {name}")
+        raise validation(f"{INVALID}Exists and ComparisonOperator cannot be used together for Attribute: {name}")
     given_none = given.get("Value") is None and given.get("AttributeValueList") is None
     if given_none and operator not in ("NULL", "NOT_NULL"):
         raise validation(
-            f"{_INVALID}Value or AttributeValueList must be used with ComparisonOperator: {operator} "
+            f"{INVALID}Value or AttributeValueList must be used with ComparisonOperator: {operator} "
             f"for Attribute: {name}"
         )
     return _compared(name, operator, values)
@@ -232,16 +232,16 @@ def _expectation(name: str, given: Mapping[str, Any], values: tuple[AttributeVal
     """The first form of Expected: a value that is there, or no attribute at all."""
     if given.get("AttributeValueList") is not None:
         raise validation(
-            f"{_INVALID}AttributeValueList can only be used with a ComparisonOperator for Attribute: {name}"
+            f"{INVALID}AttributeValueList can only be used with a ComparisonOperator for Attribute: {name}"
         )
     exists = given.get("Exists")
     if exists is False:
         if values:
-            raise validation(f"{_INVALID}Value cannot be used when Exists is false for Attribute: {name}")
+            raise validation(f"{INVALID}Value cannot be used when Exists is false for Attribute: {name}")
         return _Condition(name, "NULL", ())
     if not values:
         shown = "null" if exists is None else "true"
-        raise validation(f"{_INVALID}Value must be provided when Exists is {shown} for Attribute: {name}")
+        raise validation(f"{INVALID}Value must be provided when Exists is {shown} for Attribute: {name}")
     return _Condition(name, "EQ", values)
 
 
@@ -253,16 +253,16 @@ def _check_count(operator: str, count: int) -> None:
     else:
         fits = count == (0 if operator in ("NULL", "NOT_NULL") else 1)
     if not fits:
-        raise validation(f"{_INVALID}Invalid number of argument(s) for the {operator} ComparisonOperator")
+        raise validation(f"{INVALID}Invalid number of argument(s) for the {operator} ComparisonOperator")
 
 
 def _check_types(operator: str, values: tuple[AttributeValue, ...]) -> None:
     types = [next(iter(value)) for value in values]
     if len(set(types)) > 1:
-        raise validation(f"{_INVALID}AttributeValues inside AttributeValueList must be of same type")
+        raise validation(f"{INVALID}AttributeValues inside AttributeValueList must be of same type")
     allowed = _VALUE_TYPES.get(operator)
     if allowed is not None and types[0] not in allowed:
-        raise validation(f"{_INVALID}ComparisonOperator {operator} is not valid for {types[0]} AttributeValue type")
+        raise validation(f"{INVALID}ComparisonOperator {operator} is not valid for {types[0]} AttributeValue type")
     if operator == "BETWEEN" and (order_values(*values) or 0) > 0:
         raise validation(
             "The BETWEEN condition was provided a range where the lower bound is greater than the upper bound"
@@ -320,13 +320,13 @@ def _change(name: str, action: str, value: AttributeValue | None, places: _Place
     """The section of one change and what stands there."""
     if value is None:
         if action != "DELETE":
-            raise validation(f"{_INVALID}Only DELETE action is allowed when no attribute value is specified")
+            raise validation(f"{INVALID}Only DELETE action is allowed when no attribute value is specified")
         return "REMOVE", places.name(name)
     value_type = next(iter(value))
     if action == "DELETE" and value_type not in _SETS:
-        raise validation(f"{_INVALID}DELETE action with value is not supported for the type {value_type}")
+        raise validation(f"{INVALID}DELETE action with value is not supported for the type {value_type}")
     if action == "ADD" and value_type not in _SETS and value_type not in ("N", "L"):
-        raise validation(f"{_INVALID}ADD action is not supported for the type {value_type}")
+        raise validation(f"{INVALID}ADD action is not supported for the type {value_type}")
     target = places.name(name)
     if action == "PUT":
         return "SET", f"{target} = {places.value(value)}"
@@ -344,6 +344,6 @@ def _projection(names: Collection[str] | None, places: _Placeholders) -> str | N
     for name in names:
         check_attribute_name(name)
         if name in seen:
-            raise validation(f"{_INVALID}Duplicate value in attribute name: {name}")
+            raise validation(f"{INVALID}Duplicate value in attribute name: {name}")
         seen.add(name)
     return ", ".join(places.name(name) for name in names)

@@ -21,7 +21,7 @@ from geodyne.expressions import (
     key_condition,
     projected_attributes,
 )
-from geodyne.limits import PAGE_BYTES, SCAN_SEGMENTS_MAX
+from geodyne.limits import PAGE_BYTES, READ_UNIT_BYTES, SCAN_SEGMENTS_MAX
 from geodyne.messages import Call, Item, Page, Range
 from geodyne.model.indexkeys import decode_index_key, encode_index_key, index_prefix, index_range
 from geodyne.model.keys import KEY_MISMATCH, decode_key, encode_key, fits_schema, hash_bound, prefix_of
@@ -34,6 +34,7 @@ from router.api.context import Context
 from router.api.dispatch import call_partition, unexpected
 from router.api.legacy import Translated, translate_read
 from router.api.parameters import Body, check_parameters, parameters
+from router.api.refusals import INVALID
 from router.api.shapes import validator
 from router.api.tablerecords import Index, Place, Table, no_index, not_found
 
@@ -49,7 +50,6 @@ _SCAN = parameters(
 _check_query = validator("Query")
 _check_scan = validator("Scan")
 
-_INVALID = "One or more parameter values were invalid: "
 _INVALID_START = "The provided starting key is invalid"
 
 
@@ -104,7 +104,10 @@ async def query(body: Body, context: Context, *, filters_keys: bool = False) -> 
         parameter = "Filter Expression" if texts.translated is None else "QueryFilter"
         check_filter_use(checked.filter, checked.names, place.key_names, parameter)
     low, high = _key_range(place, checked if texts.keys is None else texts.keys.checked)
-    slot, fetch = (0, False) if isinstance(place, Table) else _reading(body, place, checked)
+    slot, fetch = 0, False
+    if not isinstance(place, Table):
+        slot, fetch = _reading(body, place, checked)
+        _check_filter_is_kept(place, checked)
     after = None if start is None else _query_start(place, start, low, high)
     wanted = _Wanted(
         low, high, body.get("ScanIndexForward") is False, body.get("ConsistentRead") is True,
@@ -152,11 +155,11 @@ def _check_select(body: Body) -> bool:
         return False
     given = next((name for name in ("AttributesToGet", "ProjectionExpression") if body.get(name) is not None), None)
     if select == "ALL_PROJECTED_ATTRIBUTES" and body.get("IndexName") is None:
-        raise validation(f"{_INVALID}ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName")
+        raise validation(f"{INVALID}ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName")
     if select == "SPECIFIC_ATTRIBUTES":
         if given is None:
             raise validation(
-                f"{_INVALID}Must specify the AttributesToGet or ProjectionExpression when choosing to get "
+                f"{INVALID}Must specify the AttributesToGet or ProjectionExpression when choosing to get "
                 "SPECIFIC_ATTRIBUTES"
             )
         return False
@@ -299,16 +302,28 @@ def _reading(body: Body, place: Index, checked: Checked) -> tuple[int, bool]:
     if index.is_global:
         if everything and place.kept is not None:
             raise validation(
-                f"{_INVALID}Select type ALL_ATTRIBUTES is not supported for global secondary index {index.name} "
+                f"{INVALID}Select type ALL_ATTRIBUTES is not supported for global secondary index {index.name} "
                 "because its projection type is not ALL"
             )
         missing = place.lacks(named)
         if missing:
-            raise validation(f"{_INVALID}Global secondary index {index.name} does not project [{', '.join(missing)}]")
+            raise validation(f"{INVALID}Global secondary index {index.name} does not project [{', '.join(missing)}]")
         return 0, False
     if checked.filter is not None:
         named += condition_attributes(checked.filter, checked.names)
     return index.slot, (everything and place.kept is not None) or bool(place.lacks(named))
+
+
+def _check_filter_is_kept(index: Index, checked: Checked) -> None:
+    """Raises ApiError for a Query's filter on what a global index does not keep; a Scan's finds it missing."""
+    if checked.filter is None or not index.record.is_global:
+        return
+    missing = index.lacks(condition_attributes(checked.filter, checked.names))
+    if missing:
+        raise validation(
+            f"{INVALID}Secondary index {index.record.name} does not project one or more filter attributes: "
+            f"[{', '.join(missing)}]"
+        )
 
 
 # --- reading --------------------------------------------------------------------------------------------
@@ -345,16 +360,17 @@ async def _read(
 async def _scan_pages(context: Context, place: Place, wanted: _Wanted, after: bytes | None, limit: int) -> Page:
     """One page over as many partitions as it takes. The table is looked up anew for each: it may split meanwhile."""
     items: list[bytes] = []
-    count = scanned = size = fetches = blocks = 0
+    count = scanned = size = blocks = 0
     position = wanted.low if after is None else after
     while True:
         rest = limit - scanned if limit else 0
-        page, end = await _read(context, place, wanted, (position, after, rest, PAGE_BYTES - size))
+        room = PAGE_BYTES - size - blocks * READ_UNIT_BYTES
+        page, end = await _read(context, place, wanted, (position, after, rest, room))
         items += page.items
         count, scanned, size = count + page.count, scanned + page.scanned, size + page.size
-        fetches, blocks = fetches + page.fetches, blocks + page.fetched_blocks
+        blocks += page.fetched_blocks
         if page.last_key is not None or end >= wanted.high:
-            return Page(tuple(items), count, scanned, size, page.last_key, fetches, blocks)
+            return Page(tuple(items), count, scanned, size, page.last_key, blocks)
         position, after = end, None
         place = place.renewed(context.tables, context.region_client.catalog.tables)
 

@@ -1,4 +1,4 @@
-"""Sentences that several operations on tables begin or end with."""
+"""Sentences that several operations begin or end with."""
 
 from __future__ import annotations
 

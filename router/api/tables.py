@@ -20,6 +20,7 @@ from router.api.describe import describe
 from router.api.indexdefinitions import check_together, global_indexes, key_names, local_indexes
 from router.api.keydefinitions import attribute_types, check_all_used, table_keys
 from router.api.parameters import Body
+from router.api.quotas import check_new_table
 from router.api.refusals import INVALID, not_supported
 from router.api.shapes import is_table_name, validator
 from router.api.tablerecords import not_found
@@ -43,6 +44,7 @@ async def create_table(body: Body, context: Context) -> bytes:
     definition = _definition(body, context)
     if definition["name"] in context.region_client.catalog.tables:
         raise ApiError("ResourceInUseException", f"Table already exists: {definition['name']}")
+    check_new_table(definition, context.region_client.catalog.tables)
     record = await control(context, ControlOperation.CREATE_TABLE, {"definition": definition})
     return orjson.dumps({"TableDescription": describe(record, context)})
 

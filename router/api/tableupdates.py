@@ -16,6 +16,7 @@ from router.api.control import check_not_busy, control
 from router.api.describe import describe
 from router.api.indexupdates import check_index_updates, index_changes
 from router.api.parameters import Body
+from router.api.quotas import check_changed_table
 from router.api.refusals import INVALID, not_supported
 from router.api.shapes import validator
 from router.api.tablerecords import not_found
@@ -95,6 +96,7 @@ async def update_table(body: Body, context: Context) -> bytes:
     check_not_busy(record)
     change = _change(body, record, context)
     before = record
+    check_changed_table(change, record, context.region_client.catalog.tables)
     if change:
         record = await control(context, ControlOperation.UPDATE_TABLE, {"name": name, **change})
     description = describe(record, context)

@@ -17,12 +17,12 @@ from geodyne.errors import ApiError, validation
 from geodyne.expressions import Checked, check_key_use, project
 from geodyne.ledger import TOO_LARGE
 from geodyne.limits import TRANSACTION_BYTES_MAX
-from geodyne.messages import Found, Refused, WriteKind
+from geodyne.messages import Found, Item, Refused, WriteKind
 from geodyne.model.indexchecks import check_index_keys
 from geodyne.model.keys import decode_key, encode_key
 from geodyne.model.values import canonical_item, check_item_size, dumps, loads
 from router.api.answers import list_of, members_answer
-from router.api.capacity import Units, added, read_units, times, transact_consumed, written_units
+from router.api.capacity import Units, added, read_units, times, transact_consumed, wants_capacity, written_units
 from router.api.checks import check_projection, check_request
 from router.api.context import Context
 from router.api.coordinator import (
@@ -38,21 +38,8 @@ from router.api.parameters import Body, check_parameters, parameters
 from router.api.shapes import validator
 from router.api.tablerecords import Table, not_found
 
-__all__ = [
-    "GetAction",
-    "WriteAction",
-    "Writes",
-    "get_capacities",
-    "transact_get",
-    "transact_get_items",
-    "transact_write",
-    "transact_write_items",
-    "write_capacities",
-]
-
-TRANSACTIONAL = (
-    2  # times the units of the same operation alone (Developer Guide, "Capacity management for transactions")
-)
+# Times the units of the same operation alone (Developer Guide, "Capacity management for transactions").
+TRANSACTIONAL = 2
 DIGEST_BYTES = 16
 
 _KINDS = {
@@ -94,8 +81,8 @@ async def transact_write_items(body: Body, context: Context) -> bytes:
         actions,
         context,
         token=body.get("ClientRequestToken"),
-        digest=_digest(body["TransactItems"]),
-        capacity=detail in ("TOTAL", "INDEXES"),
+        digest=digest_of([body["TransactItems"], detail, body.get("ReturnItemCollectionMetrics")]),
+        capacity=wants_capacity(detail),
     )
     metrics = body.get("ReturnItemCollectionMetrics") == "SIZE"
     return members_answer([write_capacities(actions, writes, detail), _metrics(actions, writes) if metrics else b""])
@@ -148,14 +135,7 @@ class _Draft:
         """The action on its table, which serves. Raises ApiError for an empty key."""
         table, kind, request = self.table, self.kind, self.request
         assert table is not None
-        key, invalid = b"", None
-        try:
-            check_key_use(self.checked, table.schema)
-            key = encode_key(table.schema, self.item, for_item=kind is WriteKind.PUT)
-            if kind is WriteKind.PUT and table.indexes:
-                check_index_keys(table.record.indexes, table.schema, self.item, self.size)
-        except ApiError as error:
-            invalid = _cancelling(error)
+        key, invalid = written_key(kind, table, self.item, self.size, self.checked)
         return WriteAction(
             request["TableName"],
             table,
@@ -182,8 +162,21 @@ def _draft(kind: WriteKind, request: Body, context: Context) -> _Draft:
     return _Draft(kind, request, item, size, checked, table)
 
 
+def written_key(kind: WriteKind, table: Table, item: Item, size: int, checked: Checked) -> tuple[bytes, str | None]:
+    """The encoded key of what one action writes or checks; or no key, and what is wrong with the action that cancels
+    all. `item`: of a put the whole item, else the key attributes. Raises ApiError for an empty key."""
+    try:
+        check_key_use(checked, table.schema)
+        key = encode_key(table.schema, item, for_item=kind is WriteKind.PUT)
+        if kind is WriteKind.PUT and table.indexes:
+            check_index_keys(table.record.indexes, table.schema, item, size)
+    except ApiError as error:
+        return b"", _cancelling(error)
+    return key, None
+
+
 def _cancelling(error: ApiError) -> str:
-    """The text of what is wrong with one action. Raises the error itself when it is about the request as such."""
+    """The text of what is wrong with one action. Raises the error itself for what fails the request at once."""
     message = error.message or ""
     if error.kind.code != "ValidationException" or _EMPTY_KEY in message:
         raise error
@@ -199,8 +192,10 @@ def _refuse_twice(actions: Sequence[WriteAction] | Sequence[GetAction]) -> None:
         raise validation(_TWICE)
 
 
-def _digest(elements: list[Any]) -> bytes:
-    """Equal for requests that differ in nothing but the order of members."""
+def digest_of(elements: list[Any]) -> bytes:
+    """What tells requests under one token apart: equal for those that differ in nothing but the order of members.
+
+    Any other parameter counts (API reference, ClientRequestToken: "a change in other parameters")."""
     return blake2b(orjson.dumps(elements, option=orjson.OPT_SORT_KEYS), digest_size=DIGEST_BYTES).digest()
 
 
@@ -216,7 +211,7 @@ async def transact_get_items(body: Body, context: Context) -> bytes:
     for request, (key_item, _, table) in zip(requests, drafts, strict=True):
         if table is None or not table.serves:
             raise not_found()
-        actions.append(_get_action(request["TableName"], table, key_item))
+        actions.append(get_action(request["TableName"], table, key_item))
     found = await transact_get(actions, context)
     answers: list[bytes] = []
     for (_, checked, _), one in zip(drafts, found, strict=True):
@@ -244,7 +239,8 @@ def _get_draft(request: Body, context: Context) -> tuple[dict[str, Any], Checked
     return key_item, checked, context.tables.find(context.region_client.catalog.tables, request["TableName"])
 
 
-def _get_action(name: str, table: Table, key_item: dict[str, Any]) -> GetAction:
+def get_action(name: str, table: Table, key_item: Item) -> GetAction:
+    """The read of one item of a table that the request gave by `name`. Raises ApiError for an empty key."""
     try:
         return GetAction(name, table, encode_key(table.schema, key_item, for_item=False))
     except ApiError as error:
@@ -277,7 +273,7 @@ def get_capacities(actions: Sequence[GetAction], found: Sequence[Found], detail:
 
 
 def _capacities(units: dict[str, Units], detail: str | None, member: str) -> bytes:
-    if detail is None or detail == "NONE":
+    if not wants_capacity(detail):
         return b""
     listed = [transact_consumed(name, times(part, TRANSACTIONAL), detail, member) for name, part in units.items()]
     return b'"ConsumedCapacity":' + orjson.dumps(listed)

@@ -9,9 +9,10 @@ import re
 import zlib
 
 from geodyne.errors import ApiError
+from geodyne.limits import BODY_BYTES_MAX
 from router.http.values import HttpResponse
 
-INFLATED_BYTES_MAX = 16 * 1024 * 1024  # DynamoDB's bound on a request
+INFLATED_BYTES_MAX = BODY_BYTES_MAX
 DEFLATED_BYTES_MIN = 1024  # smaller answers gain nothing: they are one packet either way
 DEFLATED_BYTES_MAX = 2 * 1024 * 1024  # larger ones go as they are: compressing would hold up all other requests
 LEVEL = 1

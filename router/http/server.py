@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import socket
 import string
 from collections import deque
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from zlib import crc32
 import httptools
 
 from geodyne.errors import ApiError
-from geodyne.listen import listen_error
+from geodyne.listen import BACKLOG, listen_error
 from geodyne.rpc.drive import drive
 from router.http.values import PLAIN_TEXT, DirectAnswer, Handler, HttpRequest, HttpResponse, error_response
 
@@ -31,6 +32,7 @@ log = logging.getLogger("geodyne.http")
 _REQUEST_ID_RANDOM = 36  # of 52 characters; the other 16 count
 _COPY_BYTES_MAX = 64 * 1024  # larger bodies are written after their head instead of being copied behind it
 _TICK_S = 1.0
+_ACCEPTED_S = 0.01  # within which a connection that was accepted before the port was closed is known here
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class ServerLimits:
     request_s: int = 30  # from the first byte of a request to its last
     idle_s: int = 75  # longer than SDKs keep connections (60 s), so that they close first
     stall_s: int = 30  # a client that does not read its responses
+    drain_s: float = 8.0  # at the end, for requests in progress; less than a supervisor waits before it kills
+    drain_idle_s: float = 0.75  # at the end, how long a kept connection may still bring a request
 
     def __post_init__(self) -> None:
         assert self.buffered_bytes_max >= self.body_bytes_max
@@ -101,36 +105,55 @@ class HttpServer:
         self._timer: asyncio.TimerHandle | None = None
         self._drained: asyncio.Event | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, chosen by the system when 0 was given.
+    async def start(self, host: str, port: int, listener: socket.socket | None = None) -> int:
+        """Listen; returns the port, chosen by the system when 0 was given. A `listener` that is open already is used
+        in place of the address.
 
         Raises ListenError when the address cannot be had.
         """
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=1024)
+            if listener is not None:
+                self._server = await loop.create_server(lambda: _Connection(self), sock=listener, backlog=BACKLOG)
+            else:
+                self._server = await loop.create_server(lambda: _Connection(self), host, port, backlog=BACKLOG)
         except OSError as error:
             raise listen_error(host, port, error) from error
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
-    async def stop(self, drain_s: float = 5.0) -> None:
-        """Stop accepting, let requests in progress finish for at most `drain_s`, then close what is left."""
+    async def stop(self, drain_s: float | None = None) -> None:
+        """Stop accepting and drain: what is asked is answered, the last answer of each connection says that it closes.
+
+        A kept connection is closed only once nothing has come on it for `drain_idle_s`: a request that is on its way
+        while its connection is being closed would be lost, and only some clients send it again. What is left after
+        `drain_s` (None: as the limits say) is cut off.
+        """
         if self._server is not None:
             self._server.close()
         self.draining = True
-        for connection in list(self.connections):
-            connection.close_if_idle()
-        if self.connections:
-            self._drained = asyncio.Event()
-            try:
-                await asyncio.wait_for(self._drained.wait(), drain_s)
-            except TimeoutError:
+        await asyncio.sleep(_ACCEPTED_S)
+        drain_s = self.limits.drain_s if drain_s is None else drain_s
+        idle_s = min(self.limits.drain_idle_s, drain_s)
+        if not await self._emptied(idle_s):
+            for connection in list(self.connections):
+                connection.close_if_idle()
+            if not await self._emptied(drain_s - idle_s):
                 for connection in list(self.connections):
                     connection.abort()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    async def _emptied(self, seconds: float) -> bool:
+        """Wait until no connection is left, but not longer than that."""
+        if self.connections:
+            self._drained = asyncio.Event()
+            try:
+                await asyncio.wait_for(self._drained.wait(), seconds)
+            except TimeoutError:
+                return False
+        return True
 
     def next_request_id(self) -> str:
         """52 characters of A-Z and 0-9, as DynamoDB's: random for the process, then a count."""
@@ -139,8 +162,8 @@ class HttpServer:
 
     def opened(self, connection: _Connection) -> bool:
         """Take a connection, or refuse it because there are too many."""
-        if len(self.connections) >= self.limits.connections_max or self.draining:
-            return False
+        if len(self.connections) >= self.limits.connections_max:
+            return False  # one that was accepted in the instant before draining began is served like the others
         self.connections.add(connection)
         if self._timer is None:
             self._on_tick()
@@ -392,7 +415,7 @@ class _Connection(asyncio.Protocol):
             response = _FAILED
         if self._transport is None:
             return
-        keep_alive = self._keep_alive and not self._server.draining
+        keep_alive = self._keep_alive and (not self._server.draining or bool(self._waiting))
         if request.method == b"HEAD":
             response = response._replace(body=b"")
         self._write(response, response.request_id or request.request_id, keep_alive=keep_alive)

@@ -274,6 +274,15 @@ def test_a_token_stands_for_one_request(service: Service, table: str, keys: list
     assert value(service, table, keys[0]) == 1
 
 
+def test_a_token_does_not_stand_for_the_same_actions_with_another_parameter(
+    service: Service, table: str, keys: list[str]
+) -> None:
+    body: dict[str, Any] = {"TransactItems": [add(table, keys[0])], "ClientRequestToken": service.unique("token")}
+    assert service.call("TransactWriteItems", body).status == 200
+    answer = service.call("TransactWriteItems", body | {"ReturnConsumedCapacity": "TOTAL"})
+    assert (answer.status, answer.code) == (400, "IdempotentParameterMismatchException")
+
+
 def test_the_order_of_members_does_not_make_another_request(service: Service, table: str, keys: list[str]) -> None:
     token = service.unique("token")
     action = add(table, keys[0])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.clients.tables import definition
-from tests.cluster.clusters import NO_PROFILE, Cluster
+from tests.cluster.clusters import NO_PROFILE, Cluster, settings_of_the_sdk
 
 REGION = "us-east-1"
 TOPOLOGY = f"""
@@ -24,13 +24,7 @@ _started: list[Cluster] = []
 
 @pytest.fixture(scope="session", autouse=True)
 def _settings_of_the_clients_are_their_own() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        patch.setenv("AWS_CONFIG_FILE", NO_PROFILE)
-        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", NO_PROFILE)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        patch.setenv("NO_PROXY", "127.0.0.1")
+    with settings_of_the_sdk():
         yield
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from geodyne.cli.control import call
@@ -32,6 +33,19 @@ COMMAND_S_MAX = 90.0
 LOG_TAIL_LINES = 25
 LOG_TAIL_BYTES = 64 * 1024
 NO_PROFILE = os.devnull  # an empty configuration: the developer's own settings of the SDK have no say in a test
+
+
+@contextmanager
+def settings_of_the_sdk() -> Iterator[None]:
+    """Inside, the SDK finds nothing of the developer's own settings and uses no proxy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_CONFIG_FILE", NO_PROFILE)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", NO_PROFILE)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield
 
 
 def geodyne(*arguments: str, state: Path, seconds_max: float = COMMAND_S_MAX) -> subprocess.CompletedProcess[str]:

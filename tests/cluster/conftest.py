@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.clusters import NO_PROFILE, Cluster, tail
+from tests.cluster.clusters import Cluster, settings_of_the_sdk, tail
 
 # The default topology with free ports. A router in each zone of the first region, because a router reads from its own
 # zone: so the tests can ask every replica there.
@@ -30,13 +29,7 @@ _logs: list[Path] = []
 
 @pytest.fixture(scope="session", autouse=True)
 def _settings_of_the_sdk_are_its_own() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            patch.delenv(name)
-        patch.setenv("AWS_CONFIG_FILE", NO_PROFILE)
-        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", NO_PROFILE)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        patch.setenv("NO_PROXY", "127.0.0.1")
+    with settings_of_the_sdk():
         yield
 
 

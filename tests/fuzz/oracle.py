@@ -14,14 +14,12 @@ from typing import BinaryIO, NamedTuple
 from geodyne.errors import CATALOGUE
 from tests.fuzz.wire import Ending, Exchange
 
-ANSWER_S_MAX = (
-    30.0  # on the wall: generous, because machines that run tests are busy; the bound that counts is CPU time
-)
+# On the wall: generous, because machines that run tests are busy; the bound that counts is CPU time.
+ANSWER_S_MAX = 30.0
 CPU_S_BASE = 1.0  # a collection of garbage, a compaction or the making of a table may fall to any request
 CPU_S_PER_MEGABYTE = 1.5
-RESIDENT_MEGABYTES_MAX = (
-    1500  # a body of 16 MB makes Python values of some 25 times its size, for as long as it is looked at
-)
+# A body of 16 MB makes Python values of some 25 times its size, for as long as it is looked at.
+RESIDENT_MEGABYTES_MAX = 1500
 PROPER_STATUSES = {200, 400, 404, 408, 413, 431, 501, 505}
 MEGABYTE = 1024 * 1024
 

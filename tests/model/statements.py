@@ -7,8 +7,6 @@ from typing import Any
 from tests.model.expressions import Path, Tree
 from tests.model.values import Item, Value
 
-COMPARED = ("=", "<>", "<", "<=", ">", ">=")
-
 
 def insert(table: str, item: Item) -> dict[str, Any]:
     members = ", ".join(f"'{name}': ?" for name in item)

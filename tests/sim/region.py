@@ -137,6 +137,11 @@ class SimNode:
         await asyncio.sleep(0.01)
         self._drop()
 
+    def lose_disk(self) -> None:
+        """After its death: the next start finds nothing."""
+        assert not self.alive
+        shutil.rmtree(self._directory(self.life + 1))
+
     async def stop(self) -> None:
         """An orderly stop."""
         assert self.node is not None

@@ -24,6 +24,8 @@ from tests.sim.network import ANSWER_WITHIN_S, Violation
 from tests.sim.region import Region, SimNode, region
 
 FAULTY_S = 8.0
+DISK_LOSS_CHANCE = 0.3  # of a death
+WHOLE_S = 2.5  # more than a slow disk takes to keep what makes a newcomer a member
 CALM_S = 2.0
 REGISTERS = ("r0", "r1", "r2", "r3")
 COUNTERS = ("c0", "c1", "c2")
@@ -223,8 +225,10 @@ class Feed:
 async def _faults(here: Region, random: Random, counts: Counter[str]) -> None:
     until = here.loop.time() + FAULTY_S
     revivals: list[asyncio.Task[None]] = []
+    disks = Disks(here, Random(~here.seed))
     while here.loop.time() < until:
         await here.run_for(random.choice((0.02, 0.1, 0.3, 0.8, 1.5)))
+        disks.look()
         node = random.choice(here.nodes)
         kind = random.choice(FAULTS)
         if kind in {"kill", "power", "stop"}:
@@ -236,6 +240,7 @@ async def _faults(here: Region, random: Random, counts: Counter[str]) -> None:
                 await node.stop()
             else:
                 await node.kill(power_loss=kind == "power")
+                counts["lost_disk"] += disks.lose(node)
             revivals.append(asyncio.ensure_future(_revive(node, random.choice((0.0, 0.3, 1.0, 2.5)))))
         elif kind == "isolate":
             here.isolate(node, from_clients=random.random() < 0.4)
@@ -259,6 +264,35 @@ async def _faults(here: Region, random: Random, counts: Counter[str]) -> None:
             here.world.heal()
         counts[kind] += 1
     await asyncio.gather(*revivals)
+
+
+class Disks:
+    """A majority of the replicas stays whole: a disk is lost only if both other nodes have been whole for a while."""
+
+    def __init__(self, here: Region, random: Random) -> None:
+        self._here = here
+        self._random = random
+        self._whole_since: dict[str, float] = {node.id: here.loop.time() for node in here.nodes}
+
+    def look(self) -> None:
+        for node in self._here.nodes:
+            if node.node is None:
+                continue
+            if any(group.raft.newcomer for group in node.handler.groups):
+                self._whole_since.pop(node.id, None)
+            else:
+                self._whole_since.setdefault(node.id, self._here.loop.time())
+
+    def lose(self, node: SimNode) -> bool:
+        """Perhaps: the dead node comes back with nothing."""
+        now = self._here.loop.time()
+        if self._random.random() >= DISK_LOSS_CHANCE:
+            return False
+        if any(now - self._whole_since.get(other.id, now) < WHOLE_S for other in self._here.others(node)):
+            return False
+        node.lose_disk()
+        self._whole_since.pop(node.id, None)
+        return True
 
 
 def _corner(here: Region, node: SimNode) -> None:

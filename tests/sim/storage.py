@@ -271,11 +271,11 @@ def simulated_storage(random: Random) -> Iterator[DurableStates]:
     def synchronous(store: sqlite.StateStore) -> Iterator[None]:
         with real_synchronous(store):
             yield
-        durable.note(store._path)
+        durable.note(store.path)
 
     def checkpoint_here(store: sqlite.StateStore) -> bool:
         done = real_here(store)
-        durable.note(store._path)
+        durable.note(store.path)
         return done
 
     patches: list[AbstractContextManager[Any]] = [

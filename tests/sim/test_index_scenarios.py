@@ -35,11 +35,11 @@ def test_leaders_die_while_entries_are_on_their_way(tmp_path: Path, victim: str,
             writing = asyncio.ensure_future(scene.write(25, seed=100 * seed + turn))
             await here.run_for(here.random.uniform(0.001, 0.05))
             partition = scene.base(turn) if victim == "table" else scene.index_partition(turn % 2)
+            await here.until(lambda: here.leader(partition) is not None, "a leader")  # noqa: B023 - awaited here
             node = scene.leader(partition)
             await node.kill(power_loss=turn == 1)
             await writing
             node.start()
-            await here.until(lambda: here.leader(partition) is not None, "a leader")  # noqa: B023 - awaited here
         await scene.settle()
 
     play_indexed(tmp_path, scenario, seed, small=seed % 2 == 0)

@@ -15,7 +15,19 @@ from tests.sim.schedule import run_schedule
 
 SMOKE = "1..8"
 LONG = "1000..1399"
-HAPPENS = ("kill", "power", "stop", "isolate", "corner", "cut", "slow_disk", "snapshots", "checkpoints", "feed_records")
+HAPPENS = (
+    "kill",
+    "power",
+    "lost_disk",
+    "stop",
+    "isolate",
+    "corner",
+    "cut",
+    "slow_disk",
+    "snapshots",
+    "checkpoints",
+    "feed_records",
+)
 
 
 def _run(seeds: str) -> Counter[str]:

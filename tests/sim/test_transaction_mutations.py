@@ -60,10 +60,13 @@ def write_through_locks() -> AbstractContextManager[Any]:
 
 
 def keep_no_preparations() -> AbstractContextManager[Any]:
-    def to_wire(transactions: Transactions) -> list[Any]:
-        return [done.to_wire(name) for name, done in transactions.committed.items()]
+    real = Transactions.to_bytes
 
-    return patch.object(Transactions, "to_wire", to_wire)
+    def to_bytes(transactions: Transactions) -> list[bytes]:
+        with patch.object(transactions, "prepared", {}):
+            return list(real(transactions))
+
+    return patch.object(Transactions, "to_bytes", to_bytes)
 
 
 def commit_though_cancelled() -> AbstractContextManager[Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from geodyne import ledger
 from geodyne.checkers.serializability import Outcome
 from geodyne.errors import ApiError
 from geodyne.ledger import LEDGER_TABLE
@@ -40,6 +41,8 @@ from tests.sim.transactions import RECOVERED_S, Lists, appending, checking, held
 
 SPREAD = ("a", "b", "c", "d", "e")  # over several partitions
 CALLS = 13  # of a transaction on SPREAD: prepares, the decision, finishes
+OLD_ROWS = 600  # of the ledger, to be swept
+SWEEP_S_MAX = 0.4
 
 
 def _partition(here: Region, key: str) -> int:
@@ -94,6 +97,11 @@ def test_a_dead_coordinator_and_dead_leaders_leave_nothing_half_done(tmp_path: P
 
 def _ledger(here: Region) -> list[int]:
     return [partition.id for partition in here.client.catalog.tables[LEDGER_TABLE].partitions]
+
+
+def _ledger_rows(here: Region) -> int:
+    groups = [here.group(here.nodes[0], partition) for partition in _ledger(here)]
+    return sum(group.state.items for group in groups if group is not None)
 
 
 def test_a_write_on_a_prepared_item_is_refused_and_a_read_of_it_is_not(tmp_path: Path) -> None:
@@ -299,19 +307,37 @@ def test_the_ledger_forgets_transactions_after_ten_minutes(tmp_path: Path) -> No
         await lists.append("x", SPREAD, dies_at=3)
         await lists.append_once("y", ["a", "b", "c"], [], dies_at=1 << 30)
 
-        def rows() -> int:
-            return sum(
-                group.state.items for partition in _ledger(here) if (group := here.group(here.nodes[0], partition))
-            )
-
         await here.until(lambda: not held(here), "nothing is prepared", RECOVERED_S)
         await here.settle(partitions_of(here))
-        assert rows() >= 2
+        assert _ledger_rows(here) >= 2
         for node in here.nodes:
             node.clock.skew_us += 601_000_000
         await here.run_for(2 * sweeper.INTERVAL_S)
         await here.settle(partitions_of(here))
-        assert rows() == 0
+        assert _ledger_rows(here) == 0
+
+    play(tmp_path, scenario)
+
+
+def test_the_sweep_of_the_ledger_is_faster_than_the_ledger_grows(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        await lists.append("x", SPREAD)
+        table = here.client.catalog.tables[LEDGER_TABLE]
+        participant = partitions_of(here)[0]
+        began_us = here.nodes[0].clock.wall_us() - 601_000_000
+        for first in range(0, OLD_ROWS, 100):
+            rows = [ledger.ledger_key(table, b"%016d" % number) for number in range(first, first + 100)]
+            writes = [ledger.commit(at, 1, b"d" * 16, began_us, [participant]) for at in rows]
+            for reply in [lists._client.call(write, timeout_ms=5_000) for write in writes]:
+                assert isinstance(await reply, Written)
+
+        await here.settle(partitions_of(here))
+        before = _ledger_rows(here)
+        assert before >= OLD_ROWS
+        await here.until(lambda: _ledger_rows(here) < before, "the sweep begins", 2 * sweeper.INTERVAL_S)
+        await here.run_for(SWEEP_S_MAX)
+        await here.settle(partitions_of(here))
+        assert _ledger_rows(here) <= before - OLD_ROWS
 
     play(tmp_path, scenario)
 

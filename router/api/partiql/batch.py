@@ -12,6 +12,7 @@ import orjson
 
 from geodyne.errors import ApiError, validation
 from geodyne.messages import Item
+from router.api.capacity import wants_capacity
 from router.api.context import Context
 from router.api.parameters import Body
 from router.api.partiql.execute import ONLY_IN_TRANSACTIONS, Bound, bind, common_members, read_one, write
@@ -57,7 +58,7 @@ async def batch_execute_statement(body: Body, context: Context) -> bytes:
             name = str(capacity["TableName"])
             capacities[name] = added(capacities.get(name), capacity) or capacity
     answer: dict[str, Any] = {"Responses": [response for response, _ in outcomes]}
-    if detail not in (None, "NONE"):
+    if wants_capacity(detail):
         answer["ConsumedCapacity"] = list(capacities.values())
     return orjson.dumps(answer)
 

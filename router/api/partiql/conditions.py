@@ -32,7 +32,7 @@ from router.api.partiql.tree import (
 )
 from router.api.partiql.values import Parameters, constant, is_constant, unsupported
 
-COMPARATORS = frozenset(("=", "<>", "<", "<=", ">", ">="))
+_COMPARATORS = frozenset(("=", "<>", "<", "<=", ">", ">="))
 _CONDITION_FUNCTIONS = frozenset(("begins_with", "contains", "attribute_type"))
 _SET_FUNCTIONS = {"set_add": "ADD", "set_delete": "DELETE"}
 
@@ -88,7 +88,7 @@ class Writer:
             return word.join(self._part(part) for part in node.parts)
         if isinstance(node, Not):
             return "NOT " + self._part(node.part)
-        if isinstance(node, Binary) and node.operator in COMPARATORS:
+        if isinstance(node, Binary) and node.operator in _COMPARATORS:
             return self._comparison(node)
         if isinstance(node, Between):
             return f"{self._operand(node.operand)} BETWEEN {self._operand(node.low)} AND {self._operand(node.high)}"
@@ -136,7 +136,7 @@ class Writer:
 
     def _call(self, node: Call) -> str:
         if node.function not in _CONDITION_FUNCTIONS:
-            raise unsupported_function(node)
+            raise _unsupported_function(node)
         return f"{node.function}({', '.join(map(self._operand, node.arguments))})"
 
     def _operand(self, node: Node) -> str:
@@ -144,7 +144,7 @@ class Writer:
             return self.path(node)
         if isinstance(node, Call):
             if node.function != "size":
-                raise unsupported_function(node)
+                raise _unsupported_function(node)
             return f"size({', '.join(map(self._operand, node.arguments))})"
         if is_constant(node):
             return self.value(constant(node, self.parameters))
@@ -189,7 +189,7 @@ class Writer:
             return self.path(node)
         if isinstance(node, Call):
             if node.function != "list_append":
-                raise unsupported_function(node)
+                raise _unsupported_function(node)
             return f"list_append({', '.join(map(self._term, node.arguments))})"
         if is_constant(node):
             return self.value(constant(node, self.parameters))
@@ -207,5 +207,5 @@ def too_many_choices(count: int) -> Exception:
     return validation(f"The IN operator is provided with too many operands; number of operands: {count}")
 
 
-def unsupported_function(call: Call) -> Exception:
+def _unsupported_function(call: Call) -> Exception:
     return validation(f"Unsupported function: {call.function} at {call.at}")

@@ -77,7 +77,13 @@ def bind(statement: Statement, body: Body, context: Context) -> Bound:
 
 def table_names(body: Body) -> list[str]:
     """The table of a request's statement, if it has one; does not raise."""
-    return _table_of(body.get("Statement"))
+    statement = body.get("Statement")
+    if not isinstance(statement, str) or len(statement) > PARTIQL_STATEMENT_LENGTH_MAX:
+        return []
+    try:
+        return [parse_statement(statement).table]
+    except ApiError:
+        return []
 
 
 def table_names_of(elements: Any) -> list[str]:
@@ -86,15 +92,6 @@ def table_names_of(elements: Any) -> list[str]:
         return []
     named = [name for element in elements if isinstance(element, dict) for name in table_names(element)]
     return list(dict.fromkeys(named))
-
-
-def _table_of(statement: Any) -> list[str]:
-    if not isinstance(statement, str) or len(statement) > PARTIQL_STATEMENT_LENGTH_MAX:
-        return []
-    try:
-        return [parse_statement(statement).table]
-    except ApiError:
-        return []
 
 
 def common_members(bound: Bound, body: Body, capacity_detail: str | None) -> Body:

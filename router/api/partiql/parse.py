@@ -46,7 +46,7 @@ from geodyne.limits import (
     PARTIQL_CACHED_LENGTH_MAX,
     PARTIQL_DEPTH_MAX,
 )
-from router.api.partiql.tokens import Kind, Token, malformed, tokenize
+from router.api.partiql.tokens import SYMBOLS, Kind, Place, Token, malformed, tokenize
 from router.api.partiql.tree import (
     And,
     Assignment,
@@ -85,6 +85,8 @@ _AGGREGATES = frozenset(("avg", "count", "max", "min", "sum"))
 _UNSUPPORTED_CLAUSES = {"group": "GROUP BY", "having": "HAVING", "limit": "LIMIT", "offset": "OFFSET", "let": "LET"}
 _CLOSING = frozenset((",", "]", ")", "}", ">>", ":"))  # what stands before one of these is complete
 _SIMPLE = frozenset((Kind.STRING, Kind.NUMBER, Kind.WORD, Kind.QUOTED))
+_CONSTANTS: dict[Kind, Callable[[str], Node]] = {Kind.STRING: Text, Kind.NUMBER: Number}
+_COMMA, _QUESTION_MARK = SYMBOLS[","], SYMBOLS["?"]
 _TYPE_WORDS = frozenset(("number", "map"))  # names of types that are no keywords
 
 _T = TypeVar("_T")
@@ -102,6 +104,7 @@ def _cached(text: str) -> Statement:
 
 class _Parser:
     def __init__(self, text: str) -> None:
+        self._text = text
         self._tokens = tokenize(text)
         self._at = 0
         self._depth = 0
@@ -140,11 +143,11 @@ class _Parser:
 
     def _select(self) -> Select:
         if self._keyword() in ("distinct", "value"):
-            raise self._unsupported_clause(self._keyword().upper(), self._token.at)
+            raise self._unsupported_clause(self._keyword().upper(), self._place())
         self._accept_keyword("all")
         projection: tuple[Node, ...] | None = None
         if not self._accept("*"):
-            projection = self._commas(self._expression)
+            projection = self._expressions()
         elif self._token.text == "," and self._token.kind is Kind.SYMBOL:
             raise malformed(
                 "Other expressions may not be present in the select list when '*' is used without dot notation."
@@ -167,23 +170,23 @@ class _Parser:
         name = _UNSUPPORTED_CLAUSES[self._keyword()]
         self._at += 1
         self._accept_keyword("by")
-        at = self._token.at
+        place = self._place()
         self._expression()
-        raise self._unsupported_clause(name, at)
+        raise self._unsupported_clause(name, place)
 
     @staticmethod
-    def _unsupported_clause(name: str, at: str) -> Exception:
+    def _unsupported_clause(name: str, at: Place) -> Exception:
         return validation(f"Unsupported clause: {name} at {at}")
 
     def _source(self) -> tuple[str, str | None]:
-        token = self._token
+        place = self._place()
         path = self._sum()  # an unquoted name with a hyphen is a difference
         names = path.elements if isinstance(path, Path) else ()
         if not 1 <= len(names) <= 2 or not all(isinstance(name, str) for name in names):
-            raise validation(f"Unexpected from source at {token.at}")
+            raise validation(f"Unexpected from source at {place}")
         after = self._token
         if after.kind in (Kind.WORD, Kind.QUOTED) or after.text == "," or self._keyword() in ("as", "join", "cross"):
-            raise validation(f"Unexpected from source at {token.at}")
+            raise validation(f"Unexpected from source at {place}")
         return str(names[0]), str(names[1]) if len(names) == 2 else None
 
     def _order_key(self) -> OrderKey:
@@ -261,12 +264,31 @@ class _Parser:
         token = self._tokens[self._at]
         if token.kind in _SIMPLE or token.text == "?":
             following = self._tokens[self._at + 1]
-            if following.kind is Kind.SYMBOL and following.text in _CLOSING:
+            if following.text in _CLOSING and following.kind is Kind.SYMBOL:
                 return self._term()  # most of a long statement: values or names, one after the other
         parts = [self._conjunction()]
         while self._accept_keyword("or"):
             parts.append(self._conjunction())
         return parts[0] if len(parts) == 1 else Or(tuple(parts))
+
+    def _expressions(self) -> tuple[Node, ...]:
+        """Expressions between commas. Constants are taken in passing: a statement has room for four thousand."""
+        parts: list[Node] = []
+        tokens = self._tokens
+        while True:
+            token = tokens[self._at]
+            make = _CONSTANTS.get(token.kind)
+            if (make is not None or token is _QUESTION_MARK) and tokens[self._at + 1] is _COMMA:
+                if make is not None:
+                    parts.append(make(token.text))
+                else:
+                    parts.append(Parameter(self._parameters))
+                    self._parameters += 1
+                self._at += 2
+                continue
+            parts.append(self._expression())
+            if not self._accept(","):
+                return tuple(parts)
 
     def _conjunction(self) -> Node:
         parts = [self._negation()]
@@ -287,10 +309,11 @@ class _Parser:
         while True:
             token = self._token
             if token.kind is Kind.SYMBOL and token.text in _COMPARATORS:
+                place = self._place()
                 self._at += 1
                 self._chain()
                 operator = "<>" if token.text == "!=" else token.text
-                left = Binary(operator, left, self._sum(), token.at)
+                left = Binary(operator, left, self._sum(), place)
                 continue
             if self._keyword() == "is":
                 self._chain()
@@ -306,23 +329,23 @@ class _Parser:
             left = Not(found) if negated else found
 
     def _keyword_operator(self, left: Node) -> Node | None:
-        token = self._token
+        place = self._place()
         if self._accept_keyword("between"):
             low = self._sum()
             if not self._accept_keyword("and"):
                 raise malformed("Expected AND")
             return Between(left, low, self._sum())
         if self._accept_keyword("in"):
-            opening = self._token
+            opening = self._place()
             if self._accept("("):
-                choices: Node = ListOf(self._commas(self._expression), opening.at)
+                choices: Node = ListOf(self._expressions(), opening)
                 self._expect(")")
             else:
                 choices = self._sum()
             return Membership(left, choices)
         if self._accept_keyword("like"):
             self._sum()
-            return Like(token.at)
+            return Like(place)
         return None
 
     def _type_test(self, operand: Node) -> Node:
@@ -338,22 +361,23 @@ class _Parser:
     def _sum(self) -> Node:
         left = self._unary()
         while self._token.kind is Kind.SYMBOL and self._token.text in _ARITHMETIC:
-            token = self._token
+            token, place = self._token, self._place()
             self._at += 1
             self._chain()
-            left = Binary(token.text, left, self._unary(), token.at)
+            left = Binary(token.text, left, self._unary(), place)
         return left
 
     def _unary(self) -> Node:
         token = self._token
         if token.kind is not Kind.SYMBOL or token.text not in ("+", "-"):
             return self._path()
+        place = self._place()
         self._at += 1
         self._enter()
         term = self._unary()
         self._depth -= 1
         if not isinstance(term, Number):
-            return Binary(token.text, Number("0"), term, token.at)
+            return Binary(token.text, Number("0"), term, place)
         if token.text == "+":
             return term
         return Number(term.content[1:] if term.content.startswith("-") else "-" + term.content)
@@ -369,8 +393,9 @@ class _Parser:
         token = self._token
         if token.kind not in (Kind.WORD, Kind.QUOTED):
             raise malformed("Expected identifier for simple path")
+        place = self._place()
         self._at += 1
-        return self._steps(Path((token.text,), token.at))
+        return self._steps(Path((token.text,), place))
 
     def _steps(self, start: Path) -> Path:
         elements: list[PathElement] = list(start.elements)
@@ -387,8 +412,8 @@ class _Parser:
                 return Path(tuple(elements), start.at)
 
     def _bracket_step(self) -> PathElement:
-        token = self._token
-        step = self._expression() if token.text != "*" else None
+        place = self._place()
+        step = self._expression() if self._token.text != "*" else None
         self._expect("]")
         if isinstance(step, Text):
             return step.content
@@ -397,16 +422,16 @@ class _Parser:
             if len(digits) <= len(str(LIST_INDEX_MAX)) and int(digits) <= LIST_INDEX_MAX:
                 return int(digits)
             raise validation(f"List index is not within the allowable range; index: [{step.content}]")
-        raise validation(f"Unexpected path component at {token.at}")
+        raise validation(f"Unexpected path component at {place}")
 
     def _term(self) -> Node:
         token = self._token
         self._at += 1
         kind = token.kind
-        if kind in (Kind.WORD, Kind.QUOTED):
-            if self._token.text == "(" and self._token.kind is Kind.SYMBOL:
+        if kind is Kind.WORD or kind is Kind.QUOTED:
+            if self._is("("):
                 return self._call(token)
-            return Path((token.text,), token.at)
+            return Path((token.text,), self._place(-1))
         if kind is Kind.STRING:
             return Text(token.text)
         if kind is Kind.NUMBER:
@@ -436,26 +461,27 @@ class _Parser:
             return Parameter(self._parameters - 1)
         if symbol in ("(", "[", "<<", "{"):
             self._enter()
-            node = self._bracketed(token)
+            node = self._bracketed(symbol)
             self._depth -= 1
             return node
         if symbol in _COMPARATORS or symbol in _ARITHMETIC or symbol == "@":
             raise malformed("Unexpected operator")
         raise malformed("Unexpected term")
 
-    def _bracketed(self, opening: Token) -> Node:
-        if opening.text == "(":
-            inner = self._commas(self._expression)
+    def _bracketed(self, bracket: str) -> Node:
+        opening = self._place(-1)
+        if bracket == "(":
+            inner = self._expressions()
             self._expect(")")
-            return inner[0] if len(inner) == 1 else ListOf(inner, opening.at)
-        if opening.text == "{":
+            return inner[0] if len(inner) == 1 else ListOf(inner, opening)
+        if bracket == "{":
             members = () if self._token.text == "}" else self._commas(self._member)
             self._expect("}")
-            return MapOf(members, opening.at)
-        closing = "]" if opening.text == "[" else ">>"
-        elements = () if self._is(closing) else self._commas(self._expression)
+            return MapOf(members, opening)
+        closing = "]" if bracket == "[" else ">>"
+        elements = () if self._is(closing) else self._expressions()
         self._expect(closing)
-        return ListOf(elements, opening.at) if closing == "]" else SetOf(elements, opening.at)
+        return ListOf(elements, opening) if closing == "]" else SetOf(elements, opening)
 
     def _member(self) -> tuple[Node, Node]:
         name = self._expression()
@@ -463,6 +489,7 @@ class _Parser:
         return name, self._expression()
 
     def _call(self, name: Token) -> Call:
+        place = self._place(-1)
         self._enter()
         self._at += 1
         if name.kind is Kind.KEYWORD and self._accept("*"):
@@ -470,16 +497,19 @@ class _Parser:
         else:
             if name.kind is Kind.KEYWORD and not self._accept_keyword("distinct"):
                 self._accept_keyword("all")
-            arguments = () if self._is(")") else self._commas(self._expression)
+            arguments = () if self._is(")") else self._expressions()
         self._expect(")")
         self._depth -= 1
-        return Call(name.text.lower(), arguments, name.at)
+        return Call(name.text.lower(), arguments, place)
 
     # --- tokens --------------------------------------------------------------------------------------------
 
     @property
     def _token(self) -> Token:
         return self._tokens[self._at]
+
+    def _place(self, offset: int = 0) -> Place:
+        return Place(self._text, self._at + offset)
 
     def _keyword(self) -> str:
         token = self._tokens[self._at]

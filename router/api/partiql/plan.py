@@ -34,7 +34,7 @@ from router.api.partiql.tree import (
     Select,
     Update,
 )
-from router.api.partiql.values import Parameters, constant, is_constant, unsupported
+from router.api.partiql.values import Parameters, as_written, constant, is_constant, unsupported
 from router.api.tablerecords import Table, no_index
 
 Body = dict[str, Any]
@@ -94,7 +94,7 @@ def plan_insert(statement: Insert, table: Table, parameters: Parameters) -> Writ
     """A put on the condition that there is no such item. Raises ApiError."""
     if not isinstance(statement.value, MapOf | Parameter):
         raise unsupported(statement.value)
-    item = constant(statement.value, parameters).get("M")
+    item = as_written(statement.value, parameters).get("M")
     if item is None:
         raise unsupported(statement.value)
     names = {"#0": table.record.hash_key}
@@ -209,7 +209,7 @@ def plan_select(statement: Select, table: Table, parameters: Parameters) -> Read
                 "Must have at least one non-optional hash key condition in WHERE clause when using ORDER BY clause."
             )
         return _scan(statement, conjuncts, paths, parameters)
-    return _queries(statement, conjuncts, choices, (keys, order, paths, parameters))
+    return _queries(statement, conjuncts, choices, keys, order, paths, parameters)
 
 
 def names_one_item(statement: Select, table: Table, parameters: Parameters) -> bool:
@@ -364,9 +364,12 @@ def _queries(
     statement: Select,
     conjuncts: list[Node],
     choices: _Choices,
-    how: tuple[_Keys, dict[str, bool], Paths | None, Parameters],
+    keys: _Keys,
+    order: dict[str, bool],
+    paths: Paths | None,
+    parameters: Parameters,
 ) -> Read:
-    keys, order, paths, parameters = how
+    """A Query for each value of the partition key. `order` is that of ORDER BY: whether descending, by attribute."""
     rest = [node for node in conjuncts if not any(node is used for used in choices.used)]
     on_sort = _sort_conditions(rest, keys)
     rest = [node for node in rest if not any(node is used for used in on_sort)]

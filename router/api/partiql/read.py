@@ -37,7 +37,7 @@ async def read_page(read: Read, common: Body, context: Context, limit: int, posi
         found = [answer["Item"]] if "Item" in answer else []
         return ReadPage(shaped(found, read.shaped), capacity=answer.get("ConsumedCapacity"))
     if read.merged is not None:
-        page = await _merged(read, read.merged, (common, limit, position), context)
+        page = await _merged(read, read.merged, common, context, limit, position)
     else:
         page = await _in_sequence(read, common, context, limit, position)
     return page._replace(items=shaped(page.items, read.shaped))
@@ -50,7 +50,7 @@ async def _in_sequence(read: Read, common: Body, context: Context, limit: int, p
     found: list[Item] = []
     capacity: Capacity | None = None
     while True:
-        answer = await _page(read, at, (common, left, start), context)
+        answer = await _page(read, at, common, context, left, start)
         found += answer["Items"]
         capacity = added(capacity, answer.get("ConsumedCapacity"))
         last = answer.get("LastEvaluatedKey")
@@ -80,8 +80,8 @@ def _page_items(read: Read, limit: int) -> int:
     return min(limit, PARTIQL_IN_PAGE_ITEMS) if limit else PARTIQL_IN_PAGE_ITEMS
 
 
-async def _page(read: Read, at: int, how: tuple[Body, int, Item | None], context: Context) -> dict[str, Any]:
-    common, limit, start = how
+async def _page(read: Read, at: int, common: Body, context: Context, limit: int, start: Item | None) -> dict[str, Any]:
+    """The answer of one of the requests, from beyond the key `start`; `limit` 0: no limit."""
     body = {**read.bodies[at], **common}
     if limit:
         body["Limit"] = limit
@@ -102,14 +102,15 @@ class _Stream(NamedTuple):
     last: Item | None
 
 
-async def _merged(read: Read, merged: Merge, how: tuple[Body, int, Position | None], context: Context) -> ReadPage:
+async def _merged(
+    read: Read, merged: Merge, common: Body, context: Context, limit: int, position: Position | None
+) -> ReadPage:
     """The next items of all queries in one order. A position has the key after which each of them goes on, and which
     have nothing more."""
-    common, limit, position = how
     starts, done = ([None] * len(read.bodies), set()) if position is None else _places(read, position)
     room = _page_items(read, limit)
     open_ones = [at for at in range(len(read.bodies)) if at not in done]
-    answers = await together([_page(read, at, (common, room, starts[at]), context) for at in open_ones])
+    answers = await together([_page(read, at, common, context, room, starts[at]) for at in open_ones])
     streams = {
         at: _Stream(answer["Items"], answer.get("LastEvaluatedKey"))
         for at, answer in zip(open_ones, answers, strict=True)
@@ -175,8 +176,7 @@ def _take(merged: Merge, streams: dict[int, _Stream], room: int) -> list[tuple[i
 
 
 def shaped(found: list[Item], paths: Paths | None) -> list[Item]:
-    """Items of the values at the paths, each under the last name of its path; an element of a list has no name and is
-    called by the place of its path in the list of them (PartiQL specification, "SELECT clauses")."""
+    """Items of the values at the paths, each under the last name of its path, with the indexes that follow it."""
     if paths is None:
         return found
     return [_shape(item, paths) for item in found]
@@ -184,12 +184,19 @@ def shaped(found: list[Item], paths: Paths | None) -> list[Item]:
 
 def _shape(item: Item, paths: Paths) -> Item:
     shaped: Item = {}
-    for number, path in enumerate(paths, 1):
+    for path in paths:
         value = _at(item, path)
         if value is not None:
-            last = path[-1]
-            shaped[last if isinstance(last, str) else f"_{number}"] = value
+            shaped[_label(path)] = value
     return shaped
+
+
+def _label(path: Sequence[str | int]) -> str:
+    """`c[0]` for `a.b.c[0]`."""
+    label = ""
+    for element in path:
+        label = f"{label}[{element}]" if isinstance(element, int) else element
+    return label
 
 
 def _at(item: Item, path: Sequence[str | int]) -> AttributeValue | None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
-from typing import NamedTuple
+from itertools import islice
+from string import ascii_letters, digits
+from typing import NamedTuple, NoReturn
 
 from geodyne.errors import ApiError, validation
 
@@ -48,26 +50,48 @@ class Kind(IntEnum):
 
 
 class Token(NamedTuple):
-    """`text` is what was meant: without quotes, keywords in lower case. `at` as in the tree."""
+    """`text` is what was meant: without quotes, keywords in lower case."""
 
     kind: Kind
     text: str
-    at: str
 
 
+class Place(NamedTuple):
+    """Where a token stands, shown as "line:column:length". Only messages need it, so it is looked for when shown."""
+
+    statement: str
+    token: int  # its number, from 0
+
+    def __str__(self) -> str:
+        start, end = next(islice(_TOKEN.finditer(self.statement), self.token, None)).span(1)
+        return f"{_line_and_column(self.statement, start)}:{end - start}"
+
+
+# What stands between tokens is skipped and never looked at twice; an unfinished comment takes the rest of the text.
 _TOKEN = re.compile(
     r"""
-    (?P<SPACE>\s+|--[^\n]*|/\*.*?\*/)
-    | (?P<OPEN>/\*)
-    | (?P<NUMBER>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)
-    | (?P<WORD>[A-Za-z_$][A-Za-z0-9_$]*)
-    | '(?P<STRING>(?:[^']|'')*)'
-    | "(?P<QUOTED>(?:[^"]|"")*)"
-    | (?P<SYMBOL><<|>>|<>|<=|>=|!=|\|\||[=<>()\[\]{},.:;?+*/%@-])
-    | (?P<OTHER>.)
+    (?:\s|--[^\n]*|/\*.*?\*/)*+
+    (
+      [,?()\[\]{}:;+*%@=-]
+    | (?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?
+    | [A-Za-z_$][A-Za-z0-9_$]*
+    | '[^']*(?:''[^']*)*'
+    | "[^"]*(?:""[^"]*)*"
+    | <<|>>|<>|<=|>=|!=|\|\|
+    | /\*.*
+    | .
+    | \Z
+    )
     """,
     re.VERBOSE | re.DOTALL,
 )
+_WRITTEN_SYMBOLS = "<< >> <> <= >= != || = < > ( ) [ ] { } , . : ; ? + * / % @ -"
+
+# One token for each symbol, so that it can be told by identity.
+SYMBOLS = {text: Token(Kind.SYMBOL, text) for text in _WRITTEN_SYMBOLS.split()}
+_WORD_START = frozenset(ascii_letters + "_$")
+_DIGITS = frozenset(digits)
+_END = Token(Kind.END, "")
 
 
 def malformed(reason: str) -> ApiError:
@@ -78,26 +102,35 @@ def malformed(reason: str) -> ApiError:
 def tokenize(statement: str) -> list[Token]:
     """The tokens of a statement, an END token last. Raises ApiError (ValidationException)."""
     tokens: list[Token] = []
-    line, line_start = 1, 0
-    for match in _TOKEN.finditer(statement):
-        name, start = match.lastgroup or "", match.start()
-        if name in ("OTHER", "OPEN"):
-            raise malformed(f"Invalid character at {line}:{start - line_start + 1}")
-        if name != "SPACE":
-            tokens.append(_token(name, match[name], f"{line}:{start - line_start + 1}:{match.end() - start}"))
-        if "\n" in match[0]:
-            line += match[0].count("\n")
-            line_start = start + match[0].rindex("\n") + 1
-    tokens.append(Token(Kind.END, "", f"{line}:{len(statement) - line_start + 1}:0"))
+    known = {"": _END, **SYMBOLS}
+    for written in _TOKEN.findall(statement):
+        token = known.get(written)
+        if token is None:
+            token = known[written] = _token(written) or _refuse(statement, len(tokens))
+        tokens.append(token)
+        if token is _END:
+            break  # the pattern finds the end twice when something was skipped before it
     return tokens
 
 
-def _token(name: str, text: str, at: str) -> Token:
-    if name == "WORD":
-        word = text.lower()
-        return Token(Kind.KEYWORD, word, at) if word in KEYWORDS else Token(Kind.WORD, text, at)
-    if name == "STRING":
-        return Token(Kind.STRING, text.replace("''", "'"), at)
-    if name == "QUOTED":
-        return Token(Kind.QUOTED, text.replace('""', '"'), at)
-    return Token(Kind[name], text, at)
+def _token(written: str) -> Token | None:
+    first = written[0]
+    if first in _WORD_START:
+        word = written.lower()
+        return Token(Kind.KEYWORD, word) if word in KEYWORDS else Token(Kind.WORD, written)
+    if first in _DIGITS or (first == "." and len(written) > 1):
+        return Token(Kind.NUMBER, written)
+    if first == "'" and len(written) > 1:
+        return Token(Kind.STRING, written[1:-1].replace("''", "'"))
+    if first == '"' and len(written) > 1:
+        return Token(Kind.QUOTED, written[1:-1].replace('""', '"'))
+    return None
+
+
+def _refuse(statement: str, number: int) -> NoReturn:
+    start = next(islice(_TOKEN.finditer(statement), number, None)).start(1)
+    raise malformed(f"Invalid character at {_line_and_column(statement, start)}")
+
+
+def _line_and_column(statement: str, at: int) -> str:
+    return f"{statement.count(chr(10), 0, at) + 1}:{at - statement.rfind(chr(10), 0, at)}"

@@ -8,21 +8,17 @@ Guide, "Performing transactions with PartiQL for DynamoDB").
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any
 
-import orjson
-
 from geodyne.errors import ApiError, validation
-from geodyne.expressions import check_key_use, evaluate_condition
+from geodyne.expressions import evaluate_condition
 from geodyne.messages import Found, WriteKind
-from geodyne.model.indexchecks import check_index_keys
-from geodyne.model.keys import encode_key
 from geodyne.model.values import canonical_item, check_item_size, dumps, loads
 from router.api.answers import list_of, members_answer
+from router.api.capacity import wants_capacity
 from router.api.checks import check_request
 from router.api.context import Context
-from router.api.coordinator import CANCELLED, GetAction, WriteAction
+from router.api.coordinator import CANCELLED, WriteAction
 from router.api.parameters import Body
 from router.api.partiql.execute import DUPLICATE, Bound, bind, plan_write, reworded
 from router.api.partiql.parse import parse_statement
@@ -30,13 +26,20 @@ from router.api.partiql.plan import Point, names_one_item, plan_check, plan_poin
 from router.api.partiql.read import shaped
 from router.api.partiql.tree import Exists, Insert, Select
 from router.api.shapes import validator
-from router.api.transactions import get_capacities, transact_get, transact_write, write_capacities
+from router.api.transactions import (
+    digest_of,
+    get_action,
+    get_capacities,
+    transact_get,
+    transact_write,
+    write_capacities,
+    written_key,
+)
 
 _check = validator("ExecuteTransaction")
 
 _NOT_ONE_ITEM = "Select statements within ExecuteTransaction must specify the primary key in the where clause."
 _KINDS = {"PutItem": WriteKind.PUT, "UpdateItem": WriteKind.UPDATE, "DeleteItem": WriteKind.DELETE}
-_DIGEST_BYTES = 16
 
 
 async def execute_transaction(body: Body, context: Context) -> bytes:
@@ -50,7 +53,7 @@ async def execute_transaction(body: Body, context: Context) -> bytes:
     detail = body.get("ReturnConsumedCapacity")
     if reads:
         return await _read(bounds, context, detail)
-    return await _write(bounds, elements, context, (body.get("ClientRequestToken"), detail))
+    return await _write(bounds, elements, context, body.get("ClientRequestToken"), detail)
 
 
 # --- reads ----------------------------------------------------------------------------------------------
@@ -58,7 +61,9 @@ async def execute_transaction(body: Body, context: Context) -> bytes:
 
 async def _read(bounds: Sequence[Bound], context: Context, detail: str | None) -> bytes:
     points = [_point(bound) for bound in bounds]
-    actions = [_get_action(bound, point) for bound, point in zip(bounds, points, strict=True)]
+    actions = [
+        get_action(bound.statement.table, bound.table, point.key) for bound, point in zip(bounds, points, strict=True)
+    ]
     found = await transact_get(actions, context)
     responses = [_response(point, one) for point, one in zip(points, found, strict=True)]
     return members_answer([b'"Responses":' + list_of(responses), get_capacities(actions, found, detail)])
@@ -70,14 +75,6 @@ def _point(bound: Bound) -> Point:
     if not names_one_item(statement, bound.table, bound.parameters):
         raise validation(_NOT_ONE_ITEM)
     return plan_point(statement, bound.table, bound.parameters)
-
-
-def _get_action(bound: Bound, point: Point) -> GetAction:
-    try:
-        key = encode_key(bound.table.schema, point.key, for_item=False)
-    except ApiError as error:
-        return GetAction(bound.statement.table, bound.table, b"", _cancelling(error))
-    return GetAction(bound.statement.table, bound.table, key)
 
 
 def _response(point: Point, found: Found) -> bytes:
@@ -99,15 +96,13 @@ def _response(point: Point, found: Found) -> bytes:
 
 
 async def _write(
-    bounds: Sequence[Bound], elements: Sequence[Body], context: Context, how: tuple[str | None, str | None]
+    bounds: Sequence[Bound], elements: Sequence[Body], context: Context, token: str | None, detail: str | None
 ) -> bytes:
-    token, detail = how
     actions = [_write_action(bound, element) for bound, element in zip(bounds, elements, strict=True)]
     said = [[element["Statement"], bound.parameters] for bound, element in zip(bounds, elements, strict=True)]
-    digest = blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=_DIGEST_BYTES).digest()
     try:
         writes = await transact_write(
-            actions, context, token=token, digest=digest, capacity=detail in ("TOTAL", "INDEXES")
+            actions, context, token=token, digest=digest_of([said, detail]), capacity=wants_capacity(detail)
         )
     except ApiError as error:
         raise _told_of_duplicates(error, bounds) from None
@@ -128,29 +123,13 @@ def _write_action(bound: Bound, element: Body) -> WriteAction:
         checked = check_request(plan, None, condition=condition, update=update)
     item, size = canonical_item(plan["Item" if kind is WriteKind.PUT else "Key"])
     check_item_size(size)
-    key, invalid = b"", None
-    try:
-        check_key_use(checked, bound.table.schema)
-        key = encode_key(bound.table.schema, item, for_item=kind is WriteKind.PUT)
-        if kind is WriteKind.PUT and bound.table.indexes:
-            check_index_keys(bound.table.record.indexes, bound.table.schema, item, size)
-    except ApiError as error:
-        invalid = _cancelling(error)
+    key, invalid = written_key(kind, bound.table, item, size, checked)
     on_failure = element.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and kind is not WriteKind.PUT
     image = dumps(item) if kind in (WriteKind.PUT, WriteKind.UPDATE) else b""
     return WriteAction(
         statement.table, bound.table, kind, key, image, size, condition, update, checked.names, checked.values,
         on_failure, invalid,
     )  # fmt: skip
-
-
-def _cancelling(error: ApiError) -> str:
-    """What is wrong with one statement and cancels all. Raises the error itself for an empty key, which fails the
-    request at once, as in TransactWriteItems."""
-    message = error.message or ""
-    if error.kind.code != "ValidationException" or "cannot contain an empty" in message:
-        raise error
-    return message
 
 
 def _told_of_duplicates(error: ApiError, bounds: Sequence[Bound]) -> ApiError:

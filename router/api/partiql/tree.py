@@ -1,12 +1,14 @@
 """Parsed PartiQL statements as values: hashable, without parameters' values, so that one tree serves every request
 with the same text.
 
-`at` is where something was written, "line:column:length", as messages show it.
+`at` is where something was written.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from router.api.partiql.tokens import Place
 
 PathElement = str | int
 
@@ -14,7 +16,7 @@ PathElement = str | int
 @dataclass(frozen=True, slots=True)
 class Path:
     elements: tuple[PathElement, ...]  # the first is an attribute name
-    at: str
+    at: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +52,26 @@ class Parameter:
 @dataclass(frozen=True, slots=True)
 class ListOf:
     elements: tuple[Node, ...]
-    at: str
+    at: Place
 
 
 @dataclass(frozen=True, slots=True)
 class SetOf:
     elements: tuple[Node, ...]
-    at: str
+    at: Place
 
 
 @dataclass(frozen=True, slots=True)
 class MapOf:
     members: tuple[tuple[Node, Node], ...]
-    at: str
+    at: Place
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     function: str  # in lower case
     arguments: tuple[Node, ...]
-    at: str
+    at: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Binary:
     operator: str
     left: Node
     right: Node
-    at: str
+    at: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class TypeTest:
 
 @dataclass(frozen=True, slots=True)
 class Like:
-    at: str
+    at: Place
 
 
 @dataclass(frozen=True, slots=True)

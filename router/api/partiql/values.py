@@ -37,10 +37,12 @@ def constant(node: Node, parameters: Parameters) -> AttributeValue:
     """The canonical value of a constant. Raises ApiError for one that holds something else than constants."""
     if isinstance(node, Parameter):
         return parameters[node.index]
-    return canonical(_raw(node, parameters))[0]
+    return canonical(as_written(node, parameters))[0]
 
 
-def _raw(node: Node, parameters: Parameters) -> AttributeValue:
+def as_written(node: Node, parameters: Parameters) -> AttributeValue:
+    """The value of a constant for something that makes it canonical itself. Raises ApiError as `constant` does for
+    what is none."""
     if isinstance(node, Parameter):
         return parameters[node.index]
     if isinstance(node, Text):
@@ -52,7 +54,7 @@ def _raw(node: Node, parameters: Parameters) -> AttributeValue:
     if isinstance(node, Null):
         return {"NULL": True}
     if isinstance(node, ListOf):
-        return {"L": [_raw(element, parameters) for element in node.elements]}
+        return {"L": [as_written(element, parameters) for element in node.elements]}
     if isinstance(node, MapOf):
         return {"M": _members(node, parameters)}
     if isinstance(node, SetOf):
@@ -67,12 +69,12 @@ def _members(node: MapOf, parameters: Parameters) -> dict[str, AttributeValue]:
             raise validation(f"Map keys must be strings at {node.at}")
         if name.content in members:
             raise validation(f"Duplicate key in a map: {name.content} at {node.at}")
-        members[name.content] = _raw(value, parameters)
+        members[name.content] = as_written(value, parameters)
     return members
 
 
 def _set(node: SetOf, parameters: Parameters) -> AttributeValue:
-    values = [_raw(element, parameters) for element in node.elements]
+    values = [as_written(element, parameters) for element in node.elements]
     if not values:
         raise validation("One or more parameter values were invalid: An string set  may not be empty")
     tags = {next(iter(value)) for value in values}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -157,6 +158,67 @@ def test_a_process_that_dies_is_started_again_visibly(cluster: Cluster) -> None:
     wait_until(lambda: "r/router-1 is ready again" in cluster.text())
     assert "r/router-1 was ended by SIGKILL; starting it again in 0.2 s" in cluster.text()
     assert cluster.pids()["r/router-1"] != before
+    assert main(["down"]) == 0
+
+
+@pytest.mark.cluster
+def test_a_restart_of_a_region_replaces_its_processes_in_order_and_a_router_only_by_one_that_serves(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.start_and_wait()
+    before = cluster.pids()
+    assert main(["restart", "r"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["r/node-a", "r/replicator-1", "r/router-1"] == cluster.order()
+    after = cluster.pids()
+    assert after["global/router-1"] == before["global/router-1"]
+    for process_id in cluster.order():
+        assert not runs(before[process_id])
+        assert runs(after[process_id])
+
+    cluster.launch_sibling("r/router-1", ".fail").touch()
+    assert main(["restart", "r", "--role", "router"]) == 1
+    assert "r/router-1 was not replaced" in capsys.readouterr().err
+    assert cluster.pids()["r/router-1"] == after["r/router-1"]
+    assert runs(after["r/router-1"])
+    cluster.launch_sibling("r/router-1", ".fail").unlink()
+
+    assert main(["restart", "r/router-1", "--json"]) == 0
+    (restarted,) = json.loads(capsys.readouterr().out)["restarted"]
+    assert (restarted["id"], restarted["pid_before"]) == ("r/router-1", after["r/router-1"])
+    assert restarted["pid"] == cluster.pids()["r/router-1"]
+    assert main(["stop", "r/router-1"]) == 0
+    assert main(["restart", "r/router-1"]) == 1
+    assert "r/router-1 is stopped" in capsys.readouterr().err
+    assert main(["down"]) == 0
+
+
+@pytest.mark.cluster
+def test_the_port_of_a_router_that_dies_stays_open_and_that_of_a_stopped_one_does_not(cluster: Cluster) -> None:
+    cluster.start_and_wait()
+    assert main(["status"]) == 0
+    launch_file = json.loads((cluster.data_dir / "run" / "r" / "router-1.json").read_text())
+    address = (launch_file["listen"]["host"], launch_file["listen"]["port"])
+    before = cluster.pids()["r/router-1"]
+    os.kill(before, signal.SIGKILL)
+    socket.create_connection(address, WAIT_SECONDS_MAX).close()
+    wait_until(lambda: "r/router-1 is ready again" in cluster.text())
+    assert main(["stop", "r/router-1"]) == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, WAIT_SECONDS_MAX)
+    assert main(["start", "r/router-1"]) == 0
+    socket.create_connection(address, WAIT_SECONDS_MAX).close()
+    assert main(["down"]) == 0
+
+
+@pytest.mark.cluster
+def test_a_router_that_leaves_unasked_is_replaced_without_a_wait(cluster: Cluster) -> None:
+    cluster.start_and_wait()
+    before = cluster.pids()["r/router-1"]
+    os.kill(before, signal.SIGTERM)
+    wait_until(lambda: "r/router-1 is ready again" in cluster.text())
+    assert "r/router-1 is leaving; starting another one in its place" in cluster.text()
+    assert not runs(before)
     assert main(["down"]) == 0
 
 

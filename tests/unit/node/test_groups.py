@@ -10,10 +10,12 @@ import pytest
 
 from geodyne.messages import Entry
 from node.groups import Groups, StateLost
+from node.raft.effects import FORGOTTEN
 from node.raft.liveness import Liveness
 from node.raft.settings import Settings
 from node.state import GroupState
 from node.storage.port import RecoveredGroup, StoredGroup
+from node.storage.roster import Roster
 from node.storage.sqlite import StateStore
 
 PARTITION = 7
@@ -32,12 +34,13 @@ class Log:
 
     def __init__(self) -> None:
         self.resets: list[tuple[int, int, int]] = []
+        self.hard_states: list[tuple[int, int, str]] = []
 
     def append(self, group: int, entries: Sequence[Entry]) -> None:
         raise AssertionError
 
     def set_hard_state(self, group: int, term: int, vote: str) -> None:
-        raise AssertionError
+        self.hard_states.append((group, term, vote))
 
     def reset(self, group: int, index: int, term: int) -> None:
         self.resets.append((group, index, term))
@@ -74,8 +77,15 @@ def stored(applied_index: int, applied_term: int) -> StoredGroup:
 
 
 class Recovered:
-    def __init__(self, log: RecoveredGroup | None, state: StoredGroup | None) -> None:
+    def __init__(
+        self,
+        log: RecoveredGroup | None,
+        state: StoredGroup | None,
+        voters: tuple[str, ...] = ("a", "b", "c"),
+        since: int | None = 0,
+    ) -> None:
         self.log = Log()
+        self.roster = Roster("a", 100, lambda data: None, since)
         self.store = Store()
         groups = Groups(
             node_id="a",
@@ -84,13 +94,15 @@ class Recovered:
             random=Random(1),
             log=self.log,
             store=cast(StateStore, self.store),
-            liveness=Liveness(Settings(), ("b", "c"), 1, 0, False),
+            liveness=Liveness(Settings(), ("b", "c"), 1, 0),
             settings=Settings(),
+            roster=self.roster,
         )
         groups.recover({PARTITION: log} if log else {}, {PARTITION: state} if state else {})
-        groups.hold(PARTITION, 1, ("a", "b", "c"))
+        groups.hold(PARTITION, 1, voters)
         group = groups.get(PARTITION)
         assert group is not None
+        self.groups = groups
         self.raft = group.raft
 
 
@@ -137,6 +149,70 @@ def test_a_vote_of_the_present_term_survives_a_reset_of_the_log() -> None:
 
 
 @pytest.mark.parametrize("state", [None, stored(3, 1)])
-def test_a_log_that_begins_beyond_the_state_is_refused(state: StoredGroup | None) -> None:
+def test_a_lone_replica_whose_log_begins_beyond_its_state_is_refused(state: StoredGroup | None) -> None:
     with pytest.raises(StateLost, match="the log begins at 6"):
-        Recovered(RecoveredGroup((1, ""), 5, 1, entries(6, 1)), state)
+        Recovered(RecoveredGroup((1, ""), 5, 1, entries(6, 1)), state, voters=("a",))
+
+
+@pytest.mark.parametrize(("state", "applied"), [(None, (0, 0)), (stored(3, 1), (3, 1))])
+def test_a_replica_whose_log_begins_beyond_its_state_goes_on_as_a_newcomer(
+    state: StoredGroup | None, applied: tuple[int, int]
+) -> None:
+    recovered = Recovered(RecoveredGroup((4, "b"), 5, 1, entries(6, 1)), state)
+    assert recovered.raft.newcomer
+    assert recovered.raft.term == 4
+    assert (recovered.raft.log.last_index, recovered.raft.log.last_term) == applied
+    assert recovered.log.hard_states == [(PARTITION, 4, FORGOTTEN)]
+    assert recovered.log.resets == [(PARTITION, *applied)]
+
+
+# --- newcomers ----------------------------------------------------------------------------------------------
+
+
+def test_a_replica_of_a_partition_made_before_its_directory_is_a_newcomer() -> None:
+    assert Recovered(None, None, since=None).raft.newcomer
+    assert Recovered(None, None, since=PARTITION + 1).raft.newcomer
+    assert not Recovered(None, None, since=PARTITION).raft.newcomer
+
+
+def test_a_state_without_a_log_does_not_say_what_was_promised() -> None:
+    recovered = Recovered(None, stored(9, 3), since=None)
+    assert recovered.raft.newcomer
+    assert recovered.raft.term == 3
+
+
+def test_a_newcomer_on_disk_stays_one_whatever_the_roster_says() -> None:
+    assert Recovered(RecoveredGroup((5, FORGOTTEN), 0, 0, []), stored(0, 0), since=0).raft.newcomer
+    behind = Recovered(RecoveredGroup((2, FORGOTTEN), 0, 0, []), stored(9, 3), since=0).raft
+    assert behind.newcomer
+    assert behind.term == 3
+
+
+def test_a_lone_replica_is_never_a_newcomer() -> None:
+    assert not Recovered(None, None, voters=("a",), since=None).raft.newcomer
+
+
+def test_a_newcomer_that_no_other_voter_ever_knew_is_a_voter() -> None:
+    recovered = Recovered(None, None, since=None)
+    recovered.roster.meet("b", 200, 0)
+    assert recovered.groups.vouched(1) == []
+    recovered.roster.meet("c", 300, 100)
+    assert [group.partition for group in recovered.groups.vouched(1)] == [PARTITION]
+    assert not recovered.raft.newcomer
+
+
+def test_a_replica_that_lost_its_state_needs_more_than_that_its_directory_is_known() -> None:
+    """It took part with this very directory."""
+    recovered = Recovered(RecoveredGroup((4, "b"), 5, 1, entries(6, 1)), None)
+    for peer in ("b", "c"):
+        recovered.roster.meet(peer, 200, 100)
+    assert recovered.groups.vouched(1) == []
+    assert recovered.raft.newcomer
+
+
+def test_a_newcomer_that_another_voter_knew_by_another_directory_stays_one() -> None:
+    recovered = Recovered(None, None, since=None)
+    recovered.roster.meet("b", 200, 0)
+    recovered.roster.meet("c", 300, 99)
+    assert recovered.groups.vouched(1) == []
+    assert recovered.raft.newcomer

@@ -25,14 +25,14 @@ def opened(data_dir: Path, members: dict[str, str]) -> Node:
 
 
 @pytest.mark.parametrize("damage", [WalCorrupt, StateDamaged])
-def test_damage_is_told_with_the_condition_under_which_a_node_may_be_rebuilt(
+def test_damage_is_told_with_the_way_to_have_the_node_rebuilt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: type[StorageError]
 ) -> None:
     def fail(*_: object) -> Node:
         raise damage("segment 7: damaged record at offset 9")
 
     monkeypatch.setattr(compose, "_open", fail)
-    with pytest.raises(damage, match=r"damaged record at offset 9.*Move .*/n away while all other nodes .* run"):
+    with pytest.raises(damage, match=r"damaged record at offset 9.*Move .*/n away: .* rebuilt from the others"):
         opened(tmp_path / "n", ZONES)
     with pytest.raises(damage, match=r"damaged record at offset 9. Restore .*/n from a backup"):
         opened(tmp_path / "n", {"r/node-a": "a"})

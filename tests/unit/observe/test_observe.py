@@ -147,3 +147,22 @@ def test_a_log_event_is_one_line_of_json_with_its_fields() -> None:
         "R1",
     )
     assert "two\nlines" in json.loads(second)["error"]
+
+
+def test_an_address_that_a_predecessor_still_has_is_waited_for() -> None:
+    async def run() -> None:
+        def server(port: int) -> ObserveServer:
+            return ObserveServer("127.0.0.1", port, CollectorRegistry(), health=dict, status=dict)
+
+        first = server(0)
+        port = await first.start()
+        second = server(port)
+        starting = asyncio.ensure_future(second.start(patience_s=20.0))
+        with pytest.raises(ListenError):
+            await server(port).start()
+        assert not starting.done()
+        await first.stop()
+        assert await starting == port
+        await second.stop()
+
+    asyncio.run(run())

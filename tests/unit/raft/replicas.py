@@ -41,7 +41,9 @@ class Replica:
     ) -> None:
         self.now = START
         peers = [peer for peer in (*voters, *learners) if peer != "a"]
-        self.liveness = Liveness(settings, peers, 1, START, fresh)
+        self.liveness = Liveness(settings, peers, 1, START)
+        if fresh:
+            self.liveness.votes_from_ms = START
         log = RaftLog(0, 0, [Entry(n, int(t), b"") for n, t in enumerate(entries, 1)])
         seeded = random.Random(1)
         hard_state = HardState(term, vote)

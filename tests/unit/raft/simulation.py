@@ -17,7 +17,7 @@ from typing import Any
 
 from geodyne.messages import Entry, Heartbeat, HeartbeatAck, Vote
 from node.raft.core import NotLeaderError, Raft, Role
-from node.raft.effects import Effects, HardState
+from node.raft.effects import FORGOTTEN, Effects, HardState
 from node.raft.liveness import Liveness
 from node.raft.log import RaftLog
 from node.raft.settings import Settings
@@ -26,7 +26,7 @@ SETTINGS = Settings(append_bytes_max=64, inflight_appends_max=4, inflight_bytes_
 ALL_BYTES = 1 << 60
 
 
-COUNTED = ("leaders", "committed", "leases", "confirmed reads", "faults", "snapshots")
+COUNTED = ("leaders", "committed", "leases", "confirmed reads", "faults", "snapshots", "lost disks", "readmitted")
 
 
 class Violation(AssertionError):
@@ -36,8 +36,8 @@ class Violation(AssertionError):
 class Disk:
     """What one group's replica has durably: hard state, log, and the state up to `applied` (a checkpoint)."""
 
-    def __init__(self) -> None:
-        self.hard_state = HardState(0, "")
+    def __init__(self, vote: str = "") -> None:
+        self.hard_state = HardState(0, vote)
         self.offset = (0, 0)
         self.entries: list[Entry] = []
 
@@ -92,12 +92,13 @@ class Node:
         self.reads = {}
         now_ms = self.now_ms()
         peers = [name for name in simulation.names if name != self.name]
-        self.liveness = simulation.make_liveness(SETTINGS, peers, self.incarnation, now_ms, self.incarnation == 1)
+        self.liveness = simulation.make_liveness(SETTINGS, peers, self.incarnation, now_ms)
         self.rafts: dict[int, Raft] = {}
         for group, disk in self.disks.items():
             voters = simulation.voters(group)
             if disk.last_term() > disk.hard_state.term:  # a snapshot was durable before the term of its sender
-                disk.hard_state = HardState(disk.last_term(), "")
+                vote = FORGOTTEN if disk.hard_state.vote == FORGOTTEN else ""
+                disk.hard_state = HardState(disk.last_term(), vote)
             self.rafts[group] = simulation.make_raft(
                 self.name,
                 group,
@@ -264,6 +265,8 @@ class Node:
         done, self.writes = self.writes[: self.syncing], self.writes[self.syncing :]
         self.syncing = 0
         for group, hard_state, entries, after in done:
+            if hard_state is not None and self.disks[group].hard_state.vote == FORGOTTEN != hard_state.vote:
+                self.simulation.counts["readmitted"] += 1
             self.disks[group].write(self.simulation.durable(hard_state), entries)
             for peer, message in after:
                 self.simulation.send(self.name, peer, message)
@@ -304,7 +307,10 @@ class Simulation:
         kinds = [self.crash, self.reset, self.cut, self.isolate, self.pause, self.hand_over]
         kinds += [self.lost_write, self.lost_promise, self.stale_leader, self.duel]
         drawn = self.random.sample(kinds, self.random.randint(1, 4))
-        self.kinds = [kind for kind in kinds if kind.__name__ == fault] if fault else drawn
+        losses: list[Callable[[str, str, float], None]] = [self.lost_disk, self.lost_holder, self.lost_witness]
+        if random.Random(~seed).random() < 0.5:
+            drawn += losses
+        self.kinds = [kind for kind in [*kinds, *losses] if kind.__name__ == fault] if fault else drawn
         self.fault_gap_ms = self.random.choice((200, 600, 1500, 3000))
         self.work_gap_ms = self.random.choice((20, 150, 800))
         self.nodes = {name: Node(name, self) for name in self.names}
@@ -454,6 +460,41 @@ class Simulation:
         self.rest(3000)
         self.part(leader, far, 3000)
         self.schedule(self.random.choice((20, 1000)), self.pause, leader, far, self.random.choice((900, 1100, 1300)))
+
+    def lost_disk(self, one: str, other: str, lasting: float) -> None:
+        """A node comes back with nothing. Not before the last one that did has its voice back, or a majority of the
+        disks would be gone."""
+        self.kill(one, self.random.choice((5, 30, lasting)))
+        healthy = all(
+            disk.hard_state.vote != FORGOTTEN
+            for node in self.nodes.values()
+            if node.name != one
+            for disk in node.disks.values()
+        )
+        if healthy and not self.nodes[one].up:
+            self.counts["lost disks"] += 1
+            self.nodes[one].disks = {group: Disk(FORGOTTEN) for group in self.groups}
+
+    def lost_holder(self, one: str, other: str, lasting: float) -> None:
+        """Only a leader and one follower can have the newest entries; then the leader dies for longer, and the
+        follower comes back with nothing."""
+        leader, middle, far = self.cast(one)
+        self.part(leader, far, 400)
+        wait_ms = self.random.choice((100, 250, 400))
+        self.schedule(wait_ms, self.lost_disk, middle, far, 5)
+        self.schedule(wait_ms, self.kill, leader, 2500)
+
+    def lost_witness(self, one: str, other: str, lasting: float) -> None:
+        """A leader is replaced while it is frozen. When it goes on, one of the two that replaced it is out of sight,
+        and the other one comes back with nothing."""
+        leader, middle, far = self.cast(one)
+        self.part(leader, far, 4000)
+        self.pause(leader, far, self.random.choice((1150, 1300)))
+        wait_ms = self.random.randrange(1050, 1400)
+        self.schedule(wait_ms, self.part, middle, far, 2000)
+        self.schedule(wait_ms, self.lost_disk, middle, far, 5)
+        if self.random.random() < 0.5:
+            self.schedule(wait_ms + self.random.choice((50, 300, 800)), self.kill, leader, 5)
 
     def cast(self, one: str) -> tuple[str, str, str]:
         """A leader, if there is any, and two others."""

@@ -114,13 +114,13 @@ def test_a_snapshot_leaves_a_log_that_goes_through_it_alone() -> None:
 def test_parts_that_contradict_each_other_are_refused_at_the_start() -> None:
     with pytest.raises(ValueError):
         Replica(term=1, entries="2")
-    log, liveness = RaftLog(5, 1), Liveness(S, ["b"], 1, START, True)
+    log, liveness = RaftLog(5, 1), Liveness(S, ["b"], 1, START)
     with pytest.raises(ValueError):
         Raft("a", G, ("a", "b"), (), 0, HardState(1, ""), log, 4, liveness, S, random.Random(1), START)
 
 
 def test_a_thousand_quiet_groups_ask_for_no_tick() -> None:
-    liveness = Liveness(S, ["b", "c"], 1, START, True)
+    liveness = Liveness(S, ["b", "c"], 1, START)
     liveness.on_heartbeat("b", Heartbeat(1, 1), START)
     groups = [
         Raft("a", group, ("b", "a", "c"), (), 1, HardState(0, ""), RaftLog(), 0, liveness, S, random.Random(1), START)

@@ -11,10 +11,12 @@ from typing import ClassVar
 
 import pytest
 
+from geodyne.messages import Appended
 from node.raft.core import ConsensusViolation, Raft
 from node.raft.effects import HardState
 from node.raft.leadership import Leadership
 from node.raft.liveness import NEVER_MS, Liveness
+from node.raft.progress import Progress
 from tests.unit.raft.simulation import Simulation, Violation
 
 SEEDS = 30
@@ -124,6 +126,41 @@ class LiveInsteadOfConfirmed(Leadership):
         return super()._quorum_acked_ms()
 
 
+class NewcomersVote(Raft):
+    @property
+    def _votes(self) -> bool:
+        return self.node_id in self.voters
+
+
+class NewcomersCount(Leadership):
+    def appended(self, peer: str, message: Appended, now_ms: int) -> bool:
+        return super().appended(peer, message._replace(newcomer=False), now_ms)
+
+
+class NewcomersHoldLeases(Leadership):
+    def _quorum_acked_ms(self) -> int:
+        newcomers = [progress for progress in self._progress.values() if progress.newcomer]
+        for progress in newcomers:
+            progress.newcomer = False
+        try:
+            return super()._quorum_acked_ms()
+        finally:
+            for progress in newcomers:
+                progress.newcomer = True
+
+
+class NewcomersAreMembersAtOnce(Progress):
+    def admits(self, committed: int) -> int:
+        return self.confirmed[0]
+
+
+class NewcomersAreMembersOfTheTerm(Progress):
+    """An entry committed in this term is enough, even one from before the newcomer's return."""
+
+    def admits(self, committed: int) -> int:
+        return self.confirmed[0] if self.newcomer and self.admitted_at else 0
+
+
 class VoteNotDurable(Simulation):
     make_liveness = NoLeaseWaitAfterRestart  # which hides it
 
@@ -155,6 +192,11 @@ MUTATIONS = (
     (LogNotComparedBeforeVoting, "crash", 1, "lacks committed"),
     (LogNotMatchedBeforeAppending, "hand_over", 42, "commits other|lacks committed|contradicts"),
     (SeveralVotesInATerm, "hand_over", 29, "two leaders|leads term"),
+    (NewcomersVote, "lost_holder", 0, "lacks committed|commits other|contradicts|leased|stale"),
+    (NewcomersCount, "lost_witness", 0, "lacks committed|commits other|contradicts|leased|stale"),
+    (NewcomersHoldLeases, "lost_witness", 0, "leased|stale"),
+    (NewcomersAreMembersAtOnce, "lost_witness", 0, "lacks committed|commits other|contradicts|leased|stale"),
+    (NewcomersAreMembersOfTheTerm, "lost_witness", 0, "lacks committed|commits other|contradicts|leased|stale"),
     (VoteNotDurable, "duel", 33, "two leaders|leads term"),
     (TermNotDurable, "duel", 0, "two leaders|leads term"),
     (CommitsBeforeItsOwnFsync, "lost_write", 12, "lacks committed|commits other"),
@@ -175,6 +217,8 @@ def test_the_simulation_finds_what_is_switched_off(
         monkeypatch.setattr(Simulation, "make_raft", mutation)
     elif issubclass(mutation, Leadership):
         monkeypatch.setattr("node.raft.core.Leadership", mutation)
+    elif issubclass(mutation, Progress):
+        monkeypatch.setattr("node.raft.leadership.Progress", mutation)
     for seed in range(first, first + MUTATION_SEEDS):
         try:
             make(seed, groups=4, fault=fault).run()

@@ -19,6 +19,7 @@ class Entries:
     """One index of a table, as nodes see it."""
 
     name: str
+    slot: int
     schema: IndexSchema
     projection: str
     included: tuple[str, ...]
@@ -26,9 +27,8 @@ class Entries:
     @staticmethod
     def of(table: TableRecord, index: IndexRecord) -> Entries:
         key = KeySchema(table.hash_key, table.hash_type, table.range_key, table.range_type)
-        return Entries(
-            index.name, IndexSchema(index.hash_keys, index.range_keys, key), index.projection, index.included
-        )
+        schema = IndexSchema(index.hash_keys, index.range_keys, key)
+        return Entries(index.name, index.slot, schema, index.projection, index.included)
 
     def entry(self, item_key: bytes, row: bytes) -> tuple[bytes, bytes] | None:
         item = loads(row)

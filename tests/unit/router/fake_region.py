@@ -63,6 +63,7 @@ class _Catalog:
     def __init__(self) -> None:
         self.tables: dict[str, TableRecord] = {}
         self.told: dict[tuple[int, int], tuple[int, int]] = {}  # (partition, slot) -> items, bytes
+        self.revision = 0
 
     def counts(self, partition: int, slot: int = 0) -> Count:
         return Count(partition, slot, *self.told.get((partition, slot), (0, 0)))
@@ -79,6 +80,7 @@ class FakeRegion:
         self.answers: list[Answer | ApiError] = []
         self.before_call: dict[int, Callable[[], None]] = {}  # what happens just before the n-th call from now
         self.waited: list[int] = []
+        self.on_wait: list[Callable[[], None]] = []  # what has happened when the next waits for the catalog are over
         self.revision = 0
         self.next_partition = 1
 
@@ -93,6 +95,8 @@ class FakeRegion:
 
     async def wait_revision(self, revision: int, timeout_ms: int) -> None:
         self.waited.append(revision)
+        if self.on_wait:
+            self.on_wait.pop(0)()
 
     def split(self, name: str, partitions: int) -> None:
         """Give a table new partitions; calls for the old ones are answered Moved."""
@@ -251,8 +255,7 @@ def _page(rows: dict[bytes, bytes], whole: dict[bytes, bytes], call: Range) -> P
         if scanned == call.limit or size >= call.max_bytes:
             last = key
             break
-    fetches = scanned if call.fetch else 0
-    return Page(() if call.count_only else tuple(items), len(items), scanned, size, last, fetches, blocks)
+    return Page(() if call.count_only else tuple(items), len(items), scanned, size, last, blocks)
 
 
 # --- using the API --------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 from geodyne.catalog import TableStatus
 from geodyne.messages import Control, Refused
 from router.api.context import ApiSettings
+from router.api.describe import CHANGE_WAITS_MAX
 from router.api.registry import OPERATIONS
 from tests.unit.router.fake_region import NOW_MS, REGIONS, Client, table
 
@@ -233,6 +234,31 @@ def test_a_table_changes_one_step_at_a_time(client: Client, status: str, doing: 
     assert message is not None
     assert f"Table is being {doing}: things" in message
     assert client.refused("DeleteTable", TableName="things")[0] == "ResourceInUseException"
+
+
+def test_a_table_that_is_about_to_be_active_is_described_as_it_is_then(client: Client) -> None:
+    tables = client.region.catalog.tables
+    active = tables["things"]
+    tables["things"] = replace(active, status=TableStatus.CREATING)
+    client.region.catalog.revision = 7
+    client.region.on_wait = [lambda: None, lambda: tables.update(things=active)]
+    assert client("DescribeTable", TableName="things")["Table"]["TableStatus"] == "ACTIVE"
+    assert client.region.waited[-2:] == [8, 8]
+
+
+def test_a_table_that_is_about_to_be_gone_is_not_described(client: Client) -> None:
+    tables = client.region.catalog.tables
+    tables["things"] = replace(tables["things"], status=TableStatus.DELETING)
+    client.region.on_wait = [tables.clear]
+    assert client.refused("DescribeTable", TableName="things")[0] == "ResourceNotFoundException"
+
+
+def test_a_table_that_stays_busy_is_described_after_a_bounded_number_of_waits(client: Client) -> None:
+    tables = client.region.catalog.tables
+    tables["things"] = replace(tables["things"], status=TableStatus.UPDATING)
+    before = len(client.region.waited)
+    assert client("DescribeTable", TableName="things")["Table"]["TableStatus"] == "UPDATING"
+    assert len(client.region.waited) - before == CHANGE_WAITS_MAX
 
 
 @pytest.mark.parametrize(("status", "serves"), [("CREATING", False), ("UPDATING", True), ("DELETING", False)])

@@ -8,7 +8,7 @@ import pytest
 
 from geodyne.errors import ApiError
 from router.api.partiql.parse import parse_statement
-from router.api.partiql.tokens import Kind, tokenize
+from router.api.partiql.tokens import Kind, Place, tokenize
 from router.api.partiql.tree import (
     And,
     Binary,
@@ -58,8 +58,9 @@ def test_quotes_inside_quotes_are_doubled() -> None:
 
 
 def test_positions_are_line_column_and_length() -> None:
-    tokens = tokenize("SELECT *\nFROM  tab")
-    assert [token.at for token in tokens] == ["1:1:6", "1:8:1", "2:1:4", "2:7:3", "2:10:0"]
+    statement = "SELECT *\nFROM  tab"
+    places = [str(Place(statement, number)) for number in range(len(tokenize(statement)))]
+    assert places == ["1:1:6", "1:8:1", "2:1:4", "2:7:3", "2:10:0"]
 
 
 def test_keywords_are_of_any_case_and_names_keep_theirs() -> None:
@@ -209,3 +210,20 @@ def test_no_text_does_more_than_be_refused() -> None:
         except ApiError as error:
             codes.add(error.kind.code)
     assert codes == {"ValidationException"}
+
+
+@pytest.mark.parametrize("text", ["'''''", "a /* b /* c", "SELECT # a", "a é", '"', "'a", "a | b", "a ! b"])
+def test_what_is_no_token_is_refused_where_it_stands(text: str) -> None:
+    at = {"'''''": 5, "a /* b /* c": 3, "SELECT # a": 8, "a é": 3, '"': 1, "'a": 1, "a | b": 3, "a ! b": 3}[text]
+    assert refused(text) == f"{NOT_WELL_FORMED}Invalid character at 1:{at}"
+
+
+@pytest.mark.parametrize("separator", [",", " , ", ",\n"])
+def test_constants_in_a_long_list_are_those_that_were_written(separator: str) -> None:
+    written = separator.join(["?", "1", "'a'", "-2", "b", "?", "[?]", "NULL"])
+    statement = parse_statement(f"INSERT INTO t VALUE [{written}]")
+    assert isinstance(statement, Insert)
+    assert isinstance(statement.value, ListOf)
+    constants = [repr(node) for node in statement.value.elements if not isinstance(node, Path | ListOf)]
+    assert constants == list(map(repr, (Parameter(0), Number("1"), Text("a"), Number("-2"), Parameter(1), Null())))
+    assert statement.parameters == 3

@@ -129,7 +129,7 @@ def test_operators_and_functions(client: Client, condition: str, *, holds: bool)
 
 def test_a_projection_names_values_by_the_end_of_their_path(client: Client) -> None:
     (item,) = run(client, "SELECT n, map.\"in\".s, seq[0], absent FROM things WHERE pk = 'a'")["Items"]
-    assert item == {"n": {"N": "1"}, "s": {"S": "y"}, "_3": {"S": "x"}}
+    assert item == {"n": {"N": "1"}, "s": {"S": "y"}, "seq[0]": {"S": "x"}}
 
 
 def test_an_or_or_in_on_the_partition_key_is_a_query_for_each_value(client: Client) -> None:

@@ -78,6 +78,7 @@ class Region:
         }
         self.calls: list[Call] = []
         self.waited: list[int] = []
+        self.revision = 0
         self.now_ms = NOW_MS
 
     @property

@@ -49,7 +49,7 @@ ANSWERS = [
     m.Found(b"", 7),
     m.Page((), 0, 0, 0, None),
     m.Page((b"a", b"b"), 2, 5, 1 << 33, b""),
-    m.Page((b"a",), 1, 3, 7, None, 3, 301),
+    m.Page((b"a",), 1, 3, 7, None, 301),
     m.Applied(0),
     m.Rows((), None),
     m.Rows((CHANGE, TOMBSTONE), b"k"),
@@ -75,11 +75,17 @@ PEER_MESSAGES = [
     m.Append(1, 2, 0, 0, (), 0),
     m.Append(1, 9, 4, 7, (m.Entry(5, 8, b""), m.Entry(6, 9, b"x")), 4),
     m.Appended(1, 2, True, 3, 4, 5, 6),
+    m.Appended(1, 2, True, 3, 4, 5, 6, newcomer=True),
+    m.Append(1, 2, 3, 4, (), 3, admits=1 << 50),
+    m.Introduction(1 << 50, 0),
     m.TimeoutNow(0, 0),
     m.SnapshotChunk(1, 2, 3, 4, 0, b"", True),
     m.SnapshotAck(1, 2, 3, 4, True, False, 5, 6),
     m.Leads(1, ((1, 2, 3),)),
     m.Leads(0, ()),
+    m.SnapshotWanted(7, 3),
+    m.ScrubDigest(7, 12, b"digest", False),
+    m.ScrubDigest(7, 12, b"other", True),
 ]
 
 

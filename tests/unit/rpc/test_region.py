@@ -474,6 +474,24 @@ def test_ready_needs_the_word_of_the_leader_of_the_metadata_group():
     run_virtually(main())
 
 
+def test_complete_needs_a_connected_leader_of_every_partition():
+    async def main() -> None:
+        region = Region()
+        region.client.start()
+        for link in region.links.values():
+            link.up()
+        region["a"].tell(7, [(0, 1), (10, 1)], [table()], full=True)
+        assert region.client.ready
+        assert not region.client.complete
+        region["b"].tell(7, [(11, 1)])
+        assert region.client.complete
+        region["b"].down()
+        assert not region.client.complete
+        await region.client.close()
+
+    run_virtually(main())
+
+
 def test_every_node_is_watched_and_a_lost_watch_is_asked_again():
     async def test(region: Region) -> None:
         watches = {name: link.watch for name, link in region.links.items()}

@@ -179,7 +179,7 @@ def test_a_hello_that_does_not_fit_is_refused(other, expected, reason):
 
 @pytest.mark.parametrize(
     ("client", "dialled"),
-    [(hello("r", cluster="other"), "n"), (hello("r", format=2), "n"), (hello("r"), "another node")],
+    [(hello("r", cluster="other"), "n"), (hello("r", format=STREAM_FORMAT + 1), "n"), (hello("r"), "another node")],
 )
 def test_a_mismatch_keeps_the_link_down_and_is_logged_once(client, dialled, caplog):
     async def main() -> None:

@@ -317,7 +317,7 @@ def test_a_window_is_covered_by_the_checkpoint_after_it(tmp_path: Path) -> None:
     with_store(tmp_path, body)
 
     async def again(store: StateStore) -> None:
-        assert store.groups()[P] == (state(7), b"window", 7)
+        assert store.groups()[P] == (state(7), b"window", 7, False)
         assert store.window_covered(P) == 7
 
     with_store(tmp_path, again)
@@ -328,7 +328,7 @@ def test_a_created_group_survives_a_power_loss_at_once(tmp_path: Path) -> None:
         store.create(P, state(9))
         copy = killed_copy(tmp_path, tmp_path / "copy")
         lost = StateStore.open(copy / "state.db")
-        assert lost.groups() == {P: (state(9), None, 0)}
+        assert lost.groups() == {P: (state(9), None, 0, False)}
         await lost.close()
 
     with_store(tmp_path, body)
@@ -383,10 +383,10 @@ def test_damage_is_found_and_told_as_damage(tmp_path: Path) -> None:
 
 def test_another_schema_version_or_another_database_is_refused(tmp_path: Path) -> None:
     async def body(store: StateStore) -> None:
-        store._db.execute("PRAGMA user_version=3")
+        store._db.execute("PRAGMA user_version=4")
 
     with_store(tmp_path, body)
-    with pytest.raises(WrongFormat, match="state format 3; this version reads formats 1 to 2"):
+    with pytest.raises(WrongFormat, match="state format 4; this version reads formats 1 to 3"):
         StateStore.open(tmp_path / "state.db")
     other = sqlite3.connect(tmp_path / "other.db")
     other.execute("CREATE TABLE t (x)")
@@ -438,7 +438,7 @@ def test_a_snapshot_carries_rows_tombstones_feed_window_and_state(tmp_path: Path
     with_store(tmp_path, install)
 
     async def again(store: StateStore) -> None:
-        assert store.groups() == {P: (state(4), b"w" * 5000, 4)}
+        assert store.groups() == {P: (state(4), b"w" * 5000, 4, False)}
         assert (await contents(store))[key(7)] == Row(None, b"t", 0)
 
     with_store(tmp_path, again)
