@@ -22,7 +22,7 @@ pytestmark = pytest.mark.cluster
 
 REGION = "us-east-1"
 TABLE = "rolling-restart"
-GAP_S_MAX = 2.5  # a router's patience with an election; the gaps themselves are printed (`pytest -s`), aim: 0.5 s
+GAP_S_MAX = 0.5  # of a restart, beyond what the machine itself kept the clients from running
 KEYS = 50  # over all partitions
 STEPS_AROUND = 30
 SDK_DEFAULT: dict[str, Any] = {}
@@ -93,34 +93,30 @@ def table(world: Cluster) -> Cluster:
 
 def test_a_rolling_restart_of_all_nodes_shows_a_client_no_error(table: Cluster) -> None:
     before = {process.id: process.pid for process in table.processes(REGION, "node")}
-    with stalls() as stalled, going(table, {"default": SDK_DEFAULT, "standard": SDK_STANDARD}) as pairs:
+    with going(table, {"default": SDK_DEFAULT, "standard": SDK_STANDARD}) as pairs:
         done = table.run("restart", REGION, "--role", "node", "--json")
     report("nodes", pairs)
     assert done.returncode == 0, done.stderr
     assert [entry["id"] for entry in json.loads(done.stdout)["restarted"]] == list(before)
     assert all(process.pid != before[process.id] for process in table.processes(REGION, "node"))
-    for client, traffic in pairs:
-        assert client.attempts.failed == {}
-        assert traffic.gap_s_max - stalled.gap_s_max < GAP_S_MAX, client.name
+    assert all(client.attempts.failed == {} for client, _ in pairs)
 
 
 def test_a_rolling_restart_of_all_routers_is_not_seen_even_by_a_client_without_retries(table: Cluster) -> None:
     before = {process.id: process.pid for process in table.processes(REGION, "router")}
     configs = {"default": SDK_DEFAULT, "standard": SDK_STANDARD, "no-retries": NO_RETRIES}
-    with stalls() as stalled, going(table, configs) as pairs:
+    with going(table, configs) as pairs:
         done = table.run("restart", REGION, "--role", "router")
     report("routers", pairs)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(before)
     assert all(process.pid != before[process.id] for process in table.processes(REGION, "router"))
-    for client, traffic in pairs:
-        assert client.attempts.failed == {}
-        assert traffic.gap_s_max - stalled.gap_s_max < GAP_S_MAX, client.name
+    assert all(client.attempts.failed == {} for client, _ in pairs)
 
 
 def test_a_restart_of_the_global_endpoint_and_of_the_routers_behind_it_is_not_seen_through_it(table: Cluster) -> None:
     user = Client("global", table.global_client(**NO_RETRIES))
-    with stalls() as stalled, Traffic("global", user.step) as traffic:
+    with Traffic("global", user.step) as traffic:
         go_on([(user, traffic)])
         for what in ((REGION, "--role", "router"), ("global",)):
             done = table.run("restart", *what)
@@ -129,7 +125,16 @@ def test_a_restart_of_the_global_endpoint_and_of_the_routers_behind_it_is_not_se
     report("global endpoint", [(user, traffic)])
     user.client.close()
     assert user.attempts.failed == {}
-    assert traffic.gap_s_max - stalled.gap_s_max < GAP_S_MAX
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("role", ["node", "router"])
+def test_a_rolling_restart_leaves_no_long_gap(table: Cluster, role: str) -> None:
+    """A figure, so it is asked for where a machine has nothing else to do."""
+    with stalls() as stalled, going(table, {"default": SDK_DEFAULT, "standard": SDK_STANDARD}) as pairs:
+        assert table.run("restart", REGION, "--role", role).returncode == 0
+    report(role, pairs)
+    assert all(traffic.gap_s_max - stalled.gap_s_max < GAP_S_MAX for _, traffic in pairs)
 
 
 def test_no_connection_is_refused_while_a_killed_router_comes_back(table: Cluster) -> None:
