@@ -123,6 +123,8 @@ class Groups:
         """Without a log nothing says what this node promised here: a newcomer, unless it promised nothing."""
         stored = self._stored.pop(partition, None)
         log = self._logs.pop(partition, None)
+        if log is not None and log.hard_state == (0, "") and not log.entries and not log.offset_index:
+            log = None  # a killed start left its name and nothing else: no promise is written there
         unknown_vote = "" if self._roster.trusted(partition, voters) else FORGOTTEN
         if log is None and unknown_vote == FORGOTTEN:
             self._unproved.add(partition)
