@@ -181,6 +181,12 @@ def test_a_state_without_a_log_does_not_say_what_was_promised() -> None:
     assert recovered.raft.term == 3
 
 
+@pytest.mark.parametrize("state", [None, stored(0, 0)])
+def test_an_empty_log_does_not_say_what_was_promised(state: StoredGroup | None) -> None:
+    """What a start that was killed early leaves of a partition: its name in the log, or its state, or both."""
+    assert Recovered(RecoveredGroup((0, ""), 0, 0, []), state, since=None).raft.newcomer
+
+
 def test_a_newcomer_on_disk_stays_one_whatever_the_roster_says() -> None:
     assert Recovered(RecoveredGroup((5, FORGOTTEN), 0, 0, []), stored(0, 0), since=0).raft.newcomer
     behind = Recovered(RecoveredGroup((2, FORGOTTEN), 0, 0, []), stored(9, 3), since=0).raft
