@@ -14,13 +14,13 @@ import pytest
 
 from geodyne.errors import ApiError
 from geodyne.messages import Found, NotLeader, Range, Refused
+from geodyne.sim.items import key_of
+from geodyne.sim.network import Violation
+from geodyne.sim.region import SimNode
+from geodyne.sim.scene import PK, Scene, play
 from node import scrub
 from node.healing import Healing
 from node.storage.port import GroupUpdate
-from tests.sim.items import key_of
-from tests.sim.network import Violation
-from tests.sim.region import SimNode
-from tests.sim.scene import PK, Scene, play
 
 
 def spoil(

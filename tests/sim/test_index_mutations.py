@@ -11,6 +11,7 @@ from unittest.mock import patch
 import pytest
 
 from geodyne.messages import ApplyIndex, FeedPage, FeedRecord, IndexEntry, Item
+from geodyne.sim.network import Violation
 from node import group
 from node.indexes import maintainer
 from node.indexes.entries import differences
@@ -18,7 +19,6 @@ from node.indexes.maintainer import Maintainer
 from node.indexes.sources import BatchStanding
 from node.state import IndexDefinition, IndexSource
 from tests.sim import test_index_scenarios as scenes
-from tests.sim.network import Violation
 
 Mutation = Callable[[], AbstractContextManager[Any]]
 Hunt = Callable[[Path], object]

@@ -11,9 +11,9 @@ import pytest
 from geodyne.messages import INDEX_FENCED, Applied, ControlDone, Refused
 from geodyne.model.keys import hash_of
 from geodyne.model.values import loads
+from geodyne.sim.indexes import BY_N, BY_V, PKS, IndexScene, play_indexed, sent_batches
+from geodyne.sim.items import key_of
 from node.indexes import maintainer
-from tests.sim.indexes import BY_N, BY_V, PKS, IndexScene, play_indexed, sent_batches
-from tests.sim.items import key_of
 
 
 def test_entries_follow_the_items_and_the_feed_is_trimmed(tmp_path: Path) -> None:

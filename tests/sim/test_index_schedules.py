@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.indexschedule import run_index_schedule
+from geodyne.sim.indexschedule import run_index_schedule
 
 
 @pytest.mark.parametrize("seed", range(1, 7))

@@ -12,10 +12,10 @@ from geodyne.messages import Answer, Item, Page, Range, Refused, ReturnValues, W
 from geodyne.model.indexkeys import IndexSchema, SortCondition, index_range
 from geodyne.model.keys import KeySchema, encode_key, hash_of
 from geodyne.model.values import dumps, item_size, loads
+from geodyne.sim.loop import run_simulated
+from geodyne.sim.region import Region, region
 from node.compose import open_node
 from node.itemcollections import COLLECTION_TOO_LARGE
-from tests.sim.loop import run_simulated
-from tests.sim.region import Region, region
 
 TABLE = KeySchema("pk", "S", "sk", "S")
 BY_SCORE = IndexSchema((("pk", "S"),), (("score", "N"),), TABLE)
@@ -89,7 +89,7 @@ def play(path: Path, scenario: Callable[[Stage], Awaitable[None]], **node_settin
             await scenario(stage)
             await here.settle([partition.id for partition in here.client.catalog.tables["T"].partitions])
 
-    with patch("tests.sim.region.open_node", partial(open_node, **node_settings)):
+    with patch("geodyne.sim.region.open_node", partial(open_node, **node_settings)):
         run_simulated(run())
 
 

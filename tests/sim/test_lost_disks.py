@@ -12,14 +12,14 @@ import pytest
 
 from geodyne.catalog import TableRecord
 from geodyne.messages import METADATA_PARTITION, Introduction
+from geodyne.sim.loop import run_simulated
+from geodyne.sim.network import Violation
+from geodyne.sim.region import Region, SimNode, region
+from geodyne.sim.scene import PK, Scene, play
 from node import groups
 from node.raft.core import ConsensusViolation, Raft
 from node.raft.effects import FORGOTTEN, HardState
 from node.storage.roster import Roster
-from tests.sim.loop import run_simulated
-from tests.sim.network import Violation
-from tests.sim.region import Region, SimNode, region
-from tests.sim.scene import PK, Scene, play
 
 
 async def lose(node: SimNode) -> None:

@@ -16,6 +16,9 @@ import pytest
 
 from geodyne.errors import ApiError
 from geodyne.messages import Answer, Found, Write, WriteId
+from geodyne.sim import storage
+from geodyne.sim.network import Violation
+from geodyne.sim.schedule import run_schedule
 from node import groups, scans, transfer
 from node.catalog.keeper import CatalogKeeper
 from node.group import Asker, Group
@@ -28,11 +31,8 @@ from node.storage.sqlite_snapshots import Import
 from node.storage.wal_sync import SyncJob
 from node.transfer import SnapshotTransfers
 from node.window import Window
-from tests.sim import storage
 from tests.sim import test_scenarios as scenes
 from tests.sim import test_table_scenarios as tables
-from tests.sim.network import Violation
-from tests.sim.schedule import run_schedule
 
 Mutation = Callable[[], AbstractContextManager[Any]]
 Hunt = Callable[[Path], object]

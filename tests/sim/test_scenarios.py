@@ -29,9 +29,9 @@ from geodyne.messages import (
 )
 from geodyne.model.keys import hash_of
 from geodyne.model.values import loads
+from geodyne.sim.items import addition, key_of, putting
+from geodyne.sim.scene import PK, Scene, play
 from node import service
-from tests.sim.items import addition, key_of, putting
-from tests.sim.scene import PK, Scene, play
 
 
 def cut_off_followers(scene: Scene) -> None:

@@ -1,5 +1,5 @@
 """Whole regions under random faults: every history is linearizable, every request is answered once, and in the end all
-replicas are equal. See tests.sim.schedule.
+replicas are equal. See geodyne.sim.schedule.
 
 GEODYNE_SIM_SEEDS=1000..1999 chooses other seeds for the short run.
 """
@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from tests.sim.schedule import run_schedule
+from geodyne.sim.schedule import run_schedule
 
 SMOKE = "1..8"
 LONG = "1000..1399"

@@ -25,9 +25,9 @@ from geodyne.messages import (
     Written,
 )
 from geodyne.model.values import loads
+from geodyne.sim.items import key_of, putting
+from geodyne.sim.scene import PK, REPLICA, Scene, play
 from node.storage.wal import Wal
-from tests.sim.items import key_of, putting
-from tests.sim.scene import PK, REPLICA, Scene, play
 
 # --- the catalog --------------------------------------------------------------------------------------------
 

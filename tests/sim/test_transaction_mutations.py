@@ -14,6 +14,7 @@ import pytest
 from geodyne import ledger
 from geodyne.ledger import LedgerKey
 from geodyne.messages import Found, Get, Write, WriteId
+from geodyne.sim.transactionschedule import run_transaction_schedule
 from node import groups
 from node.group import Asker, Group
 from node.transactions.deletions import Deletions
@@ -26,7 +27,6 @@ from router.api.context import Context
 from router.api.coordinator import GetAction, Part
 from tests.sim import test_transaction_scenarios as scenes
 from tests.sim.test_mutations import SEEN
-from tests.sim.transactionschedule import run_transaction_schedule
 
 Mutation = Callable[[], AbstractContextManager[Any]]
 Hunt = Callable[[Path], object]

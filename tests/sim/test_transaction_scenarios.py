@@ -34,10 +34,10 @@ from geodyne.messages import (
 )
 from geodyne.model.keys import hash_of
 from geodyne.model.values import loads
+from geodyne.sim.items import key_of, putting
+from geodyne.sim.region import Region, SimNode
+from geodyne.sim.transactions import RECOVERED_S, Lists, appending, checking, held, partitions_of, play
 from node.transactions import sweeper
-from tests.sim.items import key_of, putting
-from tests.sim.region import Region, SimNode
-from tests.sim.transactions import RECOVERED_S, Lists, appending, checking, held, partitions_of, play
 
 SPREAD = ("a", "b", "c", "d", "e")  # over several partitions
 CALLS = 13  # of a transaction on SPREAD: prepares, the decision, finishes

@@ -1,4 +1,4 @@
-"""Transactions under faults are strictly serializable. See tests.sim.transactionschedule.
+"""Transactions under faults are strictly serializable. See geodyne.sim.transactionschedule.
 
 GEODYNE_SIM_SEEDS=1000..1999 chooses other seeds for the short run.
 """
@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from tests.sim.transactionschedule import run_transaction_schedule
+from geodyne.sim.transactionschedule import run_transaction_schedule
 
 SMOKE = "1..4"
 LONG = "1000..1199"

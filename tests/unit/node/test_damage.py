@@ -26,9 +26,9 @@ from geodyne.messages import (
     Written,
 )
 from geodyne.model.values import loads
+from geodyne.sim.items import key_of, putting
 from node.compose import Node, NoPeers, open_node, single_node_place
 from node.storage.port import StateDamaged
-from tests.sim.items import key_of, putting
 
 WAIT_S = 5.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.sim.scene import Scene, play
+from geodyne.sim.scene import Scene, play
 
 
 def test_every_replica_is_told_and_the_leader_only_by_itself(tmp_path: Path) -> None:

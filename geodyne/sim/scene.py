@@ -9,10 +9,10 @@ from geodyne.messages import (
     Get,
 )
 from geodyne.model.keys import hash_of
+from geodyne.sim.items import Items, judge, key_of
+from geodyne.sim.loop import run_simulated
+from geodyne.sim.region import Region, SimNode, region
 from node.group import Group
-from tests.sim.items import Items, judge, key_of
-from tests.sim.loop import run_simulated
-from tests.sim.region import Region, SimNode, region
 
 PK = "one"
 REPLICA = "replica/eu-west-1"

@@ -18,11 +18,11 @@ from geodyne.errors import ApiError
 from geodyne.ledger import LEDGER_TABLE
 from geodyne.messages import Answer, Call
 from geodyne.rpc.region import RegionClient
+from geodyne.sim.loop import run_simulated
+from geodyne.sim.network import Violation
+from geodyne.sim.region import REGION, Region, region
 from router.api.context import Api
 from router.api.registry import OPERATIONS
-from tests.sim.loop import run_simulated
-from tests.sim.network import Violation
-from tests.sim.region import REGION, Region, region
 
 Body = dict[str, Any]
 EPOCH_MS = 1_700_000_000_000

@@ -14,11 +14,11 @@ from geodyne.catalog import IndexStatus, TableRecord
 from geodyne.messages import ApplyIndex, ControlDone
 from geodyne.model.indexkeys import IndexSchema, encode_index_key, projected
 from geodyne.model.values import dumps, item_size, loads
+from geodyne.sim.items import SCHEMA, Items
+from geodyne.sim.loop import run_simulated
+from geodyne.sim.network import Violation
+from geodyne.sim.region import Region, SimNode, region
 from node.group import Asker, Group
-from tests.sim.items import SCHEMA, Items
-from tests.sim.loop import run_simulated
-from tests.sim.network import Violation
-from tests.sim.region import Region, SimNode, region
 
 BY_V = {"name": "by-v", "is_global": True, "hash_keys": [["v", "S"]], "range_keys": [], "projection": "ALL"}
 BY_N = {

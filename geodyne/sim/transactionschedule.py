@@ -10,12 +10,12 @@ from pathlib import Path
 from random import Random
 
 from geodyne.checkers.serializability import Transaction
-from tests.sim.loop import run_simulated
-from tests.sim.network import Violation
-from tests.sim.region import Region, region
-from tests.sim.schedule import _faults as faults
-from tests.sim.schedule import _peace as peace
-from tests.sim.transactions import RECOVERED_S, Lists, held, judge, number_of, partitions_of, settled
+from geodyne.sim.loop import run_simulated
+from geodyne.sim.network import Violation
+from geodyne.sim.region import Region, region
+from geodyne.sim.schedule import _faults as faults
+from geodyne.sim.schedule import _peace as peace
+from geodyne.sim.transactions import RECOVERED_S, Lists, held, judge, number_of, partitions_of, settled
 
 KEYS = ("a", "b", "c", "d", "e", "f")
 WORKERS = 5

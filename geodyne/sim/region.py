@@ -22,13 +22,13 @@ from geodyne.messages import METADATA_PARTITION, Answer, Call, Control, ControlD
 from geodyne.rpc.catalogview import CatalogView
 from geodyne.rpc.pending import PendingCall
 from geodyne.rpc.region import NodeAddress, RegionClient
+from geodyne.sim.localindexes import check_local_indexes, held
+from geodyne.sim.loop import SimClock, SimLoop
+from geodyne.sim.network import Ledger, Pipe, SimConnector, SimPeers, Violation, World, connect_peers
+from geodyne.sim.storage import DurableStates, InlineConnection, SimDisk, copy_directory, simulated_storage
 from node import handover, maintenance, service, transfer
 from node.compose import Node, NodePlace, open_node
 from node.group import Group
-from tests.sim.localindexes import check_local_indexes, held
-from tests.sim.loop import SimClock, SimLoop
-from tests.sim.network import Ledger, Pipe, SimConnector, SimPeers, Violation, World, connect_peers
-from tests.sim.storage import DurableStates, InlineConnection, SimDisk, copy_directory, simulated_storage
 
 REGION = "us-east-1"
 ZONES = ("a", "b", "c")

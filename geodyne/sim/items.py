@@ -11,8 +11,8 @@ from geodyne.messages import Answer, Found, Get, Moved, Page, Range, Refused, Re
 from geodyne.model.keys import KeySchema, encode_key, hash_bound, hash_of
 from geodyne.model.values import dumps, item_size, loads
 from geodyne.rpc.region import RegionClient
-from tests.sim.network import Violation
-from tests.sim.region import Region
+from geodyne.sim.network import Violation
+from geodyne.sim.region import Region
 
 SCHEMA = KeySchema("pk", "S")
 UNKNOWN = "unknown"

@@ -1,6 +1,6 @@
 """Random schedules: clients at work, faults beside them, then peace, and a look at everything.
 
-`python -m tests.sim SEED ...` runs schedules again by their seeds.
+`python -m geodyne.sim SEED ...` runs schedules again by their seeds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from geodyne.checkers.linearizability import Operation
 from geodyne.errors import ApiError
 from geodyne.messages import AdvanceCursor, Applied, FeedPage, Moved, ReadFeed
 from geodyne.rpc.region import RegionClient
-from tests.sim.items import Items, Step, judge
-from tests.sim.localindexes import BY_V, LOCAL_INDEXES
-from tests.sim.loop import run_simulated
-from tests.sim.network import ANSWER_WITHIN_S, Violation
-from tests.sim.region import Region, SimNode, region
+from geodyne.sim.items import Items, Step, judge
+from geodyne.sim.localindexes import BY_V, LOCAL_INDEXES
+from geodyne.sim.loop import run_simulated
+from geodyne.sim.network import ANSWER_WITHIN_S, Violation
+from geodyne.sim.region import Region, SimNode, region
 
 FAULTY_S = 8.0
 DISK_LOSS_CHANCE = 0.3  # of a death
@@ -38,7 +38,7 @@ FAULTS = (
 
 
 def replay_line(seed: int) -> str:
-    return f"replay: .venv/bin/python -m tests.sim {seed}"
+    return f"replay: .venv/bin/python -m geodyne.sim {seed}"
 
 
 def run_schedule(seed: int) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""`python -m tests.sim SEED ...` or `python -m tests.sim FROM..TO`: run schedules by their seeds until one fails."""
+"""`python -m geodyne.sim SEED ...` or `python -m tests.sim FROM..TO`: run schedules by their seeds until one fails."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.sim.schedule import run_schedule
+from geodyne.sim.schedule import run_schedule
 
 
 def main(arguments: list[str]) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 from random import Random
 
 from geodyne.errors import ApiError
-from tests.sim.indexes import BY_N, BY_V, IndexScene
-from tests.sim.items import Items
-from tests.sim.loop import run_simulated
-from tests.sim.region import Region, region
-from tests.sim.schedule import _faults, _peace
+from geodyne.sim.indexes import BY_N, BY_V, IndexScene
+from geodyne.sim.items import Items
+from geodyne.sim.loop import run_simulated
+from geodyne.sim.region import Region, region
+from geodyne.sim.schedule import _faults, _peace
 
 WRITERS = 3
 DEFINITIONS = (BY_V, BY_N, {**BY_V, "name": "by-v-keys", "projection": "KEYS_ONLY"})

@@ -7,14 +7,14 @@ from typing import Any
 from geodyne.model.indexkeys import encode_index_key, projected
 from geodyne.model.keys import collection_of
 from geodyne.model.values import dumps, item_size, loads
+from geodyne.sim.network import Violation
 from node.state import Definition
 from node.storage.sqlite import StateStore
-from tests.sim.network import Violation
 
 ROWS_MAX = 100_000
 END = b"\xff" * 64
 
-# Of tables whose items are those of tests.sim.items: one that stores what it keeps, one that points to the item.
+# Of tables whose items are those of geodyne.sim.items: one that stores what it keeps, one that points to the item.
 LOCAL_INDEXES = [
     {
         "name": name,
