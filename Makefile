@@ -10,7 +10,7 @@ CLIENTS_JS := tests/clients/js
 CLIENTS_JS_INSTALLED := $(CLIENTS_JS)/node_modules/.package-lock.json
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup clients-js up down check static test test-long bench lock clean
+.PHONY: help setup clients-js up down check static sim test test-long bench lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test       set up and run every test that belongs to every change"
 	@echo "make setup      virtual environment, dependencies, generated code, .venv/bin/geodyne"
 	@echo "make check      the quick gate: format, lint, types, imports, fast tests"
+	@echo "make sim        simulate a region under faults for about a minute (SEEDS=A..B for other runs)"
 	@echo "make test-long  the tests that take longer"
 	@echo "make bench      print throughput and latency beside a yardstick (needs wrk)"
 	@echo "make lock       resolve the lock files again from pyproject.toml"
@@ -72,8 +73,15 @@ static: setup
 check: static
 	@$(PYTEST) -m "not long and not cluster" tests/unit tests/tidy tests/deploy
 
+# The report goes to standard output, and depends on the sources and the seeds alone.
+SEEDS := 1..80
+JOBS := 2
+sim: setup
+	@$(BIN)/geodyne sim --seeds $(SEEDS) --jobs $(JOBS) --fresh
+
 test: static clients-js
 	@$(PYTEST) -m "not long"
+	@$(MAKE) --no-print-directory sim
 
 test-long: setup clients-js
 	@$(PYTEST) -m long

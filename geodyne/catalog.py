@@ -2,20 +2,23 @@
 
 Records are stored, shipped and watched as JSON objects under a text key, "table/<name>" for a table.  The leader of
 the metadata group evaluates control operations and logs the changed records; every node, router and replicator of the
-region holds a copy that follows by revision.  The nodes of a region are not records: the launch files name them.
+region holds a copy that follows by revision.  The nodes of a region are records too, "member/<node id>": the launch
+files say which there are and where, the catalog what each is for.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 HASH_SPACE = 1 << 64
 SYSTEM_PREFIX = "$"  # of the names of the region's own tables: no name that CreateTable takes begins so
 TABLE_PREFIX = "table/"  # of the key of a table's record; the rest is its name
+MEMBER_PREFIX = "member/"  # of the key of a node's record; the rest is its id
+METADATA_KEY = "metadata"  # of the record of the metadata group's own replicas
 
 
 class ControlOperation(StrEnum):
@@ -35,6 +38,11 @@ class ControlOperation(StrEnum):
     SET_REPLICA       name, region, status, expected: only from that status   -> table
     DROP_REPLICA      name, region: forget a member of a global table; ""     -> table (only looks)
     ENSURE_LEDGER     the table of geodyne.ledger, made if there is none       -> table
+    NODE_LIST         nothing                                                 -> members [{node, zone, state, replicas,
+                      joining}], moves: how many replicas are on their way
+    NODE_DRAIN        node, force: take all replicas off it                   -> member (as in NODE_LIST)
+    NODE_ACTIVATE     node: have it hold replicas (again)                      -> member
+    NODE_REMOVE       node, force: it will not come back; drained before       -> member
 
     Operations on a table take an optional table_id: of another table by the same name they say that it is not found.
     """
@@ -49,6 +57,10 @@ class ControlOperation(StrEnum):
     SET_REPLICA = "set_replica"
     DROP_REPLICA = "drop_replica"
     ENSURE_LEDGER = "ensure_ledger"
+    NODE_LIST = "node_list"
+    NODE_DRAIN = "node_drain"
+    NODE_ACTIVATE = "node_activate"
+    NODE_REMOVE = "node_remove"
 
 
 INDEX_CONSUMER = "index"  # under which the partitions of a table keep the cursor of its global indexes
@@ -72,11 +84,48 @@ class ReplicaStatus(StrEnum):
     DELETING = "DELETING"
 
 
+class MemberState(StrEnum):
+    """What a node of the region is for.
+
+    ACTIVE     it holds replicas
+    DRAINING   its replicas are to move to others
+    DOWN       it has been silent for long: its replicas are rebuilt on other nodes of its zone, if there are any
+    LEFT       it was removed
+    """
+
+    ACTIVE = "ACTIVE"
+    DRAINING = "DRAINING"
+    DOWN = "DOWN"
+    LEFT = "LEFT"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """A node of the region. `format`: the newest of the streams that it is known to speak."""
+
+    node: str
+    zone: str
+    state: MemberState = MemberState.ACTIVE
+    format: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {"zone": self.zone, "state": self.state.value, "format": self.format}
+
+    @staticmethod
+    def from_json(node: str, data: Mapping[str, Any]) -> MemberRecord:
+        return MemberRecord(node, data["zone"], MemberState(data["state"]), data.get("format", 0))
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionRecord:
     """A contiguous range [low, high) of the 64-bit hash space and the nodes that replicate it.
 
     `voters[0]` is the preferred leader. Ids are never used again; `epoch` grows by one at each split.
+
+    While replicas move, `target` is what the voters shall be, in order, and `incoming` those of them that are no voters
+    yet: they hold a replica that learns. The partition's leader drives its consensus there and reports the voters that
+    came of it, with the log index of that configuration; `configuration` is the newest so reported (0: none ever was).
+    `number` is the catalog revision of the last decision about it: who knows of an older one does not act on it.
     """
 
     id: int
@@ -84,6 +133,34 @@ class PartitionRecord:
     low: int
     high: int
     voters: tuple[str, ...]
+    incoming: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    configuration: int = 0
+    number: int = 0
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """The nodes that are to hold a replica."""
+        return (*self.voters, *self.incoming)
+
+    def to_json(self) -> dict[str, Any]:
+        data = asdict(self)
+        data["low"], data["high"] = f"{self.low:x}", f"{self.high:x}"
+        return data
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> PartitionRecord:
+        return PartitionRecord(
+            data["id"],
+            data["epoch"],
+            int(data["low"], 16),
+            int(data["high"], 16),
+            tuple(data["voters"]),
+            tuple(data.get("incoming", ())),
+            tuple(data.get("target", ())),
+            data.get("configuration", 0),
+            data.get("number", 0),
+        )
 
 
 # The members of an IndexRecord that users decide: what a definition of an index has.
@@ -225,6 +302,14 @@ class TableRecord:
         """The partition that owns a hash. Partitions are sorted by `low` and cover the whole space."""
         return self.partitions[bisect_right(self.partitions, hash64, key=_low) - 1]
 
+    def with_partition(self, changed: PartitionRecord) -> TableRecord:
+        """With another record for one of all its partitions. The definition, and so the revision, is the same."""
+        indexes = tuple(
+            replace(index, partitions=_with(index.partitions, changed)) if index.partitions else index
+            for index in self.indexes
+        )
+        return replace(self, partitions=_with(self.partitions, changed), indexes=indexes)
+
     def to_json(self) -> dict[str, Any]:
         """JSON-compatible. Hash bounds as hexadecimal text: 2^64 is more than most JSON readers take for a number."""
         data = asdict(self)
@@ -264,15 +349,16 @@ def merged_members(own: str, current: Mapping[str, str], wanted: Mapping[str, st
     return merged
 
 
+def _with(partitions: Iterable[PartitionRecord], changed: PartitionRecord) -> tuple[PartitionRecord, ...]:
+    return tuple(changed if partition.id == changed.id else partition for partition in partitions)
+
+
 def _low(partition: PartitionRecord) -> int:
     return partition.low
 
 
 def _partitions_from_json(partitions: Iterable[dict[str, Any]]) -> tuple[PartitionRecord, ...]:
-    return tuple(
-        PartitionRecord(p["id"], p["epoch"], int(p["low"], 16), int(p["high"], 16), tuple(p["voters"]))
-        for p in partitions
-    )
+    return tuple(PartitionRecord.from_json(partition) for partition in partitions)
 
 
 def _pairs(pairs: Iterable[Sequence[str]]) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,8 @@ its environment: the listener, and a pipe on which it says in lines how far it i
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -21,8 +23,9 @@ REPORT_VARIABLE: Final = "GEODYNE_REPORT_FD"
 SUCCEEDS_VARIABLE: Final = "GEODYNE_SUCCEEDS"  # "1": takes over from a process that still runs
 
 SERVING: Final = b"serving\n"  # it answers requests from now on
-LEAVING: Final = b"leaving\n"  # it accepts no more connections and ends when those that it has are done
+LEAVING: Final = b"leaving\n"  # it was told to end; it goes on until a successor serves and it is told once more
 
+RELIEF_S: Final = 20.0  # how long a process that leaves goes on for a successor
 PREDECESSOR_S: Final = 10.0  # how long a supervised process waits for an address that its predecessor still has
 
 
@@ -60,13 +63,25 @@ class Supervision:
         """How long to try for an address of its own (the metrics page's), which a predecessor may still have."""
         return PREDECESSOR_S if self.listener is not None else 0.0
 
-    def say(self, line: bytes) -> None:
-        """Tell the supervisor, if there is one that listens."""
-        if self.report_fd is not None:
-            try:
-                os.write(self.report_fd, line)
-            except OSError:
-                return  # the supervisor has gone; whoever started this process may still want it
+    def say(self, line: bytes) -> bool:
+        """Tell the supervisor; False when there is none that listens."""
+        if self.report_fd is None:
+            return False
+        try:
+            os.write(self.report_fd, line)
+        except OSError:
+            return False  # the supervisor has gone; whoever started this process may still want it
+        return True
+
+    async def relieved(self, stop: asyncio.Event) -> None:
+        """To be called once `stop` is set, whoever asked for it: returns when this process may go. A supervisor has
+        `stop` set again at once if the process is to end or was replaced, else as soon as another one serves in its
+        place. One that says nothing is waited for no longer than RELIEF_S."""
+        stop.clear()
+        if self.say(LEAVING):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RELIEF_S):
+                    await stop.wait()
 
 
 def supervision(environment: MutableMapping[str, str], port: int) -> Supervision:

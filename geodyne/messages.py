@@ -617,10 +617,13 @@ PeerMessage = (
 
 
 class Hello(NamedTuple):
-    """First message in each direction of every stream; a mismatch of cluster or format closes it with a clear error."""
+    """First message in each direction of every stream; another cluster, or no format in common, closes it with a clear
+    error. The process speaks the formats from `oldest` (0: only `format`) to `format`; a stream is of the newest one
+    that both its ends speak."""
 
     cluster_id: str
     region: str
     process_id: str
     incarnation: int
     format: int
+    oldest: int = 0

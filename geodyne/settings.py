@@ -7,8 +7,9 @@ with addresses, so that no process has to ask another one where the others are.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,10 @@ CAPACITY_ACCOUNT = "account"
 CAPACITY_ENFORCE = "enforce"
 CAPACITIES = (CAPACITY_ACCOUNT, CAPACITY_ENFORCE)
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+REBUILD_AFTER_S = 300.0  # how long a node may be silent before its replicas are rebuilt on others of its zone
+REBUILD_AFTER_S_MIN = 1.0
+REBUILD_AFTER_S_MAX = 7 * 86_400.0
 
 
 class SettingsError(ValueError):
@@ -40,7 +45,7 @@ class ProcessConfig:
     """One process's launch settings. `region` is topology.GLOBAL for the global endpoint, whose `zone` is empty.
 
     `listen` is where the process binds; `topology` says under which address the others dial it, which differs
-    when a network translates addresses (containers).
+    when a network translates addresses (containers). `launch_file` is where this was read from, "" when it was not.
     """
 
     cluster_id: str
@@ -56,6 +61,8 @@ class ProcessConfig:
     capacity: str = CAPACITY_ENFORCE
     data_dir: str = ""  # nodes only
     log_level: str = "info"
+    rebuild_after_s: float = REBUILD_AFTER_S  # nodes only
+    launch_file: str = field(default="", compare=False)
 
     @property
     def spec(self) -> ProcessSpec:
@@ -71,6 +78,11 @@ class ProcessConfig:
         ):
             if value not in allowed:
                 raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+        if not REBUILD_AFTER_S_MIN <= self.rebuild_after_s <= REBUILD_AFTER_S_MAX:
+            raise SettingsError(
+                f"rebuild_after_s must be from {REBUILD_AFTER_S_MIN:.0f} to {REBUILD_AFTER_S_MAX:.0f} seconds, "
+                f"not {self.rebuild_after_s}"
+            )
         for name, endpoint in (("listen", self.listen), ("metrics", self.metrics)):
             if not endpoint.host or not 0 <= endpoint.port <= PORT_MAX:
                 raise SettingsError(f"{name} must be a host and a port from 0 to {PORT_MAX}, not {endpoint}")
@@ -102,14 +114,18 @@ class ProcessConfig:
             "auth": "on" if self.auth else "off",
             "capacity": self.capacity,
             "log_level": self.log_level,
+            "rebuild_after_s": self.rebuild_after_s,
             "topology": self.topology.to_json(),
         }
 
 
 def save(config: ProcessConfig, path: Path) -> None:
-    """Write a launch file. Raises SettingsError for a contradictory config, OSError from the file system."""
+    """Write a launch file, in one step: its process may read it at any time. Raises SettingsError for a contradictory
+    config, OSError from the file system."""
     config.validate()
-    path.write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
+    os.replace(fresh, path)
 
 
 def load(path: Path) -> ProcessConfig:
@@ -125,11 +141,12 @@ def load(path: Path) -> ProcessConfig:
         config.validate()
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
-    return config
+    return replace(config, launch_file=str(path))
 
 
 _TEXTS = ("cluster_id", "process_id", "role", "region", "zone", "data_dir", "credentials", "capacity", "log_level")
 _MEMBERS = {*_TEXTS, "format", "listen", "metrics", "auth", "topology"}
+_OPTIONAL = {"rebuild_after_s"}  # in files that an older version has written it is missing
 
 
 def _from_json(data: Any) -> ProcessConfig:
@@ -137,13 +154,16 @@ def _from_json(data: Any) -> ProcessConfig:
         raise SettingsError("a JSON object is expected")
     if data.get("format") != CONFIG_FORMAT:
         raise SettingsError(f"format {data.get('format')!r} is not known; this version reads format {CONFIG_FORMAT}")
-    for name in sorted(_MEMBERS ^ data.keys()):
+    for name in sorted(_MEMBERS ^ (data.keys() - _OPTIONAL)):
         raise SettingsError(f"{name} is {'unknown' if name in data else 'missing'}")
     for name in _TEXTS:
         if not isinstance(data[name], str):
             raise SettingsError(f"{name} must be a text, not {data[name]!r}")
     if data["auth"] not in {"on", "off"}:
         raise SettingsError(f"auth must be on or off, not {data['auth']!r}")
+    rebuild_after_s = data.get("rebuild_after_s", REBUILD_AFTER_S)
+    if not isinstance(rebuild_after_s, int | float) or isinstance(rebuild_after_s, bool):
+        raise SettingsError(f"rebuild_after_s must be a number, not {rebuild_after_s!r}")
     try:
         topology = Topology.from_json(data["topology"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -154,6 +174,7 @@ def _from_json(data: Any) -> ProcessConfig:
         metrics=_endpoint(data, "metrics"),
         auth=data["auth"] == "on",
         topology=topology,
+        rebuild_after_s=float(rebuild_after_s),
     )
 
 

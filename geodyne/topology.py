@@ -60,7 +60,11 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class RegionSpec:
-    """A region. The first router listens on `port` (0: a free one); further routers get free ports."""
+    """A region. The first router listens on `port` (0: a free one); further routers get free ports.
+
+    `founders`: node id -> zone of the nodes that the region began with, once others were added or some removed; empty
+    before that. They alone may decide to begin a new region.
+    """
 
     name: str
     port: int
@@ -68,12 +72,28 @@ class RegionSpec:
     nodes: tuple[ProcessSpec, ...]
     routers: tuple[ProcessSpec, ...]
     replicators: tuple[ProcessSpec, ...]
+    founders: Mapping[str, str] = field(default_factory=dict)
 
     def processes(self) -> Iterator[ProcessSpec]:
         """Nodes, then routers, then replicators: the order in which they are useful to each other."""
         yield from self.nodes
         yield from self.routers
         yield from self.replicators
+
+    def members(self) -> dict[str, str]:
+        """node id -> zone of its nodes."""
+        return {node.id: node.zone for node in self.nodes}
+
+    def founded(self) -> dict[str, str]:
+        """node id -> zone of the nodes that it began with."""
+        return dict(self.founders) or self.members()
+
+    def with_members(self, members: Mapping[str, str], founders: Mapping[str, str]) -> RegionSpec:
+        """The same region with these nodes, in this order; those that it has already keep their addresses."""
+        known = {node.id: node for node in self.nodes}
+        nodes = tuple(known.get(id_) or ProcessSpec(id_, ROLE_NODE, self.name, zone) for id_, zone in members.items())
+        changed = dict(members) != dict(founders)
+        return replace(self, nodes=nodes, founders=dict(founders) if changed else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +140,12 @@ class Topology:
         return self.global_location if process.region == GLOBAL else process.region
 
     def fingerprint(self) -> dict[str, Any]:
-        """What must stay the same over restarts on one data directory: regions, zones and nodes."""
-        return {name: {node.id: node.zone for node in region.nodes} for name, region in self.regions.items()}
+        """What a data directory is made for: regions, zones and nodes."""
+        return {name: region.members() for name, region in self.regions.items()}
+
+    def with_region(self, changed: RegionSpec) -> Topology:
+        """The same topology with another account of one of its regions."""
+        return replace(self, regions={**self.regions, changed.name: changed})
 
     def resolved(self, addresses: Mapping[str, str], metrics: Mapping[str, str]) -> Topology:
         """The same topology with every process's addresses filled in. Raises KeyError when one is missing."""
@@ -143,6 +167,7 @@ class Topology:
                     "port": region.port,
                     "zones": list(region.zones),
                     "processes": [_process_json(process) for process in region.processes()],
+                    **({"founders": dict(region.founders)} if region.founders else {}),
                 }
                 for region in self.regions.values()
             ],
@@ -169,6 +194,7 @@ class Topology:
                 by_role[ROLE_NODE],
                 by_role[ROLE_ROUTER],
                 by_role[ROLE_REPLICATOR],
+                {str(node): str(zone) for node, zone in entry.get("founders", {}).items()},
             )
         return Topology(
             regions,

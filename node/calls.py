@@ -102,7 +102,9 @@ class Calls:
             asker.answer(NotLeader(call.partition, "" if group.leading else group.raft.leader))
             return None
         if group is None or group.state.epoch != call.epoch:
-            asker.answer(Moved(call.partition, self._service.catalog.revision))
+            catalog = self._service.catalog
+            elsewhere = catalog.elsewhere(call.partition, call.epoch) if group is None else None
+            asker.answer(elsewhere or Moved(call.partition, catalog.revision))
             return None
         return group
 
@@ -132,6 +134,10 @@ class Calls:
         """Bounds the memory of what waits for a slow disk: beyond, writers are asked to come back."""
         if self._log.overloaded:
             asker.answer(Busy("the log's disk does not keep up"))
+            return False
+        space = self._service.space
+        if space is not None and space.low:
+            asker.answer(Busy("the node's disk is nearly full"))
             return False
         return True
 
@@ -197,7 +203,8 @@ class Calls:
         def attempt(late: bool) -> Answer | None:
             group = self._service.groups.get(call.partition)
             if group is None:
-                return Moved(call.partition, self._service.catalog.revision)
+                catalog = self._service.catalog
+                return catalog.elsewhere(call.partition, call.epoch) or Moved(call.partition, catalog.revision)
             if group.damaged:
                 return NotLeader(call.partition, "" if group.leading else group.raft.leader)
             try:

@@ -20,17 +20,31 @@ from geodyne.messages import METADATA_PARTITION, PeerMessage
 from geodyne.ports import ClientConnector, Clock, PeerNetwork
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.catalog.placement import REPLICAS, rings_by_zone
+from node.failing import unusable
 from node.groups import Groups
 from node.handover import HandOver
 from node.maintenance import Maintenance
+from node.membership import REBUILD_AFTER_S
 from node.metrics import NodeMetrics
 from node.raft.liveness import Liveness
 from node.raft.settings import Settings as RaftSettings
 from node.regionlink import RegionLink
 from node.service import NodeService
+from node.space import SpaceGuard
 from node.storage.condemned import put_aside
 from node.storage.directory import DataDirectory, open_directory
-from node.storage.port import Disk, GroupDamaged, StateDamaged, StorageError, StoredGroup, WalCorrupt
+from node.storage.disk import PosixDisk
+from node.storage.port import (
+    Disk,
+    DiskUnusable,
+    GroupDamaged,
+    Recovered,
+    StateDamaged,
+    StateFailed,
+    StorageError,
+    StoredGroup,
+    WalCorrupt,
+)
 from node.storage.sqlite import StateStore
 from node.storage.wal import Wal, WalSettings
 
@@ -43,23 +57,36 @@ NO_ADDRESSES: Mapping[str, str] = {}
 
 @dataclass(frozen=True, slots=True)
 class NodePlace:
-    """Who a node is and who else is in its region. `members`: node id -> zone, itself included."""
+    """Who a node is and who else is in its region. `members`: node id -> zone, itself included.
+
+    `founders`: likewise, the nodes with which the region began, whether they are still there or not; None: the members.
+    A node that came later is never among the first voters of the catalog, so it cannot begin a region of its own."""
 
     cluster_id: str
     region: str
     node_id: str
     members: Mapping[str, str]
     data_dir: Path
+    founders: Mapping[str, str] | None = None
 
     def peers(self) -> tuple[str, ...]:
         return tuple(node for node in sorted(self.members) if node != self.node_id)
 
     def catalog_voters(self) -> tuple[str, ...]:
-        """One node a zone, in up to three zones: the first by name. The others follow as learners."""
+        """With which the catalog's group began: one node a zone, in up to three zones, the first by name. Since then
+        its own log says who votes."""
         first: dict[str, str] = {}
-        for node, zone in sorted(self.members.items()):
+        for node, zone in sorted(self._founders().items()):
             first.setdefault(zone, node)
         return tuple(first[zone] for zone in sorted(first)[:REPLICAS])
+
+    def catalog_learners(self) -> tuple[str, ...]:
+        """The other nodes with which the region began: all of them follow the catalog."""
+        voters = self.catalog_voters()
+        return tuple(node for node in sorted(self._founders()) if node not in voters)
+
+    def _founders(self) -> Mapping[str, str]:
+        return self.members if self.founders is None else self.founders
 
 
 class Node:
@@ -98,17 +125,21 @@ class Node:
         self.region_link.attach(self.service, connector, addresses)
         self.service.network = network
         self.service.transfers.network = network
-        voters = self.place.catalog_voters()
-        learners = tuple(node for node in sorted(self.place.members) if node not in voters)
-        self.service.groups.hold(METADATA_PARTITION, 1, voters, learners)
+        voters, learners = self.place.catalog_voters(), self.place.catalog_learners()
+        founder = self.place.node_id in (*voters, *learners)
+        self.service.groups.hold(METADATA_PARTITION, 1, voters, learners, original=founder)
         self.service.start()
         self._task = asyncio.get_running_loop().create_task(self._maintenance.run())
         self._task.add_done_callback(self._maintenance_ended)
 
     def _maintenance_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("maintenance failed", exc_info=task.exception())
-            self.service.fail("checkpointing failed; see the log")
+        if not task.cancelled() and task.exception() is not None and not self.service.failure.reason:
+            error = task.exception()
+            logger.error("maintenance failed", exc_info=error)
+            if isinstance(error, StateFailed | OSError):
+                self.service.failure.happened("the state", error)
+            else:
+                self.service.fail("checkpointing failed; see the log")
 
     async def hand_over(self) -> None:
         """Before a stop, while the network is up: have other nodes lead. Bounded by HAND_OVER_S, done or not."""
@@ -124,15 +155,24 @@ class Node:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.service.indexes.wait_closed()
+        await self.service.membership.wait_closed()
         await self.region_link.close()
         await self.service.transfers.wait_closed()
         self._log.close()  # its last callbacks still write to the state
         await self._store.close()
         self._directory.close()
 
+    def members_changed(self, members: Mapping[str, str]) -> None:
+        """The launch file names other nodes (node id -> zone), this one included. The network, and whoever opens
+        streams to peers, must know them already."""
+        self._handover.members_changed(tuple(node for node in sorted(members) if node != self.place.node_id))
+        self.service.members_changed(members)
+
     def status(self) -> dict[str, Any]:
         """For `geodyne status`: the replicas of tables on this node; `leader` is named where it is this node. `behind`:
-        in how many groups that this node leads a voter lacks what the others have."""
+        in how many groups that this node leads a voter lacks what the others have; `apart`: nodes without a stream to
+        here; `members` as in NODE_LIST; `moves` and `short`: the partitions led here whose replicas are on their way,
+        or that run on fewer than they should."""
         partitions = self.service.catalog.catalog.partitions()
         replicas = []
         for group in self.service.groups:
@@ -148,6 +188,7 @@ class Node:
                     "leader": self.place.node_id if group.serving else "",
                     "term": group.raft.term,
                     "replicas": list(record.voters),
+                    "newcomer": group.raft.newcomer,
                     "items": group.state.items,
                     "bytes": group.state.bytes,
                     "feed": {
@@ -158,6 +199,7 @@ class Node:
                 }
             )
         metadata = self.service.groups.get(METADATA_PARTITION)
+        membership = self.service.membership
         return {
             "partitions": replicas,
             "catalog": {
@@ -165,14 +207,24 @@ class Node:
                 "leader": metadata.raft.leader if metadata is not None else "",
             },
             "replicas": len(self.service.groups),
+            "members": membership.members(),
+            "moves": membership.moves(),
+            "short": membership.short(),
+            "newcomers": sum(group.raft.newcomer for group in self.service.groups),
             "behind": dict(Counter(peer for group in self.service.groups for peer in group.raft.behind())),
+            "apart": [peer for peer in self.service.peers if not self.service.network.connected(peer)],
         }
 
     def health(self) -> dict[str, Any]:
         """Healthy once the catalog has a leader: everything else follows from it."""
         metadata = self.service.groups.get(METADATA_PARTITION)
         leader = metadata.raft.leader if metadata is not None else ""
-        return {"healthy": bool(leader), "catalog_leader": leader}
+        health: dict[str, Any] = {"healthy": bool(leader), "catalog_leader": leader}
+        if self.service.failure.reason:
+            return {**health, "healthy": False, "storage": self.service.failure.reason}
+        if self.service.space is not None and self.service.space.low:
+            health["storage"] = f"disk nearly full: {self.service.space.space.free_bytes} bytes are free"
+        return health
 
 
 def _place_of(table: TableRecord, partition: int) -> tuple[str, PartitionRecord]:
@@ -201,15 +253,28 @@ def open_node(
     inline_sync: bool = False,
     disk: Disk | None = None,
     collection_bytes_max: int = ITEM_COLLECTION_BYTES_MAX,
+    rebuild_after_s: float = REBUILD_AFTER_S,
 ) -> Node:
     """Open the data directory and recover. `disk` is the log's, the machine's own unless given.
-    `collection_bytes_max` bounds what one partition key may have in a table with local indexes.
+    `collection_bytes_max` bounds what one partition key may have in a table with local indexes. The replicas of a node
+    that has been silent for `rebuild_after_s` are rebuilt on other nodes of its zone.
 
     Raises node.storage.port.StorageError for data that cannot be used."""
     with _told_to_the_operator(place):
         directory = open_directory(place.data_dir, place.cluster_id, place.node_id, incarnation_min=clock.wall_us())
         try:
-            return _open(place, directory, clock, random, registry, fatal, inline_sync, disk, collection_bytes_max)
+            return _open(
+                place,
+                directory,
+                clock,
+                random,
+                registry,
+                fatal,
+                inline_sync,
+                disk,
+                collection_bytes_max,
+                rebuild_after_s,
+            )
         except BaseException:
             directory.close()
             raise
@@ -226,7 +291,8 @@ def _told_to_the_operator(place: NodePlace) -> Iterator[None]:
             raise type(error)(f"{error}. Move {place.data_dir} away: {way_out}.") from error
         raise type(error)(f"{error}. Restore {place.data_dir} from a backup.") from error
     except OSError as error:
-        raise StorageError(f"data directory {place.data_dir} cannot be used: {error.strerror or error}") from error
+        kind = DiskUnusable if unusable(error) else StorageError
+        raise kind(f"data directory {place.data_dir} cannot be used: {error.strerror or error}") from error
 
 
 def _open(
@@ -239,16 +305,22 @@ def _open(
     inline_sync: bool,
     disk: Disk | None,
     collection_bytes_max: int,
+    rebuild_after_s: float,
 ) -> Node:
     settings = RaftSettings()
     metrics = NodeMetrics(registry)
-    log, recovered = Wal.open(
-        directory.log_path,
+    log, recovered = _open_log(
+        place,
+        directory,
         WalSettings(place.cluster_id, place.node_id, inline=inline_sync),
         disk,
-        on_error=lambda error: fatal(f"the log cannot be written: {error}"),
+        lambda error: service.failure.happened(f"the log in {directory.log_path}", error),
     )
-    store = _open_state(place, directory)
+    try:
+        store = _open_state(place, directory)
+    except BaseException:
+        log.discard()
+        raise
     liveness = Liveness(settings, place.peers(), directory.incarnation, started_ms=clock.lease_ms())
     groups = Groups(
         node_id=place.node_id,
@@ -288,15 +360,44 @@ def _open(
         metrics=metrics,
         region_link=region_link,
         fatal=fatal,
+        members=place.members,
+        rebuild_after_s=rebuild_after_s,
     )
+    service.data_grows = directory.grow
     groups.adopted = service.adopt
     groups.dropped = service.moved
+    groups.freed = service.replicas_freed
     stored = groups.stored_state(METADATA_PARTITION)
     if stored is not None:
         keeper.restore(stored.catalog_revision, catalog_records(store))
     handover = HandOver(service, place.peers())
-    maintenance = Maintenance(groups, log, store, metrics, handover.balance, service.publish_counts, service.look_after)
+    space = service.space = SpaceGuard(disk or PosixDisk(), directory.path, metrics, handover.offer_all)
+    maintenance = Maintenance(
+        groups, log, store, metrics, space, handover.balance, service.publish_counts, service.look_after
+    )
     return Node(place, directory, service, maintenance, handover, log, store, region_link)
+
+
+def _open_log(
+    place: NodePlace,
+    directory: DataDirectory,
+    settings: WalSettings,
+    disk: Disk | None,
+    on_error: Callable[[OSError], None],
+) -> tuple[Wal, Recovered]:
+    """The log. Where the others hold everything, a damaged one is put aside for an empty one: what this node promised
+    in it counts no more, so its replicas go on from their states as newcomers (decision 0013)."""
+    try:
+        return Wal.open(directory.log_path, settings, disk, on_error=on_error)
+    except WalCorrupt as error:
+        if len(set(place.members.values())) < REPLICAS:
+            raise  # a partition has fewer replicas than it takes to go on without one that counts for nothing
+        aside = directory.put_log_aside()
+        logger.error(
+            "the log is damaged; put aside: this node votes again once its replicas are rebuilt",
+            extra={"reason": str(error), "path": str(aside)},
+        )
+        return Wal.open(directory.log_path, settings, disk, on_error=on_error)
 
 
 def _open_state(place: NodePlace, directory: DataDirectory) -> StateStore:

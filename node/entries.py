@@ -7,6 +7,7 @@ from typing import NamedTuple
 from geodyne.messages import Entry, WriteId, Written
 from geodyne.wire import log_v1_pb2 as log
 from node.outcomes import outcome_from_wire, outcome_to_wire
+from node.raft.configuration import Configuration, configuration_of
 from node.storage.port import Row
 
 
@@ -29,6 +30,7 @@ class Decided(NamedTuple):
     term: int
     payload: log.EntryPayload
     effects: list[Effect]
+    configuration: Configuration | None = None  # the entry changes the consensus group and nothing else
 
 
 class EntryBuilder:
@@ -78,6 +80,9 @@ class EntryBuilder:
 
 def decode(entry: Entry) -> Decided:
     """What a follower, or a restart, reads back from the log."""
+    configuration = configuration_of(entry.payload)
+    if configuration is not None:
+        return Decided(entry.index, entry.term, log.EntryPayload(), [], configuration)
     payload = log.EntryPayload.FromString(entry.payload)
     return Decided(entry.index, entry.term, payload, [_effect(message) for message in payload.effects])
 

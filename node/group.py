@@ -50,6 +50,7 @@ from node.entries import Decided, Effect, EntryBuilder, decode
 from node.indexes.sources import BatchStanding, Sources, after, news, standing
 from node.itemcollections import ItemCollections
 from node.overlay import Overlay
+from node.raft.change import Step
 from node.raft.core import Raft, Role
 from node.state import SEQUENCE_SHIFT, Definition, GroupState, put_source, source_of
 from node.storage.port import GroupUpdate, Row
@@ -61,6 +62,7 @@ from node.window import Standing, Window
 ENTRY_BYTES_MAX = 512 * 1024  # an entry is closed once it holds this much; one item may exceed it
 ENTRY_EFFECTS_MAX = 4096  # positions in an entry must fit SEQUENCE_SHIFT bits
 UNCOMMITTED_BYTES_MAX = 64 * 1024 * 1024
+UNCOMMITTED_BYTES_OF_NODE_MAX = 256 * 1024 * 1024  # of all groups that this node leads
 PARKED_MAX = 10_000
 NO_VERSION = b""  # of the entries of a global index: no two of them are ever compared
 APPLY_EFFECTS_MAX = 256  # a turn's share of applying: about 2 ms of SQLite
@@ -96,6 +98,15 @@ class AppliedBatch(NamedTuple):
     scrub: Scrubbed | None = None
 
 
+class Backlog:
+    """What all groups of a node together have proposed and not applied yet."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class Group:
     """A replica. Any method may leave effects in its consensus core for the driver to perform."""
 
@@ -108,13 +119,15 @@ class Group:
         window: Window,
         region: str,
         collection_bytes_max: int = ITEM_COLLECTION_BYTES_MAX,
+        backlog: Backlog | None = None,
     ) -> None:
         self.partition = partition
         self.raft = raft
         self.state = state
         self.window = window
         self.serving = False  # leader, and ready to evaluate
-        self.uncommitted_bytes = 0
+        self._backlog = backlog or Backlog()
+        self._uncommitted_bytes = 0
         self._region = region.encode("ascii")
         self._store = store
         self._overlay = Overlay()
@@ -128,7 +141,7 @@ class Group:
         self._last_us = 0  # newest version made or applied; the leader's own until applied
         self._reads: list[tuple[Asker, Answer]] = []  # looked up this turn, not yet confirmed by the lease
         self._unconfirmed: deque[tuple[int, list[tuple[Asker, Answer]]]] = deque()  # (since ms, reads)
-        self.peers = frozenset((*raft.voters, *raft.learners)) - {raft.node_id}
+        self.peers = frozenset(raft.configuration.members) - {raft.node_id}
         self.parked: deque[Callable[[], None]] = deque()  # calls that came before the leader was ready
         self._marker_proposed = -1
         self._definition = state.definition  # in force at the log's end, while serving: a marker binds what follows it
@@ -141,6 +154,16 @@ class Group:
         self.damaged = ""  # what of the state is; then nothing is answered from it until a snapshot has replaced it
 
     # --- leadership -------------------------------------------------------------------------------------
+
+    @property
+    def uncommitted_bytes(self) -> int:
+        """Proposed by this leader and not applied yet."""
+        return self._uncommitted_bytes
+
+    @uncommitted_bytes.setter
+    def uncommitted_bytes(self, count: int) -> None:
+        self._backlog.bytes += count - self._uncommitted_bytes
+        self._uncommitted_bytes = count
 
     @property
     def leading(self) -> bool:
@@ -174,6 +197,15 @@ class Group:
         self.handing_over = True
         self.serving = False
         return True
+
+    def change_members(self, voters: Sequence[str], learners: Sequence[str], number: int, now_ms: int) -> Step:
+        """On the serving leader: the next step to a group of these members; see Raft.change_members."""
+        self.seal()  # an entry under construction has the next index already
+        return self.raft.change_members(voters, learners, number, now_ms=now_ms)
+
+    def configuration_changed(self) -> None:
+        """Called by the driver when the consensus group has other members."""
+        self.peers = frozenset(self.raft.configuration.members) - {self.raft.node_id}
 
     def _catch_up(self) -> bool:
         """Apply everything committed. False when that is not possible yet: the group is frozen, or its own log lacks
@@ -214,8 +246,8 @@ class Group:
     def admit(self, asker: Asker, again: Callable[[], None]) -> bool:
         """Whether a call for the leader can run now. If not, it has been answered or parked (`again` runs it later)."""
         if self.serving and self.leading:  # a message of this very turn may have ended the leadership
-            if self.uncommitted_bytes > UNCOMMITTED_BYTES_MAX:
-                asker.answer(Busy("too many uncommitted bytes in this partition"))
+            if self._uncommitted_bytes > UNCOMMITTED_BYTES_MAX or self._backlog.bytes > UNCOMMITTED_BYTES_OF_NODE_MAX:
+                asker.answer(Busy("too many uncommitted bytes"))
                 return False
             return True
         if self.leading and len(self.parked) < PARKED_MAX:
@@ -547,6 +579,7 @@ class Group:
     def abandon(self, answer: Answer) -> None:
         """The replica is being destroyed: everybody who waits is told `answer`."""
         self.serving = False
+        self.uncommitted_bytes = 0
         self.participant.abandon(answer)
         self._builder = None
         askers = [asker for waiting in self._waiting.values() for asker, _ in waiting]
@@ -624,6 +657,8 @@ class Group:
             self.window.transactions.apply(step, payload.wall_us)
         state.applied_index = index
         state.applied_term = decided.term
+        if decided.configuration is not None:
+            state.configuration, state.configuration_index = decided.configuration, index
         if payload.HasField("definition"):
             state.define(Definition.from_wire(payload.definition))
             self.local_indexes = LocalIndexes.of(state.definition)

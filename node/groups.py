@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from random import Random
 
+from geodyne.catalog import PartitionRecord
 from geodyne.limits import ITEM_COLLECTION_BYTES_MAX
 from geodyne.messages import METADATA_PARTITION
 from geodyne.ports import Clock
 from node.entries import decode
-from node.group import Group
+from node.group import Backlog, Group
+from node.raft.configuration import Configuration
 from node.raft.core import Raft
 from node.raft.effects import FORGOTTEN, HardState
 from node.raft.liveness import Liveness
@@ -31,7 +33,8 @@ class StateLost(Exception):
 
 
 class Groups:
-    """All replicas by partition id. `adopted` and `dropped` tell the service."""
+    """All replicas by partition id. `adopted` and `dropped` tell the service, and so does `freed`: a replica that was
+    to be held again while the one before it was still going can be held now."""
 
     def __init__(
         self,
@@ -58,17 +61,24 @@ class Groups:
         self._roster = roster
         self._settles_at: int | None = None
         self._unproved: set[int] = set()  # newcomers only because it is not known what this directory is
+        self._given_up: set[int] = set()  # of partitions that live elsewhere; only a mark in the log is left
+        self._going: set[int] = set()  # of those, whose rows are not off the disk yet
+        self._awaited: set[int] = set()  # of those, that the catalog assigns to this node again
         self._collection_bytes_max = collection_bytes_max
+        self.backlog = Backlog()
         self._groups: dict[int, Group] = {}
         self._stored: dict[int, StoredGroup] = {}
         self._logs: dict[int, RecoveredGroup] = {}
+        self.lingering = False  # some replica is here although the catalog has it elsewhere: it cannot go yet
         self.adopted: Callable[[Group], None] = _nothing
         self.dropped: Callable[[Group], None] = _nothing
+        self.freed: Callable[[], None] = _none
 
     def recover(self, logs: Mapping[int, RecoveredGroup], stored: Mapping[int, StoredGroup]) -> None:
         """Take over what is on disk; a replica comes to life when the catalog assigns it (`hold`)."""
         self._logs = dict(logs)
         self._stored = dict(stored)
+        self._given_up = {p for p, log in logs.items() if _is_mark(log) and p not in stored}
 
     def stored_state(self, partition: int) -> GroupState | None:
         """What `recover` found of a partition's state."""
@@ -84,13 +94,25 @@ class Groups:
     def __len__(self) -> int:
         return len(self._groups)
 
-    def hold(self, partition: int, epoch: int, voters: Sequence[str], learners: Sequence[str] = ()) -> None:
-        """Bring a replica to life, from disk or new; nothing if it lives."""
+    def hold(
+        self, partition: int, epoch: int, voters: Sequence[str], learners: Sequence[str] = (), *, original: bool = True
+    ) -> None:
+        """Bring a replica to life, from disk or new; nothing if it lives.
+
+        `voters` and `learners` as the catalog has them: what consensus begins with, unless the log or the state know
+        better. `original`: the partition was made with this node among its voters. Any other replica without a log is
+        a newcomer, whatever the roster says: this very directory may have held, and given up, another one before."""
         if partition in self._groups:
             return
-        state, window, log = self._recovered(partition, epoch, voters)
+        if partition in self._going:  # what was here is being taken off the disk
+            self._awaited.add(partition)
+            return
+        state, window, log = self._recovered(partition, epoch, voters, original)
         raft = self._consensus(partition, voters, learners, log, state)
-        group = Group(partition, raft, self._store, state, window, self._region, self._collection_bytes_max)
+        bound, backlog = self._collection_bytes_max, self.backlog
+        group = Group(partition, raft, self._store, state, window or Window(), self._region, bound, backlog)
+        if window is None:
+            group.distrust("the deduplication window")
         self._groups[partition] = group
         self.adopted(group)
 
@@ -118,15 +140,19 @@ class Groups:
             self._roster.settle(next_partition)
 
     def _recovered(
-        self, partition: int, epoch: int, voters: Sequence[str]
-    ) -> tuple[GroupState, Window, RecoveredGroup]:
-        """Without a log nothing says what this node promised here: a newcomer, unless it promised nothing."""
+        self, partition: int, epoch: int, voters: Sequence[str], original: bool
+    ) -> tuple[GroupState, Window | None, RecoveredGroup]:
+        """Without a log nothing says what this node promised here: a newcomer, unless it promised nothing. No window:
+        what it lacks was in a log that is gone, and only the whole state of another replica can replace it."""
         stored = self._stored.pop(partition, None)
         log = self._logs.pop(partition, None)
+        self._given_up.discard(partition)
         if log is not None and log.hard_state == (0, "") and not log.entries and not log.offset_index:
             log = None  # a killed start left its name and nothing else: no promise is written there
-        unknown_vote = "" if self._roster.trusted(partition, voters) else FORGOTTEN
-        if log is None and unknown_vote == FORGOTTEN:
+        unknown_vote = "" if original and self._roster.trusted(partition, voters) else FORGOTTEN
+        if log is None and not original:
+            self._log.set_hard_state(partition, 0, FORGOTTEN)  # it stays one, whatever the catalog comes to say
+        elif log is None and unknown_vote == FORGOTTEN:
             self._unproved.add(partition)
         if stored is None:
             state, window = GroupState(epoch), Window()
@@ -142,6 +168,8 @@ class Groups:
             if term < state.applied_term:
                 term, vote = state.applied_term, FORGOTTEN if vote == FORGOTTEN else ""
             hard_state = (term, vote)
+            if log is None or log.hard_state != hard_state:
+                self._log.set_hard_state(partition, *hard_state)  # else a later start would take it for a voter
             log = RecoveredGroup(hard_state, state.applied_index, state.applied_term, [])
             self._log.reset(partition, state.applied_index, state.applied_term)
         if log.offset_index > state.applied_index:
@@ -172,13 +200,11 @@ class Groups:
         state: GroupState,
     ) -> Raft:
         log = RaftLog(recovered.offset_index, recovered.offset_term, recovered.entries)
-        rank = voters.index(self._node_id) if self._node_id in voters else len(voters)
         return Raft(
             node_id=self._node_id,
             group=partition,
-            voters=tuple(voters),
-            learners=tuple(learners),
-            priority_rank=rank,
+            configuration=state.configuration or Configuration(tuple(voters), (), tuple(learners)),
+            configuration_index=state.configuration_index,
             hard_state=HardState(*recovered.hard_state),
             log=log,
             applied_index=state.applied_index,
@@ -188,24 +214,74 @@ class Groups:
             now_ms=self._clock.lease_ms(),
         )
 
-    def drop_all_but(self, partitions: Mapping[int, object], next_partition: int) -> None:
-        """Destroy the replicas of partitions that the catalog no longer has. Ids are never used again, so an unknown
-        one below `next_partition` is gone for good; one above it belongs to a catalog that this node has yet to see."""
-        known = [*self._groups, *self._stored, *self._logs]
+    def drop_all_but(self, held: Container[int], records: Mapping[int, PartitionRecord], next_partition: int) -> None:
+        """Destroy the replicas that the catalog no longer has here: `held` are the partitions that it has here,
+        `records` all that there are. Ids are never used again, so an unknown one below `next_partition` is gone for
+        good; one above it belongs to a catalog that this node has yet to see."""
+        known = dict.fromkeys((*self._groups, *self._stored, *self._logs))
+        self.lingering = False
         for partition in known:
-            if partition != METADATA_PARTITION and partition not in partitions and partition < next_partition:
+            if partition == METADATA_PARTITION or partition in held or partition >= next_partition:
+                continue
+            record = records.get(partition)
+            if record is None:
                 self._destroy(partition)
+            elif partition in self._given_up:
+                continue
+            elif self._may_give_up(partition, record):
+                self._give_up(partition)
+            else:
+                self.lingering = True
+
+    def _may_give_up(self, partition: int, record: PartitionRecord) -> bool:
+        """Not while it leads: others would wait for it. And not when it knows of a later configuration than the
+        catalog, in which it votes: the catalog will say so too."""
+        group = self._groups.get(partition)
+        if group is None:
+            return True
+        raft = group.raft
+        later = raft.configuration_index > record.configuration and self._node_id in raft.configuration.voting
+        return not group.leading and not later
+
+    def _give_up(self, partition: int) -> None:
+        """The replica lives on other nodes. What it promised is forgotten with it, and that is written down: should
+        it come back to this node, it is a newcomer, even if this node then starts with an older catalog."""
+        group, log = self._groups.get(partition), self._logs.get(partition)
+        term = group.raft.term if group is not None else log.hard_state[0] if log is not None else 0
+        self._let_go(partition)
+        self._log.reset(partition, 0, 0)
+        self._log.set_hard_state(partition, term, FORGOTTEN)
+        self._logs[partition] = RecoveredGroup((term, FORGOTTEN), 0, 0, [])
+        self._given_up.add(partition)
+        self._going.add(partition)
+        self._log.sync(lambda: self._gone(partition))
+
+    def _gone(self, partition: int) -> None:
+        self._store.destroy(partition)
+        self._going.discard(partition)
+        if partition in self._awaited:
+            self._awaited.discard(partition)
+            self.freed()
 
     def _destroy(self, partition: int) -> None:
+        self._let_go(partition)
+        self._log.destroy(partition)
+        self._log.sync(lambda: self._store.destroy(partition))
+
+    def _let_go(self, partition: int) -> None:
         logger.info("replica dropped", extra={"partition": partition})
         self._stored.pop(partition, None)
         self._logs.pop(partition, None)
         self._unproved.discard(partition)
+        self._given_up.discard(partition)
         group = self._groups.pop(partition, None)
         if group is not None:
             self.dropped(group)
-        self._log.destroy(partition)
-        self._log.sync(lambda: self._store.destroy(partition))
+
+
+def _is_mark(log: RecoveredGroup) -> bool:
+    """It is all that a replica leaves behind that was given up."""
+    return log.hard_state[1] == FORGOTTEN and not log.offset_index and not log.entries
 
 
 def _reaches(log: RecoveredGroup, index: int, term: int) -> bool:
@@ -216,8 +292,10 @@ def _reaches(log: RecoveredGroup, index: int, term: int) -> bool:
     return position < len(log.entries) and log.entries[position].term == term
 
 
-def _window(stored: StoredGroup, state: GroupState, log: RecoveredGroup) -> Window:
+def _window(stored: StoredGroup, state: GroupState, log: RecoveredGroup) -> Window | None:
     """The window as saved, brought up to the applied index from the log (which is kept from the window's index on)."""
+    if stored.window_index < min(log.offset_index, state.applied_index):
+        return None
     window = Window.from_bytes(stored.window) if stored.window is not None else Window()
     for entry in log.entries:
         if stored.window_index < entry.index <= state.applied_index and entry.payload:
@@ -231,4 +309,8 @@ def _window(stored: StoredGroup, state: GroupState, log: RecoveredGroup) -> Wind
 
 
 def _nothing(group: Group) -> None:
+    return None
+
+
+def _none() -> None:
     return None

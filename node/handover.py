@@ -26,6 +26,10 @@ class HandOver:
         self._peers = tuple(peers)
         self._connected_since_ms: dict[str, int] = {}
 
+    def members_changed(self, peers: Sequence[str]) -> None:
+        """There are other nodes in the region."""
+        self._peers = tuple(peers)
+
     def offer_all(self) -> int:
         """Offer every group that this node leads to a connected voter: to one that has everything if there is one, and
         of those to one that has been up for a while. Returns how many groups are on their way."""
@@ -55,6 +59,8 @@ class HandOver:
             peer = group.raft.should_transfer_to(now_ms)
             if peer and service.healing.unsound(group.partition, peer):
                 continue  # it would give leadership back at once
+            if peer and service.membership.leaving(group.partition, peer):
+                continue
             if peer and now_ms - since.get(peer, now_ms) >= STEADY_MS and self._offer(group, peer, now_ms):
                 count += 1
                 if count >= BALANCED_AT_ONCE_MAX:

@@ -107,6 +107,7 @@ class Healing:
                 else:
                     self._ask(group)
         self._service.metrics.damaged_replicas.set(count)
+        self._service.transfers.expire()
 
     def _give_away(self, group: Group) -> None:
         """To a sound voter, to one that has everything if there is one; in the end to nobody."""
@@ -116,7 +117,12 @@ class Healing:
             if group.handing_over:
                 return
             connected = self._service.network.connected
-            sound = [peer for peer in raft.voters if connected(peer) and not self.unsound(group.partition, peer)]
+            peers = [peer for peer in raft.voters if peer != raft.node_id and connected(peer)]
+            for (
+                peer
+            ) in peers:  # whoever takes over must know, or it gives leadership back to a preferred replica at once
+                self._service.network.send(peer, SnapshotWanted(group.partition, raft.term))
+            sound = [peer for peer in peers if not self.unsound(group.partition, peer)]
             ready = {peer: raft.can_take_over(peer, now_ms) for peer in sound}
             given = any(group.hand_over(peer, now_ms) for peer in sorted(sound, key=ready.__getitem__, reverse=True))
         else:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from node.groups import Groups
 from node.metrics import NodeMetrics
+from node.space import SpaceGuard
 from node.storage.port import GroupDamaged
 from node.storage.sqlite import StateStore
 from node.storage.wal import Wal
@@ -23,7 +24,14 @@ CHECKPOINT_LOG_BYTES = 16 * 1024 * 1024  # checkpoint once the log has grown by 
 CHECKPOINT_INTERVAL_S = 30.0  # or after this long, if anything was applied
 COUNTS_INTERVAL_S = 2.0  # the service itself refreshes its counts every six hours
 TAIL_BYTES = 4 * 1024 * 1024  # kept per group for replicas that lag a little
+TAIL_BYTES_OF_NODE = 256 * 1024 * 1024  # and by all groups together, however many there are
 GARBAGE_ROWS = 256
+
+
+def tail_bytes(groups: int, low_on_space: bool) -> int:
+    """How much of its log each of so many groups keeps beyond what it needs. None while the disk is nearly full: a
+    follower that lags then takes a snapshot. No follower is waited for in any case."""
+    return 0 if low_on_space else min(TAIL_BYTES, TAIL_BYTES_OF_NODE // max(1, groups))
 
 
 class Maintenance:
@@ -33,12 +41,14 @@ class Maintenance:
         log: Wal,
         store: StateStore,
         metrics: NodeMetrics,
+        space: SpaceGuard,
         balance: Callable[[], int],
         publish_counts: Callable[[], None],
         look_after: Callable[[], None],
     ) -> None:
         """`balance` gives leadership back to preferred replicas, some groups a call; `publish_counts` tells watchers
         how many items changed partitions hold; `look_after` compares replicas and goes on healing damaged ones."""
+        self._space = space
         self._look_after = look_after
         self._publish_counts = publish_counts
         self._balance = balance
@@ -55,6 +65,8 @@ class Maintenance:
         last_count = loop.time()
         while True:
             await asyncio.sleep(INTERVAL_S)
+            self._log.mark_end()
+            self._space.step()
             self._balance()
             self._look_after()
             if loop.time() - last_count >= COUNTS_INTERVAL_S:
@@ -90,15 +102,14 @@ class Maintenance:
             if number % 64 == 63:
                 await asyncio.sleep(0)
         covered = await self._store.checkpoint()
+        tail = tail_bytes(len(self._groups), self._space.low)
         for partition, applied in covered.items():
             held = self._groups.get(partition)
             if held is None or held.frozen:
                 continue
             self._applied[partition] = windows.get(partition, 0)
             log = held.raft.log
-            through = min(
-                applied, self._store.window_covered(partition), log.tail_start(TAIL_BYTES), log.persisted_index
-            )
+            through = min(applied, self._store.window_covered(partition), log.tail_start(tail), log.persisted_index)
             if through > log.offset_index:
                 term = log.term(through)
                 held.raft.compact(through)

@@ -24,6 +24,12 @@ class NodeMetrics:
         self.snapshots = Counter(
             "geodyne_snapshots", "Snapshots by direction and result", ["direction", "result"], registry=registry
         )
+        self.snapshot_chunks = Counter(
+            "geodyne_snapshot_chunks",
+            "Parts of snapshots that were acknowledged, or taken",
+            ["direction"],
+            registry=registry,
+        )
         self.index_entries = Counter(
             "geodyne_index_entries",
             "Entries that global indexes have taken from partitions led here",
@@ -45,6 +51,17 @@ class NodeMetrics:
         )
         for outcome in ("committed", "cancelled"):
             self.transactions_recovered.labels(outcome)
+        self.replicas_moving = Gauge(
+            "geodyne_replicas_moving", "Partitions led here whose replicas are on their way", registry=registry
+        )
+        self.groups_short = Gauge(
+            "geodyne_groups_short",
+            "Partitions led here that have fewer voters alive than the region has zones for, up to three",
+            registry=registry,
+        )
+        self.newcomers = Gauge(
+            "geodyne_newcomers", "Replicas here that count for nothing until they have caught up", registry=registry
+        )
         self.damage = Counter(
             "geodyne_damage_found", "Times that something read from the state was not as written", registry=registry
         )
@@ -60,4 +77,15 @@ class NodeMetrics:
         )
         for result in ("equal", "different", "incomplete"):
             self.scrubs.labels(result)
+        self.storage_failures = Counter(
+            "geodyne_storage_failures",
+            "Times that a write or fsync failed and the node started anew from its disk",
+            registry=registry,
+        )
+        self.disk_full = Gauge(
+            "geodyne_disk_full", "1 while the node waits for space, or refuses writes to keep some", registry=registry
+        )
+        self.disk_free_bytes = Gauge(
+            "geodyne_disk_free_bytes", "Free space where the node's data lies", registry=registry
+        )
         self.checkpoints = Counter("geodyne_checkpoints", "Completed checkpoints of the state", registry=registry)

@@ -49,6 +49,16 @@ class RegionLink:
         self._others = others
         self._addresses = addresses
 
+    async def members_changed(self, members: Mapping[str, str], addresses: Mapping[str, str]) -> None:
+        """The region's nodes (id -> zone, this node included) and where they are, from now on."""
+        self._members = dict(members)
+        self._addresses = dict(addresses)
+        if self._client is not None:
+            await self._client.members_changed(self._nodes())
+
+    def _nodes(self) -> list[NodeAddress]:
+        return [NodeAddress(node, zone, self._addresses.get(node, "")) for node, zone in sorted(self._members.items())]
+
     @property
     def open(self) -> bool:
         return self._client is not None
@@ -57,13 +67,10 @@ class RegionLink:
         """Opens the links if they are not yet. Needs the node to be started."""
         if self._client is None:
             assert self._own is not None, "attach() comes first"
-            nodes = [
-                NodeAddress(node, zone, self._addresses.get(node, "")) for node, zone in sorted(self._members.items())
-            ]
             self._client = RegionClient(
                 self._region,
                 self._members[self._node_id],
-                nodes,
+                self._nodes(),
                 _Connector(self._node_id, self._own, self._others),
                 router_incarnation=self._random.getrandbits(63),
             )

@@ -83,7 +83,9 @@ class Scans:
         call = scan.call
         group = self._service.groups.get(scan.partition)
         if group is None:
-            scan.asker.answer(Moved(scan.partition, self._service.catalog.revision))
+            catalog = self._service.catalog
+            elsewhere = catalog.elsewhere(scan.partition, scan.call.epoch)
+            scan.asker.answer(elsewhere or Moved(scan.partition, catalog.revision))
             return True
         if group.damaged:
             scan.asker.answer(NotLeader(scan.partition, "" if group.leading else group.raft.leader))

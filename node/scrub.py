@@ -12,11 +12,12 @@ rest, so a quiet partition costs an entry for each range, a few times a day.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from geodyne.messages import ScrubDigest
-from node.storage.port import StorageError
+from node.storage.port import LocalEntry, StorageError
 from node.storage.sqlite import StateStore
 
 if TYPE_CHECKING:
@@ -74,16 +75,23 @@ class Scrub:
 
     def _digest(self, group: Group, low: bytes, high: bytes) -> bytes:
         digest = blake2b(digest_size=DIGEST_BYTES)
-        state = group.state
+        state, indexes = group.state, group.local_indexes
         digest.update(b"%d %d %d %d" % (state.items, state.bytes, state.feed_head, state.feed_floor))
         for key, row in self._store.range(group.partition, low, high, False, DIGEST_ROWS_MAX, tombstones=True):
             value = row.value
             length = -1 if value is None else len(value)
             digest.update(b"%d %d %d %d " % (len(key), len(row.version), row.size, length))
+            if indexes is not None and not all(map(partial(self._holds, group), indexes.derive(key, row).entries)):
+                self._service.healing.found(group.partition, "an entry of a local index")
             digest.update(key + row.version)
             if value is not None:
                 digest.update(value)
         return digest.digest()
+
+    def _holds(self, group: Group, entry: LocalEntry) -> bool:
+        """Whether the entry that follows from a row is there. One that follows from none is not looked for."""
+        end = entry.key + b"\0"
+        return self._store.entries(group.partition, entry.slot, entry.key, end, False, 1) == [entry]
 
     def on_digest(self, group: Group, peer: str, message: ScrubDigest) -> None:
         if not message.differs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from random import SystemRandom
 from typing import NoReturn
@@ -15,12 +16,16 @@ from geodyne.clock import SystemClock
 from geodyne.messages import Hello
 from geodyne.observe.server import ObserveServer
 from geodyne.rpc.client import GrpcConnector
-from geodyne.rpc.codec import STREAM_FORMAT
+from geodyne.rpc.codec import OLDEST_STREAM_FORMAT, STREAM_FORMAT
 from geodyne.rpc.delay import DelayedLinks
+from geodyne.rpc.faults import PROCESS_FAULTS
+from geodyne.rpc.members import Members
+from geodyne.rpc.nodelink import NodeAddress
 from geodyne.rpc.peers import GrpcPeerNetwork
 from geodyne.rpc.server import GrpcNodeServer
 from geodyne.settings import ProcessConfig
-from node.compose import NodePlace, open_node
+from node.compose import Node, NodePlace, open_node
+from node.waiting import opened_when_usable
 
 logger = logging.getLogger("geodyne.node")
 
@@ -34,6 +39,11 @@ def _fatal(reason: str) -> NoReturn:
     os._exit(EXIT_FAILED)
 
 
+def _peers(nodes: Sequence[NodeAddress]) -> dict[str, str]:
+    """node id -> where to dial it, without this node, which has no address."""
+    return {node.id: node.address for node in nodes if node.address}
+
+
 async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     """Run a node until `stop`. Raises StorageError, AddressUnavailable or OSError when it cannot start."""
     region = config.topology.regions[config.region]
@@ -41,24 +51,52 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         config.cluster_id,
         config.region,
         config.process_id,
-        {node.id: node.zone for node in region.nodes},
+        region.members(),
         Path(config.data_dir),
+        region.founded(),
     )
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
-    node = open_node(place, clock=SystemClock(), random=SystemRandom(), registry=registry, fatal=_fatal)
-    hello = Hello(config.cluster_id, config.region, config.process_id, node.incarnation, STREAM_FORMAT)
+
+    def open_once() -> tuple[Node, CollectorRegistry]:
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        registry.register(PROCESS_FAULTS)
+        node = open_node(
+            place,
+            clock=SystemClock(),
+            random=SystemRandom(),
+            registry=registry,
+            fatal=_fatal,
+            rebuild_after_s=config.rebuild_after_s,
+        )
+        return node, registry
+
+    opened = await opened_when_usable(place.data_dir, config.metrics, open_once, stop)
+    if opened is None:
+        return
+    node, registry = opened
+    formats = STREAM_FORMAT, OLDEST_STREAM_FORMAT
+    hello = Hello(config.cluster_id, config.region, config.process_id, node.incarnation, *formats)
     links = DelayedLinks()
-    addresses = {
-        peer.id: await links.via(peer.address, config.topology.one_way_ms(config.spec, peer))
-        for peer in region.nodes
-        if peer.id != config.process_id
-    }
+    members = Members(config, links)
+    addresses = _peers(await members.addresses())
     network = GrpcPeerNetwork(hello, addresses, node.service)
     server = GrpcNodeServer(str(config.listen), hello, node.service, network)
+
+    async def on_members(nodes: Sequence[NodeAddress]) -> None:
+        zones = {other.id: other.zone for other in nodes}
+        # First the ways to the others, then the word of whom there is to talk to.
+        await network.members_changed(_peers(nodes))
+        await node.region_link.members_changed(zones, _peers(nodes))
+        node.members_changed(zones)
+
     observe = ObserveServer(
-        config.metrics.host, config.metrics.port, registry, health=node.health, status=node.status, admin={}
+        config.metrics.host,
+        config.metrics.port,
+        registry,
+        health=node.health,
+        status=node.status,
+        admin=members.admin(on_members),
     )
     await server.start()
     node.start(network, GrpcConnector(hello, SystemRandom()), addresses)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
 from time import perf_counter
@@ -46,10 +46,13 @@ from geodyne.messages import (
 from geodyne.ports import Clock, PeerNetwork
 from node.calls import Calls
 from node.catalog.keeper import CatalogKeeper, catalog_records
+from node.failing import StorageFailure
 from node.group import AppliedBatch, Group
 from node.groups import Groups
 from node.healing import Healing
 from node.indexes.duties import IndexDuties
+from node.leadnews import LeadNews
+from node.membership import Membership
 from node.metrics import NodeMetrics
 from node.raft.core import Raft
 from node.raft.effects import Effects
@@ -58,7 +61,8 @@ from node.raft.settings import Settings as RaftSettings
 from node.regionlink import RegionLink
 from node.scans import Scans
 from node.scrub import Scrub
-from node.storage.port import GroupDamaged, GroupLog, StateDamaged
+from node.space import SpaceGuard
+from node.storage.port import GroupDamaged, GroupLog, StateDamaged, StateFailed, WalFailed
 from node.storage.roster import Roster
 from node.storage.sqlite import StateStore
 from node.transactions.recovery import Recovery
@@ -103,7 +107,11 @@ class NodeService:
         metrics: NodeMetrics,
         region_link: RegionLink,
         fatal: Callable[[str], None],
+        members: Mapping[str, str],
+        rebuild_after_s: float,
     ) -> None:
+        """`members`: node id -> zone of the region's nodes as the launch file has them; the replicas of one that is
+        silent for `rebuild_after_s` are rebuilt on others."""
         self.node_id = node_id
         self.region_link = region_link
         self.catalog = catalog
@@ -120,15 +128,19 @@ class NodeService:
         self.scans = Scans(self, store, self._apply_all)
         self.recovery = Recovery(self)
         self.sweeper = Sweeper(self, store)
+        self.lead_news = LeadNews(self)
+        self.membership = Membership(self, members, rebuild_after_s)
         self._log = log
         self._store = store
         self._settings = settings
         self._roster = roster
-        self._peers = tuple(peers)
-        self._paced = frozenset(peer for peer in peers if node_id < peer)  # whose heartbeats this node sets the pace of
+        self._set_peers(peers)
         self._held_acks: dict[str, HeartbeatAck] = {}
         self._heard_ms: dict[str, int] = {}
         self._fatal = fatal
+        self.failure = StorageFailure(self, fatal)
+        self.space: SpaceGuard | None = None
+        self.data_grows: Callable[[], None] = _nothing  # before what older versions would misread is written
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests: list[tuple[Sequence[Request], Callable[[Response], None]]] = []
         self._messages: list[tuple[str, Sequence[PeerMessage]]] = []
@@ -138,7 +150,6 @@ class NodeService:
         self._unconfirmed: set[Group] = set()
         self._behind: set[Group] = set()
         self._awake: set[Group] = set()
-        self._peer_leads: dict[str, Leads] = {}
         self._syncs = 0
         self._scheduled = False
         self._pumping = False
@@ -149,6 +160,15 @@ class NodeService:
         self.wall_us = self.turn_ms = 0  # of the turn that is going on
         self.calls = Calls(self, log, store)
         self.indexes = IndexDuties(self, store, metrics)
+
+    def _set_peers(self, peers: Sequence[str]) -> None:
+        self._peers = tuple(peers)
+        self._paced = frozenset(p for p in peers if self.node_id < p)  # whose heartbeats this node sets the pace of
+
+    def members_changed(self, members: Mapping[str, str]) -> None:
+        """The launch file names other nodes (node id -> zone), this one included. The network knows them already."""
+        self._set_peers(tuple(node for node in sorted(members) if node != self.node_id))
+        self.membership.members_changed(members)
 
     # --- start and stop ----------------------------------------------------------------------------------
 
@@ -163,6 +183,8 @@ class NodeService:
         self._schedule()
 
     def stop(self) -> None:
+        if self._closed:
+            self.failure.cancel()
         self._closed = True
         for timer in (self._tick_timer, self._beat_timer):
             if timer is not None:
@@ -171,6 +193,8 @@ class NodeService:
         self.recovery.close()
         self.sweeper.close()
         self.indexes.close()
+        self.lead_news.close()
+        self.membership.close()
 
     def adopt(self, group: Group) -> None:
         """A group has been created or recovered: drive it."""
@@ -225,6 +249,9 @@ class NodeService:
         self._schedule()
 
     def on_peer_messages(self, peer: str, messages: Sequence[PeerMessage]) -> None:
+        if self._closed:
+            self.failure.hear(peer, messages)
+            return
         self._messages.append((peer, messages))
         self._schedule()
 
@@ -237,11 +264,12 @@ class NodeService:
         self.network.send(peer, self.liveness.heartbeat(now_ms))
         self.network.send(peer, self.catalog.leads())
         self._tell_groups(Raft.peer_connected, peer, now_ms)
+        self.membership.peer_speaks(peer, hello.format)
         self._schedule()
 
     def on_peer_disconnected(self, peer: str, reason: str) -> None:
         logger.info("peer disconnected", extra={"peer": peer, "reason": reason})
-        self._peer_leads.pop(peer, None)
+        self.lead_news.lost(peer)
         self._held_acks.pop(peer, None)
         # What is left of this stream must not be taken for a message of the peer's next process.
         self._messages = [entry for entry in self._messages if entry[0] != peer]
@@ -274,6 +302,8 @@ class NodeService:
             if self.scans:
                 self.scans.step()
             self._pump()
+        except (WalFailed, StateFailed) as error:
+            self.failure.happened("the state", error)  # the log has told of its own failure already
         except Exception as error:
             logger.exception("the turn failed")
             self._fatal(f"the node's turn failed: {error}")
@@ -316,6 +346,8 @@ class NodeService:
             log.set_hard_state(group.partition, effects.hard_state.term, effects.hard_state.vote)
             if group.partition == METADATA_PARTITION:  # a newcomer may be a member now, and have it all already
                 self.groups.settle(self.catalog.next_partition())
+        if effects.configuration_changed:
+            self.data_grows()
         if effects.entries:
             log.append(group.partition, effects.entries)
             index, term = effects.entries[-1].index, effects.entries[-1].term
@@ -331,6 +363,9 @@ class NodeService:
             group.role_changed()
             if group.serving != serving or effects.role_changed:
                 self._role_changed(group)
+        if effects.configuration_changed:
+            group.configuration_changed()
+            self.membership.look_at(group)
         group.committed()
         self._note_behind(group)
         for peer in effects.need_snapshot:
@@ -370,9 +405,11 @@ class NodeService:
             self.recovery.watch(group)
             self.sweeper.led(group)
             self.catalog.define(group, self.wall_us)
+        self.membership.look_at(group)
         if group.partition == METADATA_PARTITION:
             if group.serving:
-                self.catalog.lead(self._led())
+                self.catalog.lead(self.lead_news.led())
+                self.membership.lead()
             self._retry_controls()  # here, or (no longer the leader) to learn where
 
     # --- consensus ---------------------------------------------------------------------------------------
@@ -393,8 +430,7 @@ class NodeService:
             return
         if kind is Leads:
             assert isinstance(message, Leads)
-            self._peer_leads[peer] = message
-            self.catalog.plan(self._led())
+            self.lead_news.heard(peer, message)
             return
         if kind is Introduction:
             assert isinstance(message, Introduction)
@@ -537,6 +573,8 @@ class NodeService:
                 self._apply_scheduled = True
                 assert self._loop is not None
                 self._loop.call_soon(self._apply_turn)
+        except StateFailed as error:
+            self.failure.happened("the state", error)
         except Exception as error:
             logger.exception("applying failed")
             if isinstance(error, StateDamaged) and self._peers:
@@ -595,41 +633,36 @@ class NodeService:
 
     # --- who leads what ----------------------------------------------------------------------------------
 
+    @property
+    def peers(self) -> tuple[str, ...]:
+        return self._peers
+
     def leads_changed(self) -> None:
-        known = self.catalog.leads()
-        leads = self.catalog.refresh_leads(self.groups)
-        if leads is not known:
-            for peer in self._peers:
-                self.network.send(peer, leads)
-            self.metrics.leader_partitions.set(len(leads.leads))
-            self.waits.news(CATALOG_TOPIC)
-        self.catalog.plan(self._led())
-        self.indexes.review()
+        """Leadership, a definition or the catalog may have changed: who needs to know is told soon."""
+        self.lead_news.changed()
 
     def _catalog_changed(self) -> None:
         """Take up and put down replicas as the catalog now says, and tell everybody."""
         self._touched.update(self.catalog.changed())
         self.leads_changed()
+        self.membership.review()
         self.waits.news(CATALOG_TOPIC)
         self._schedule()
 
+    def replicas_freed(self) -> None:
+        """What could not be held, or given up, when the catalog said so may be now."""
+        self._catalog_changed()
+
     def look_after(self) -> None:
-        """Go on healing what is damaged, and comparing the replicas that are led here with the others."""
+        """Go on healing what is damaged, comparing the replicas that are led here with the others, and moving some."""
         self.healing.step()
         self.scrub.step()
+        self.membership.maintain()
 
     def publish_counts(self) -> None:
         """Tell watchers how many items the partitions hold that have changed."""
         if self.catalog.counts.publish(self.groups.get, self._store):
             self.waits.news(CATALOG_TOPIC)
-
-    def _led(self) -> dict[int, int]:
-        """partition -> definition revision that its leader has applied, over the whole region as far as known."""
-        led: dict[int, int] = {}
-        for leads in (*self._peer_leads.values(), self.catalog.leads()):
-            for partition, _, revision in leads.leads:
-                led[partition] = max(led.get(partition, -1), revision)
-        return led
 
     # --- operations of the node's own ------------------------------------------------------------------
 
@@ -642,16 +675,22 @@ class NodeService:
         self.on_requests((Request(0, call, None, 5_000),), _ignore)
 
     def moved(self, group: Group) -> None:
-        """The group is being destroyed: whoever waits for it looks elsewhere."""
-        group.abandon(Moved(group.partition, self.catalog.revision))
+        """The replica is being destroyed: whoever waits for it looks elsewhere."""
+        elsewhere = self.catalog.elsewhere(group.partition, group.state.epoch)
+        group.abandon(elsewhere or Moved(group.partition, self.catalog.revision))
         for groups in (self._touched, self._behind, self._awake, self._readers, self._unconfirmed):
             groups.discard(group)
         self.transfers.forget(group.partition)
         self.catalog.counts.forget(group.partition)
         self.healing.forget(group.partition)
         self.scrub.forget(group.partition)
+        self.membership.forget(group.partition)
         self.scans.news(group.partition)
         self.waits.news(group.partition)
+
+
+def _nothing() -> None:
+    return None
 
 
 def _ignore(response: Response) -> None:

@@ -9,6 +9,7 @@ from geodyne.catalog import INDEX_CONSUMER, IndexStatus, ReplicaStatus, TableRec
 from geodyne.model.indexkeys import IndexSchema
 from geodyne.model.keys import KeySchema
 from geodyne.wire import log_v1_pb2 as log
+from node.raft.configuration import Configuration
 
 SEQUENCE_SHIFT = 16  # a change record's sequence is its entry's index, shifted, plus its position in the entry
 
@@ -180,6 +181,8 @@ class GroupState:
         "applied_term",
         "bytes",
         "catalog_revision",
+        "configuration",
+        "configuration_index",
         "cursors",
         "definition",
         "epoch",
@@ -203,6 +206,8 @@ class GroupState:
         self.catalog_revision = 0
         self.epoch = epoch
         self.sources: dict[int, IndexSource] = {}  # partitions of a global index only: by partition of the table
+        self.configuration: Configuration | None = None  # of consensus; None: no entry has changed the first one
+        self.configuration_index = 0  # of the entry that made it so
 
     def define(self, definition: Definition) -> None:
         """Apply a marker. A consumer that is new starts here; one that is gone no longer holds the feed."""
@@ -239,6 +244,16 @@ class GroupState:
             message.cursors.add(consumer=consumer, sequence=sequence)
         for number, source in self.sources.items():
             put_source(message.sources, number, source)
+        if (held := self.configuration) is not None:
+            message.configuration.CopyFrom(
+                log.Configuration(
+                    voters=held.voters,
+                    outgoing=held.outgoing,
+                    learners=held.learners,
+                    index=self.configuration_index,
+                    number=held.number,
+                )
+            )
         data: bytes = message.SerializeToString()
         return data
 
@@ -257,4 +272,9 @@ class GroupState:
         state.feed_floor = message.feed_floor
         state.catalog_revision = message.catalog_revision
         state.sources = dict(map(source_of, message.sources))
+        if message.HasField("configuration"):
+            held = message.configuration
+            members = tuple(held.voters), tuple(held.outgoing), tuple(held.learners)
+            state.configuration = Configuration(*members, held.number)
+            state.configuration_index = held.index
         return state

@@ -2,7 +2,8 @@
 
 One chunk is in flight at a time for each transfer, acknowledged by the receiver: a slow receiver slows its own
 transfer only. The receiver imports into a space of its own; the old state stays in use until the new one is complete
-and durable.
+and durable. When the stream between the two breaks, the transfer goes on behind the last part that was acknowledged, as
+long as both processes live and the sender leads in the same term: both ends keep what they have for a while.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from geodyne.messages import SnapshotAck, SnapshotChunk
+from geodyne.messages import METADATA_PARTITION, SnapshotAck, SnapshotChunk
 from geodyne.ports import PeerNetwork
 from node.engine.localindexes import LocalIndexes
 from node.state import GroupState
-from node.storage.port import GroupLog, StateDamaged, StorageError
+from node.storage.port import GroupLog, StateDamaged, StateFailed, StorageError
 from node.storage.sqlite import StateStore
 from node.storage.sqlite_snapshots import Export, Import
 from node.window import Window
@@ -29,6 +30,9 @@ logger = logging.getLogger("geodyne.node.snapshot")
 
 CHUNK_BYTES = 256 * 1024
 ACK_TIMEOUT_S = 10.0
+RESUME_S_MAX = 20.0  # how long a part waits for a stream on which it can be sent, or sent again
+RESUME_POLL_S = 0.1
+IDLE_MS_MAX = 60_000  # an import that nothing was added to for so long is given up
 SENDING_MAX = 4  # transfers at once from one node; a group's next attempt comes with its next probe
 
 
@@ -42,13 +46,31 @@ class _Outgoing:
 
 
 class _Incoming:
-    __slots__ = ("chunk", "expected", "importing", "sender")
+    __slots__ = ("chunk", "expected", "heard_ms", "importing", "sender")
 
-    def __init__(self, sender: str, chunk: SnapshotChunk, importing: Import) -> None:
+    def __init__(self, sender: str, chunk: SnapshotChunk, importing: Import, now_ms: int) -> None:
         self.sender = sender
         self.chunk = chunk  # the first one: identifies the snapshot
         self.importing = importing
         self.expected = 0
+        self.heard_ms = now_ms
+
+    def continued_by(self, sender: str, chunk: SnapshotChunk) -> bool:
+        """Whether this is the next part of the same snapshot, or the last one that was taken, sent again."""
+        first = self.chunk
+        same = chunk.term, chunk.snapshot_index, chunk.snapshot_term
+        again = chunk.number == self.expected - 1 and not chunk.done
+        return (
+            sender == self.sender
+            and same == (first.term, first.snapshot_index, first.snapshot_term)
+            and (chunk.number == self.expected or again)
+        )
+
+
+class _Installing(NamedTuple):
+    sender: str
+    chunk: SnapshotChunk  # the last one
+    task: asyncio.Task[None]
 
 
 class SnapshotTransfers:
@@ -61,7 +83,7 @@ class SnapshotTransfers:
         self.network = network
         self._outgoing: dict[tuple[int, str], _Outgoing] = {}
         self._incoming: dict[int, _Incoming] = {}
-        self._installing: dict[int, asyncio.Task[None]] = {}
+        self._installing: dict[int, _Installing] = {}
 
     def close(self) -> None:
         """Give up all transfers."""
@@ -74,7 +96,7 @@ class SnapshotTransfers:
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         sending = [outgoing.task for outgoing in self._outgoing.values() if outgoing.task is not None]
-        return [*sending, *self._installing.values()]
+        return [*sending, *(one.task for one in self._installing.values())]
 
     # --- sending -----------------------------------------------------------------------------------------
 
@@ -83,7 +105,7 @@ class SnapshotTransfers:
         key = (group.partition, peer)
         if key in self._outgoing:
             return
-        if len(self._outgoing) >= SENDING_MAX:
+        if len(self._outgoing) >= SENDING_MAX and group.partition != METADATA_PARTITION:
             group.raft.snapshot_failed(peer, self._service.now_ms())
             return
         outgoing = self._outgoing[key] = _Outgoing()
@@ -92,14 +114,14 @@ class SnapshotTransfers:
     def peer_lost(self, peer: str) -> None:
         for (_, receiver), outgoing in self._outgoing.items():
             if receiver == peer:
-                outgoing.acked.set()  # with no acknowledgement: the sender gives up
+                outgoing.acked.set()  # with no acknowledgement: the part is sent again on the next stream
 
     def forget(self, partition: int) -> None:
         """The replica is being destroyed: nothing more is installed into it."""
         self._abort(partition)
         installing = self._installing.get(partition)
         if installing is not None:
-            installing.cancel()
+            installing.task.cancel()
 
     def on_ack(self, group: Group, peer: str, ack: SnapshotAck) -> None:
         outgoing = self._outgoing.get((group.partition, peer))
@@ -117,22 +139,24 @@ class SnapshotTransfers:
             number = 0
             async with aclosing(aiter(export)) as chunks:
                 async for data in chunks:
-                    await self._send_chunk(
-                        peer, outgoing, SnapshotChunk(partition, term, index, index_term, number, data, False)
-                    )
+                    part = SnapshotChunk(partition, term, index, index_term, number, data, False)
+                    await self._send_chunk(group, peer, outgoing, part)
                     number += 1
-            await self._send_chunk(peer, outgoing, SnapshotChunk(partition, term, index, index_term, number, b"", True))
+            last = SnapshotChunk(partition, term, index, index_term, number, b"", True)
+            await self._send_chunk(group, peer, outgoing, last)
             if raft.term == term:
                 raft.snapshot_sent(peer, index, index_term, self._service.now_ms())
             else:  # led again, in a later term, which waits for this transfer: it has to ask the peer anew
                 raft.snapshot_failed(peer, self._service.now_ms())
             self._service.metrics.snapshots.labels("sent", "ok").inc()
-        except (_Refused, TimeoutError, StorageError) as reason:
+        except (_Refused, StorageError) as reason:
             if isinstance(reason, StateDamaged):
                 self._service.healing.found(partition, str(reason))
             logger.info("snapshot not taken", extra={"partition": partition, "peer": peer, "reason": str(reason)})
             self._service.metrics.snapshots.labels("sent", "failed").inc()
             raft.snapshot_failed(peer, self._service.now_ms())
+            if isinstance(reason, StateFailed):
+                self._service.failure.happened("the state", reason)
         finally:
             if export is not None:
                 await export.close()
@@ -144,25 +168,49 @@ class SnapshotTransfers:
         group.frozen += 1
         try:
             self._store.save_window(group.partition, group.window.to_bytes(), group.state.applied_index)
-            return await self._store.export(group.partition, CHUNK_BYTES)
+            # The catalog first: without it the receiver knows of no other partition.
+            first = group.partition == METADATA_PARTITION
+            return await self._store.export(group.partition, CHUNK_BYTES, first)
         finally:
             group.frozen -= 1
             self._service.touch(group)
 
-    async def _send_chunk(self, peer: str, outgoing: _Outgoing, chunk: SnapshotChunk) -> None:
-        outgoing.acked.clear()
-        outgoing.ack = None
-        if not self.network.connected(peer):
-            raise _Refused("not connected")
-        self.network.send(peer, chunk)
+    async def _send_chunk(self, group: Group, peer: str, outgoing: _Outgoing, chunk: SnapshotChunk) -> None:
+        """Until it is acknowledged; over a stream that breaks, again on the next one."""
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + RESUME_S_MAX
         while True:
-            await asyncio.wait_for(outgoing.acked.wait(), ACK_TIMEOUT_S)
+            if self.network.connected(peer):
+                outgoing.acked.clear()
+                outgoing.ack = None
+                self.network.send(peer, chunk)
+                if await self._acknowledged(outgoing, chunk):
+                    return
+                logger.info("snapshot interrupted", extra={"partition": chunk.group, "peer": peer, "at": chunk.number})
+            if loop.time() >= latest:
+                raise _Refused("no stream to send it on")
+            if not group.leading or group.raft.term != chunk.term:
+                raise _Refused("no longer the leader")
+            await asyncio.sleep(RESUME_POLL_S)
+
+    async def _acknowledged(self, outgoing: _Outgoing, chunk: SnapshotChunk) -> bool:
+        """False when the stream broke, or stayed silent, before the answer. Raises _Refused."""
+        while True:
+            try:
+                await asyncio.wait_for(outgoing.acked.wait(), ACK_TIMEOUT_S)
+            except TimeoutError:
+                return False
             ack = outgoing.ack
-            if ack is None or ack.refused:
-                raise _Refused("refused or disconnected")
-            if ack.snapshot_index == chunk.snapshot_index and (ack.installed or ack.number > chunk.number):
-                return
+            if ack is None:
+                return False
             outgoing.acked.clear()
+            outgoing.ack = None
+            if ack.snapshot_index == chunk.snapshot_index:
+                if ack.refused:
+                    raise _Refused("refused")
+                if ack.installed or ack.number > chunk.number:
+                    self._service.metrics.snapshot_chunks.labels("sent").inc()
+                    return True
 
     # --- receiving ---------------------------------------------------------------------------------------
 
@@ -171,6 +219,8 @@ class SnapshotTransfers:
         wanted = group.raft.snapshot_offered(peer, chunk.term, chunk.snapshot_index, self._service.now_ms())
         wanted = wanted or _heals(group, peer, chunk)
         self._service.touch(group)
+        if wanted and chunk.done and self._installs(peer, chunk):
+            return  # sent again, while what it says is being done: that will be answered
         if not wanted or group.partition in self._installing:
             self._abort(group.partition)
             self._answer(peer, group, chunk, refused=True)
@@ -178,25 +228,33 @@ class SnapshotTransfers:
         incoming = self._incoming.get(group.partition)
         if chunk.number == 0 and not chunk.done:
             self._abort(group.partition)
-            incoming = _Incoming(peer, chunk, self._store.begin_import(group.partition, _indexes_of))
-            self._incoming[group.partition] = incoming
-        if incoming is None or incoming.sender != peer or incoming.expected != chunk.number:
+            importing = self._store.begin_import(group.partition, _indexes_of)
+            incoming = self._incoming[group.partition] = _Incoming(peer, chunk, importing, self._service.now_ms())
+        if incoming is None or not incoming.continued_by(peer, chunk):
             self._answer(peer, group, chunk, refused=True)
+            return
+        incoming.heard_ms = self._service.now_ms()
+        if chunk.number < incoming.expected:
+            self._answer(peer, group, chunk, number=incoming.expected)
             return
         try:
             if chunk.done:
                 del self._incoming[group.partition]
                 task = asyncio.get_running_loop().create_task(self._install(group, peer, chunk, incoming.importing))
-                self._installing[group.partition] = task
+                self._installing[group.partition] = _Installing(peer, chunk, task)
                 task.add_done_callback(lambda _: self._installing.pop(group.partition, None))
                 return
             incoming.importing.add(chunk.data)
+        except StateFailed as error:
+            self._service.failure.happened("the state", error)
+            return
         except StorageError as error:
             logger.warning("snapshot damaged", extra={"partition": group.partition, "reason": str(error)})
             self._abort(group.partition)
             self._answer(peer, group, chunk, refused=True)
             return
         incoming.expected += 1
+        self._service.metrics.snapshot_chunks.labels("received").inc()
         self._answer(peer, group, chunk, number=incoming.expected)
 
     async def _install(self, group: Group, peer: str, chunk: SnapshotChunk, importing: Import) -> None:
@@ -207,16 +265,22 @@ class SnapshotTransfers:
             return
         group.frozen += 1
         try:
+            state = GroupState.from_bytes(importing.state)
+            if state.configuration is not None:
+                self._service.data_grows()
             await importing.commit()
             raft, index, term = group.raft, chunk.snapshot_index, chunk.snapshot_term
-            if raft.install_snapshot(index, term):  # else the log has it all meanwhile, and what is beyond it must stay
+            if raft.install_snapshot(index, term, state.configuration):  # else the log has it all, and more
                 self._log.reset(group.partition, index, term)
-            group.reload(GroupState.from_bytes(importing.state), Window.from_bytes(importing.window))
+            group.reload(state, Window.from_bytes(importing.window))
             if group.damaged:
                 self._service.healing.healed(group)
             self._service.metrics.snapshots.labels("received", "ok").inc()
             logger.info("snapshot installed", extra={"partition": group.partition, "index": index})
             self._service.reloaded(group)
+        except StateFailed as error:
+            self._service.failure.happened("the state", error)
+            return
         except StorageError as error:
             logger.warning("snapshot not installed", extra={"partition": group.partition, "reason": str(error)})
             self._answer(peer, group, chunk, refused=True)
@@ -228,6 +292,16 @@ class SnapshotTransfers:
             group.frozen -= 1
             self._service.touch(group)
         self._answer(peer, group, chunk, installed=True)
+
+    def _installs(self, peer: str, chunk: SnapshotChunk) -> bool:
+        one = self._installing.get(chunk.group)
+        return one is not None and (one.sender, one.chunk) == (peer, chunk)
+
+    def expire(self) -> None:
+        """Every second: give up imports whose senders have been silent for long."""
+        now_ms = self._service.now_ms()
+        for partition in [p for p, one in self._incoming.items() if now_ms - one.heard_ms > IDLE_MS_MAX]:
+            self._abort(partition)
 
     def _abort(self, partition: int) -> None:
         incoming = self._incoming.pop(partition, None)

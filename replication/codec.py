@@ -8,7 +8,7 @@ import orjson
 from google.protobuf.message import DecodeError
 
 from geodyne.messages import Change, Hello
-from geodyne.rpc.codecparts import CodecError
+from geodyne.rpc.codecparts import CodecError, hello_of, put_hello
 from geodyne.wire import replication_v1_pb2 as wire
 from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, change_bytes
 
@@ -23,7 +23,7 @@ def encode_source(messages: Hello | Sequence[SourceMessage]) -> bytes:
     """One SourceBatch."""
     batch = wire.SourceBatch()
     if isinstance(messages, Hello):
-        _put_hello(batch.hello, messages)
+        put_hello(batch.hello, messages)
         return batch.SerializeToString()
     for message in messages:
         if isinstance(message, Ship):
@@ -46,7 +46,7 @@ def decode_source(data: bytes) -> Hello | list[SourceMessage]:
     batch = wire.SourceBatch()
     _parse(batch, data)
     if batch.HasField("hello"):
-        return _hello(batch.hello)
+        return hello_of(batch.hello)
     messages: list[SourceMessage] = []
     messages.extend(_command(command) for command in batch.commands)
     messages.extend(_ship(ship) for ship in batch.ships)
@@ -57,7 +57,7 @@ def encode_destination(messages: Hello | Sequence[DestinationMessage]) -> bytes:
     """One DestinationBatch."""
     batch = wire.DestinationBatch()
     if isinstance(messages, Hello):
-        _put_hello(batch.hello, messages)
+        put_hello(batch.hello, messages)
         return batch.SerializeToString()
     for message in messages:
         if isinstance(message, Receipt):
@@ -85,7 +85,7 @@ def decode_destination(data: bytes) -> Hello | list[DestinationMessage]:
     batch = wire.DestinationBatch()
     _parse(batch, data)
     if batch.HasField("hello"):
-        return _hello(batch.hello)
+        return hello_of(batch.hello)
     messages: list[DestinationMessage] = [_receipt(receipt) for receipt in batch.receipts]
     messages.extend(
         Result(r.id, r.present, r.status, {m.region: m.status for m in r.members}, r.error_code, r.error_message)
@@ -111,18 +111,6 @@ def _parse(batch: wire.SourceBatch | wire.DestinationBatch, data: bytes) -> None
         batch.ParseFromString(data)
     except DecodeError as error:
         raise CodecError(f"not a batch of the replication protocol: {error}") from None
-
-
-def _put_hello(target: wire.Hello, hello: Hello) -> None:
-    target.cluster_id = hello.cluster_id
-    target.region = hello.region
-    target.process_id = hello.process_id
-    target.incarnation = hello.incarnation
-    target.format = hello.format
-
-
-def _hello(hello: wire.Hello) -> Hello:
-    return Hello(hello.cluster_id, hello.region, hello.process_id, hello.incarnation, hello.format)
 
 
 def _put_ship(target: wire.Ship, ship: Ship) -> None:

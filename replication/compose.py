@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from random import Random, SystemRandom
 from typing import Any
 
@@ -13,14 +14,16 @@ from geodyne.clock import SystemClock
 from geodyne.messages import Hello
 from geodyne.observe.server import ObserveServer
 from geodyne.rpc.client import GrpcConnector
-from geodyne.rpc.codec import STREAM_FORMAT
+from geodyne.rpc.codec import OLDEST_STREAM_FORMAT, STREAM_FORMAT
 from geodyne.rpc.delay import DelayedLinks
+from geodyne.rpc.faults import PROCESS_FAULTS
+from geodyne.rpc.members import Members, member_administration
 from geodyne.rpc.region import NodeAddress, RegionClient
 from geodyne.settings import ProcessConfig
 from geodyne.topology import ProcessSpec
 from replication.metrics import ReplicationCollector, latency_histogram
 from replication.service import PeerReplicator, Replicator
-from replication.values import FORMAT
+from replication.values import FORMAT, OLDEST_FORMAT
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +34,11 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     clock = SystemClock()
     incarnation = random.getrandbits(63)
     links = DelayedLinks()
-    client = await _region_client(config, links, random, incarnation)
+    members = Members(config, links)
+    client = _region_client(config, await members.addresses(), random, incarnation)
     latency = latency_histogram()
     replicator = Replicator(
-        Hello(config.cluster_id, config.region, config.process_id, incarnation, FORMAT),
+        Hello(config.cluster_id, config.region, config.process_id, incarnation, FORMAT, OLDEST_FORMAT),
         str(config.listen),
         await _peers(config, links),
         region=client,
@@ -45,6 +49,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
+    registry.register(PROCESS_FAULTS)
     registry.register(latency)
     registry.register(ReplicationCollector(config.region, replicator.figures, replicator.applied))
 
@@ -56,7 +61,14 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             "nodes": client.status()["nodes"],
         }
 
-    observe = ObserveServer(config.metrics.host, config.metrics.port, registry, health=health, status=replicator.status)
+    observe = ObserveServer(
+        config.metrics.host,
+        config.metrics.port,
+        registry,
+        health=health,
+        status=replicator.status,
+        admin={**members.admin(client.members_changed), **member_administration(client)},
+    )
     client.subscribe(replicator.wake)
     client.start()
     try:
@@ -71,12 +83,11 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         await observe.stop()
 
 
-async def _region_client(config: ProcessConfig, links: DelayedLinks, random: Random, incarnation: int) -> RegionClient:
-    hello = Hello(config.cluster_id, config.region, config.process_id, incarnation, STREAM_FORMAT)
-    nodes = [
-        NodeAddress(node.id, node.zone, await _dial(config, links, node))
-        for node in config.topology.regions[config.region].nodes
-    ]
+def _region_client(
+    config: ProcessConfig, nodes: Sequence[NodeAddress], random: Random, incarnation: int
+) -> RegionClient:
+    formats = STREAM_FORMAT, OLDEST_STREAM_FORMAT
+    hello = Hello(config.cluster_id, config.region, config.process_id, incarnation, *formats)
     return RegionClient(
         config.region, config.zone, nodes, GrpcConnector(hello, random), router_incarnation=random.getrandbits(64)
     )

@@ -22,7 +22,7 @@ from replication.codec import (
     encode_source,
     source_message_bytes,
 )
-from replication.values import EXCHANGE, Command, Operation, Receipt, Result, Ship
+from replication.values import CHECKED_FROM, EXCHANGE, Command, Operation, Receipt, Result, Ship
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ COMMANDS_IN_FLIGHT_MAX = 64
 COMMAND_TIMEOUT_S = 20.0
 
 SOURCE_CONTRACT: Contract[SourceMessage, DestinationMessage] = Contract(
-    encode_source, decode_destination, source_message_bytes
+    encode_source, decode_destination, source_message_bytes, CHECKED_FROM
 )
 
 

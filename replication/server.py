@@ -19,7 +19,7 @@ from replication.codec import (
     encode_destination,
 )
 from replication.link import BYTES_IN_FLIGHT_MAX, COMMANDS_IN_FLIGHT_MAX
-from replication.values import EXCHANGE, Command, Receipt, Result, Ship
+from replication.values import CHECKED_FROM, EXCHANGE, Command, Receipt, Result, Ship
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ RECEIVED_BYTES_MAX = 2 * BYTES_IN_FLIGHT_MAX  # of one stream, without receipt
 COMMANDS_MAX = 2 * COMMANDS_IN_FLIGHT_MAX  # of one stream, without result
 
 DESTINATION_CONTRACT: Contract[DestinationMessage, SourceMessage] = Contract(
-    encode_destination, decode_source, destination_message_bytes
+    encode_destination, decode_source, destination_message_bytes, CHECKED_FROM
 )
 CommandHandler = Callable[[str, Command], Awaitable[Result]]
 
@@ -124,4 +124,4 @@ class _Source:
     def _send(self, message: DestinationMessage) -> None:
         # An answer that is lost must break the stream: the source waits for one answer to everything it sent.
         if not self._stream.send(message):
-            self._stream.reset("answers are not read")
+            self._stream.overflow("answers are not read")

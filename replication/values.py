@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from geodyne.messages import Change
 
 EXCHANGE = "/geodyne.replication.v1.Replication/Exchange"
-FORMAT = 1  # of the stream; the two ends must agree
+FORMAT = 2  # of the stream: the newest spoken
+OLDEST_FORMAT = 1  # and the oldest
+CHECKED_FROM = 2  # batches carry a checksum
 
 # Versions further ahead of the destination's clock than this are held. Far above what NTP leaves between two machines,
 # far below what would let one broken clock shadow honest writes for long.

@@ -12,13 +12,14 @@ from random import SystemRandom
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from geodyne.clock import SystemClock
-from geodyne.listen import LEAVING, SERVING, supervision
+from geodyne.listen import SERVING, supervision
 from geodyne.messages import Hello
 from geodyne.observe.server import ObserveServer
 from geodyne.rpc.client import GrpcConnector
-from geodyne.rpc.codec import STREAM_FORMAT
+from geodyne.rpc.codec import OLDEST_STREAM_FORMAT, STREAM_FORMAT
 from geodyne.rpc.delay import DelayedLinks
-from geodyne.rpc.region import NodeAddress
+from geodyne.rpc.faults import PROCESS_FAULTS
+from geodyne.rpc.members import Members, member_administration
 from geodyne.settings import ProcessConfig
 from router.auth import credentials
 from router.frontend import Frontend, FrontendSettings
@@ -29,32 +30,35 @@ logger = logging.getLogger("geodyne.router")
 async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     """Run a regional router until `stop`. Raises ListenError or CredentialsError when it cannot start."""
     supervised = supervision(os.environ, config.listen.port)
-    topology = config.topology
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
+    registry.register(PROCESS_FAULTS)
     incarnation = secrets.randbits(63)
     links = DelayedLinks()
-    nodes = [
-        NodeAddress(node.id, node.zone, await links.via(node.address, topology.one_way_ms(config.spec, node)))
-        for node in topology.regions[config.region].nodes
-    ]
-    hello = Hello(config.cluster_id, config.region, config.process_id, incarnation, STREAM_FORMAT)
+    members = Members(config, links)
+    formats = STREAM_FORMAT, OLDEST_STREAM_FORMAT
+    hello = Hello(config.cluster_id, config.region, config.process_id, incarnation, *formats)
     frontend = Frontend(
         FrontendSettings(
             config.region,
             config.zone,
-            tuple(topology.regions),
+            tuple(config.topology.regions),
             credentials.load(Path(config.credentials)) if config.auth else None,
         ),
-        nodes,
+        await members.addresses(),
         GrpcConnector(hello, SystemRandom()),
         clock=SystemClock(),
         incarnation=incarnation,
         registry=registry,
     )
     observe = ObserveServer(
-        config.metrics.host, config.metrics.port, registry, health=frontend.health, status=frontend.region.status
+        config.metrics.host,
+        config.metrics.port,
+        registry,
+        health=frontend.health,
+        status=frontend.region.status,
+        admin={**members.admin(frontend.region.members_changed), **member_administration(frontend.region)},
     )
     await frontend.start(config.listen.host, config.listen.port, supervised.listener, once_ready=supervised.succeeds)
     supervised.say(SERVING)
@@ -62,8 +66,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     await observe.start(supervised.patience_s)
     await stop.wait()
     logger.info("leaving", extra={"address": str(config.listen)})
-    # First what a successor waits for: the word that it is wanted, and the address of the metrics page.
-    supervised.say(LEAVING)
-    await observe.stop()
+    await supervised.relieved(stop)
+    await observe.stop()  # first: a successor waits for the address of the metrics page
     await frontend.stop()
     await links.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
-from geodyne.listen import LEAVING, SERVING, supervision
+from geodyne.listen import SERVING, supervision
 from geodyne.observe.server import ObserveServer
 from geodyne.rpc.delay import DelayedLinks
 from geodyne.settings import ProcessConfig
@@ -74,9 +74,8 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     await observe.start(supervised.patience_s)
     await stop.wait()
     logger.info("leaving", extra={"address": str(config.listen)})
-    # First what a successor waits for: the word that it is wanted, and the address of the metrics page.
-    supervised.say(LEAVING)
-    await observe.stop()
+    await supervised.relieved(stop)
+    await observe.stop()  # first: a successor waits for the address of the metrics page
     await server.stop()
     await endpoint.stop()
     await links.close()

@@ -9,10 +9,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from geodyne.cli import dev, down, render, restart, start, status, stop, up
+from geodyne.cli import dev, down, node, render, restart, sim, start, status, stop, up
 from geodyne.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, CommandError
 
-COMMANDS = (dev, up, status, down, stop, start, restart, render)
+COMMANDS = (dev, up, status, down, stop, start, restart, node, render, sim)
 
 
 class _PrintVersion(argparse.Action):

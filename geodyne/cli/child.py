@@ -57,8 +57,8 @@ class Child:
         self.ended = asyncio.Event()
         self.ended.set()
         self.ready = asyncio.Event()
+        self.leaving = asyncio.Event()  # the current run ends in order, unasked by the supervisor
         self.exit_code: int | None = None
-        self.left = False  # the last run said that it leaves, unasked by the supervisor; it may still be ending
         self.starts = 0
         self.starts_in_vain = 0  # in a row: ended before it was ready
         self.backoff = Backoff()
@@ -94,10 +94,10 @@ class Child:
         """Start the process. Raises OSError."""
         self._run = self._start(environment, listener, succeeds=False)
         self.exit_code = None
-        self.left = False
         self.state = State.STARTING
         self.ended.clear()
         self.ready.clear()
+        self.leaving.clear()
 
     def spawn_successor(self, environment: Mapping[str, str], listener: socket.socket) -> Run:
         """Start the process a second time, beside its current run. Raises OSError."""
@@ -112,12 +112,17 @@ class Child:
         self.starts += 1
         return run
 
-    def promote(self) -> Run:
-        """The successor is the current run from now on; returns the one before, which ends beside it."""
+    def promote(self) -> Run | None:
+        """The successor is the current run from now on; returns the one before, which ends beside it if it has not."""
         before, self._run, self.successor = self._run, self.successor, None
-        assert before is not None
         assert self._run is not None
-        self._leaving.append(before)
+        self.leaving.clear()
+        if before is None:
+            self.state = State.STARTING
+            self.exit_code = None
+            self.ended.clear()
+        else:
+            self._leaving.append(before)
         return before
 
     def give_up_successor(self) -> None:
@@ -128,11 +133,12 @@ class Child:
             self._leaving.append(run)
 
     def _on_leaving(self, run: Run) -> None:
-        """A run ends in order. When nobody here has asked for it, the next one can be started while it does."""
-        if run is self._run and self.wanted.is_set() and self.successor is None:
-            self._leaving.append(run)
-            self.left = True
-            self._has_ended(run)
+        """A run was told to end, and goes on until it is told once more. When nobody here has asked for it, that is
+        once another one serves in its place."""
+        if run is not self._run or not self.wanted.is_set():
+            run.signal(signal.SIGTERM)
+        elif self.successor is None:
+            self.leaving.set()
 
     def reap(self) -> None:
         """Take note of what has ended; called on SIGCHLD."""
@@ -165,8 +171,6 @@ class Child:
             await run.ended.wait()
 
     def end_in_words(self) -> str:
-        if self.left:
-            return "is leaving"
         if self.exit_code is not None and self.exit_code < 0:
             try:
                 return f"was ended by {signal.Signals(-self.exit_code).name}"

@@ -16,7 +16,6 @@ from geodyne.cli.datadir import ClusterDirectory
 from geodyne.cli.errors import EXIT_INTERRUPTED, EXIT_OK, CommandError
 from geodyne.cli.orphans import end_orphans
 from geodyne.cli.supervisor import CommandLine, Supervisor
-from geodyne.settings import save
 from geodyne.topology import Topology, TopologyError
 from router.auth.credentials import CredentialsError, first, generate
 from router.auth.credentials import load as load_credentials
@@ -34,8 +33,12 @@ def run_cluster(arguments: argparse.Namespace, command_line: CommandLine = launc
             if count:
                 say(f"ended {count} processes that an earlier supervisor had left behind")
         directory.credentials = prepare_credentials(arguments.credentials, directory)
-        resolved = prepare_processes(arguments, topology, directory, cluster_id)
-        return asyncio.run(_supervise(directory, resolved, command_line, arguments.detached))
+        settled = directory.settled(topology)
+        if settled != topology and topology.fingerprint() != settled.fingerprint():
+            say(f"the nodes are those of {directory.path}, not those that it began with: {_changes(topology, settled)}")
+        options = launch_options(arguments, directory, cluster_id)
+        resolved = prepare_processes(settled, directory, options)
+        return asyncio.run(_supervise(directory, resolved, options, command_line, arguments.detached))
     finally:
         directory.close()
 
@@ -64,9 +67,29 @@ def prepare_credentials(file: str | None, directory: ClusterDirectory) -> Path:
     return path
 
 
-def prepare_processes(
-    arguments: argparse.Namespace, topology: Topology, directory: ClusterDirectory, cluster_id: str
-) -> Topology:
+def _changes(began: Topology, now: Topology) -> str:
+    """The nodes that were added and removed, in words."""
+    before = {node for members in began.fingerprint().values() for node in members}
+    after = {node for members in now.fingerprint().values() for node in members}
+    added = [f"{node} was added" for node in sorted(after - before)]
+    return ", ".join(added + [f"{node} was removed" for node in sorted(before - after)])
+
+
+def launch_options(
+    arguments: argparse.Namespace, directory: ClusterDirectory, cluster_id: str
+) -> launch.ClusterOptions:
+    """What the arguments of the command pass on to every process."""
+    return launch.ClusterOptions(
+        cluster_id,
+        directory.credentials,
+        arguments.auth == "on",
+        arguments.capacity,
+        arguments.log_level,
+        arguments.rebuild_after,
+    )
+
+
+def prepare_processes(topology: Topology, directory: ClusterDirectory, options: launch.ClusterOptions) -> Topology:
     """Choose ports and write the launch files; returns the topology with addresses. Raises CommandError."""
     public = launch.public_ports(topology)
     localports.check_public(public)
@@ -77,25 +100,23 @@ def prepare_processes(
         start=secrets.randbelow(len(localports.INTERNAL_PORTS)),
     )
     resolved = launch.on_loopback(topology, ports)
-    options = launch.ClusterOptions(
-        cluster_id, directory.credentials, arguments.auth == "on", arguments.capacity, arguments.log_level
-    )
     try:
         directory.write_ports(ports)
         for spec in resolved.processes():
-            config = launch.process_config(spec, resolved, options, directory.node_data(spec.id))
-            launch_file = directory.launch_file(spec.id)
-            launch_file.parent.mkdir(parents=True, exist_ok=True)
-            save(config, launch_file)
-            if config.data_dir:
-                Path(config.data_dir).mkdir(parents=True, exist_ok=True)
+            launch.write_launch_file(spec, resolved, options, directory)
     except OSError as error:
         raise CommandError(f"data directory {directory.path} cannot be written: {error.strerror}") from None
     return resolved
 
 
-async def _supervise(directory: ClusterDirectory, topology: Topology, command_line: CommandLine, detached: bool) -> int:
-    supervisor = Supervisor(directory, topology, say, command_line)
+async def _supervise(
+    directory: ClusterDirectory,
+    topology: Topology,
+    options: launch.ClusterOptions,
+    command_line: CommandLine,
+    detached: bool,
+) -> int:
+    supervisor = Supervisor(directory, topology, options, say, command_line)
     interrupted = _listen_for_signals(supervisor)
     say(f"starting {len(supervisor.children)} processes; data in {directory.path}")
     try:

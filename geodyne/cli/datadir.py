@@ -1,6 +1,6 @@
 """The data directory of a local cluster: who it is, who uses it, and where everything lies.
 
-    cluster.json          format, cluster id and the regions, zones and nodes it was made for
+    cluster.json          format, cluster id, the regions, zones and nodes; and those of the beginning, once they differ
     credentials           INI file with a random key pair (mode 0600)
     nodes/REGION/NODE/    a node's log and state
     logs/REGION/PROCESS.log, logs/supervisor.log
@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ class ClusterDirectory:
         return self.path / "run" / f"{process_id}.json"
 
     def open(self, topology: Topology) -> str:
-        """Take the lock and make or check `cluster.json`; returns the cluster id. Raises CommandError."""
+        """Take the lock and make or check `cluster.json`; returns the cluster id. The topology may name the nodes of
+        the beginning or those of now: see `settled`. Raises CommandError."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -60,6 +62,28 @@ class ClusterDirectory:
         except OSError as error:
             self.close()
             raise CommandError(f"data directory {self.path} cannot be used: {error.strerror}") from None
+
+    def settled(self, topology: Topology) -> Topology:
+        """The topology with the nodes that were added and without those that were removed since this directory was
+        made. `open` comes first. Raises CommandError."""
+        stored = self._stored()
+        for name, members in stored["topology"].items():
+            founders = stored.get("founders", {}).get(name, members)
+            topology = topology.with_region(topology.regions[name].with_members(members, founders))
+        return topology
+
+    def write_members(self, region: str, members: Mapping[str, str]) -> None:
+        """From now on, over restarts too, these are the region's nodes (id -> zone). Raises CommandError, OSError."""
+        stored = self._stored()
+        nodes = stored["topology"]
+        founders = stored.get("founders", {name: dict(known) for name, known in nodes.items()})
+        former = [*stored.get("former", ()), *(node for node in nodes[region] if node not in members)]
+        changed = {"topology": {**nodes, region: dict(members)}, "founders": founders, "former": former}
+        write_private(self.path / "cluster.json", {**stored, **changed}, durable=True)
+
+    def former_nodes(self) -> list[str]:
+        """Ids of nodes that were removed: none is given to another one. Raises CommandError."""
+        return list(self._stored().get("former", ()))
 
     def close(self) -> None:
         if self._lock_fd is not None:
@@ -122,23 +146,30 @@ class ClusterDirectory:
                 raise CommandError(f"data directory {self.path} holds nodes but no cluster.json: not a whole cluster")
             cluster_id = uuid.uuid4().hex
             body = {"format": CLUSTER_FORMAT, "cluster_id": cluster_id, "topology": topology.fingerprint()}
-            write_private(file, body)
+            write_private(file, body, durable=True)
             return cluster_id
-        stored = _read_object(file)
-        if stored is None or not isinstance(stored.get("cluster_id"), str):
-            raise CommandError(f"{file} is damaged: it is not the JSON object that names the cluster")
+        stored = self._stored()
         if stored.get("format") != CLUSTER_FORMAT:
             raise CommandError(
                 f"data directory {self.path} has format {stored.get('format')!r}; "
                 f"this version of geodyne reads format {CLUSTER_FORMAT}"
             )
-        if stored.get("topology") != topology.fingerprint():
+        if topology.fingerprint() not in (stored.get("topology"), stored.get("founders")):
             raise CommandError(
                 f"data directory {self.path} belongs to another topology: "
                 f"{_difference(stored.get('topology'), topology.fingerprint())}; "
-                "give the topology file that it was made with, or another --data-dir"
+                "give the topology file that it was made with, or another --data-dir; "
+                "`geodyne node` adds and removes nodes of a running cluster"
             )
         return str(stored["cluster_id"])
+
+    def _stored(self) -> dict[str, Any]:
+        """What cluster.json holds. Raises CommandError."""
+        file = self.path / "cluster.json"
+        stored = _read_object(file)
+        if stored is None or not isinstance(stored.get("cluster_id"), str):
+            raise CommandError(f"{file} is damaged: it is not the JSON object that names the cluster")
+        return stored
 
 
 def find_running(data_dir: str | None) -> ClusterDirectory:
@@ -169,8 +200,9 @@ def find_running(data_dir: str | None) -> ClusterDirectory:
     return running[0]
 
 
-def write_private(path: Path, body: dict[str, Any]) -> None:
-    """Replace a file by a JSON object in one step, readable by the user only."""
+def write_private(path: Path, body: dict[str, Any], *, durable: bool = False) -> None:
+    """Replace a file by a JSON object in one step, readable by the user only. `durable`: it is not the old one again
+    after a loss of power."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
@@ -179,6 +211,12 @@ def write_private(path: Path, body: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:

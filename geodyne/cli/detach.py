@@ -54,10 +54,10 @@ def start_detached(arguments: argparse.Namespace) -> int:
 
 def _arguments(arguments: argparse.Namespace) -> list[str]:
     passed = ["up", "--detached", "--data-dir", arguments.data_dir]
-    for name in ("auth", "capacity", "log_level", "topology", "credentials"):
+    for name in ("auth", "capacity", "log_level", "topology", "credentials", "rebuild_after"):
         value = getattr(arguments, name)
         if value is not None:
-            passed += [f"--{name.replace('_', '-')}", value]
+            passed += [f"--{name.replace('_', '-')}", str(value)]
     return passed
 
 

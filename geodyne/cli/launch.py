@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import geodyne
+from geodyne.cli.datadir import ClusterDirectory
 from geodyne.cli.localports import LOOPBACK
-from geodyne.settings import Endpoint, ProcessConfig
+from geodyne.settings import REBUILD_AFTER_S, Endpoint, ProcessConfig, save
 from geodyne.topology import ROLE_GLOBAL, ROLE_NODE, ROLE_REPLICATOR, ROLE_ROUTER, ProcessSpec, Topology
 
 MODULES: Mapping[str, str] = {
@@ -30,6 +31,7 @@ class ClusterOptions:
     auth: bool
     capacity: str
     log_level: str
+    rebuild_after_s: float = REBUILD_AFTER_S
 
 
 def public_ports(topology: Topology) -> dict[str, int]:
@@ -72,7 +74,20 @@ def process_config(spec: ProcessSpec, topology: Topology, options: ClusterOption
         capacity=options.capacity,
         data_dir=str(data_dir) if spec.role == ROLE_NODE else "",
         log_level=options.log_level,
+        rebuild_after_s=options.rebuild_after_s,
     )
+
+
+def write_launch_file(
+    spec: ProcessSpec, topology: Topology, options: ClusterOptions, directory: ClusterDirectory
+) -> None:
+    """Write the launch file of one process, and make the folder for its data. Raises OSError."""
+    config = process_config(spec, topology, options, directory.node_data(spec.id))
+    launch_file = directory.launch_file(spec.id)
+    launch_file.parent.mkdir(parents=True, exist_ok=True)
+    save(config, launch_file)
+    if config.data_dir:
+        Path(config.data_dir).mkdir(parents=True, exist_ok=True)
 
 
 def endpoint(address: str) -> Endpoint:

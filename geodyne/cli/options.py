@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from geodyne.cli.datadir import DEFAULT_DATA_DIR
-from geodyne.settings import CAPACITIES, LOG_LEVELS
+from geodyne.settings import CAPACITIES, LOG_LEVELS, REBUILD_AFTER_S, REBUILD_AFTER_S_MAX, REBUILD_AFTER_S_MIN
 
 
 def add_service_options(parser: argparse.ArgumentParser, *, auth: bool, capacity: str, log_level: str = "info") -> None:
@@ -24,6 +24,29 @@ def add_service_options(parser: argparse.ArgumentParser, *, auth: bool, capacity
     parser.add_argument(
         "--log-level", choices=LOG_LEVELS, default=log_level, help=f"how much is logged (default: {log_level})"
     )
+
+
+def add_rebuild_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--rebuild-after",
+        metavar="SECONDS",
+        type=_rebuild_after_s,
+        default=REBUILD_AFTER_S,
+        help="rebuild the replicas of a node on others of its zone once it has been silent for so long "
+        f"(default: {REBUILD_AFTER_S:.0f})",
+    )
+
+
+def _rebuild_after_s(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not REBUILD_AFTER_S_MIN <= seconds <= REBUILD_AFTER_S_MAX:
+        raise argparse.ArgumentTypeError(
+            f"seconds from {REBUILD_AFTER_S_MIN:.0f} to {REBUILD_AFTER_S_MAX:.0f} are expected, not {text!r}"
+        )
+    return seconds
 
 
 def add_cluster_option(parser: argparse.ArgumentParser) -> None:

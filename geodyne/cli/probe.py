@@ -25,18 +25,29 @@ class Answer(NamedTuple):
 
 async def get(address: str, path: str) -> Answer | None:
     """GET http://ADDRESS/PATH; None when there is no whole answer within PROBE_SECONDS_MAX."""
+    return await _answer(address, f"GET {path} HTTP/1.1\r\n", b"", PROBE_SECONDS_MAX)
+
+
+async def post(address: str, path: str, body: dict[str, Any], seconds_max: float = PROBE_SECONDS_MAX) -> Answer | None:
+    """POST a JSON object there; None when there is no whole answer in time: it may have had an effect."""
+    encoded = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {len(encoded)}\r\n"
+    return await _answer(address, head, encoded, seconds_max)
+
+
+async def _answer(address: str, head: str, body: bytes, seconds_max: float) -> Answer | None:
     try:
-        async with asyncio.timeout(PROBE_SECONDS_MAX):
-            return await _get(address, path)
+        async with asyncio.timeout(seconds_max):
+            return await _exchange(address, head, body)
     except (OSError, TimeoutError, ValueError, IndexError, EOFError, asyncio.LimitOverrunError):
         return None
 
 
-async def _get(address: str, path: str) -> Answer:
+async def _exchange(address: str, request: str, sent: bytes) -> Answer:
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port), limit=64 * 1024)
     try:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"{request}Host: {address}\r\nConnection: close\r\n\r\n".encode() + sent)
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
         if "content-length" in headers:

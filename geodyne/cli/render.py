@@ -9,7 +9,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from geodyne.cli.errors import EXIT_OK, CommandError
-from geodyne.cli.options import add_service_options
+from geodyne.cli.options import add_rebuild_option, add_service_options
 from geodyne.settings import CAPACITY_ENFORCE
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def add_to(commands: Subparsers) -> None:
     parser.add_argument("--topology", metavar="FILE", help="TOML file (default: the default cluster)")
     parser.add_argument("--out", metavar="DIR", required=True, help="where the files go")
     add_service_options(parser, auth=True, capacity=CAPACITY_ENFORCE)
+    add_rebuild_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -68,9 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     cluster_id = directory.open(topology)
     try:
         credentials = cluster.prepare_credentials(arguments.credentials, directory)
-        options = launch.ClusterOptions(
-            cluster_id, credentials, arguments.auth == "on", arguments.capacity, arguments.log_level
-        )
+        options = replace(cluster.launch_options(arguments, directory, cluster_id), credentials=credentials)
         for spec in topology.processes():
             config = launch.process_config(spec, topology, options, Path(CONTAINER_DATA_DIR))
             config = replace(

@@ -40,18 +40,19 @@ def run(arguments: argparse.Namespace) -> int:
 
 def as_text(status: dict[str, Any]) -> str:
     """The same facts as tables."""
-    groups = [(name, region["endpoint"], region["processes"]) for name, region in status["regions"].items()]
-    groups.append(("global", status["global_endpoint"], status["global_processes"]))
+    groups = [(name, region["endpoint"], region["processes"], region) for name, region in status["regions"].items()]
+    groups.append(("global", status["global_endpoint"], status["global_processes"], {}))
     lines: list[str] = []
-    for name, endpoint, processes in groups:
+    for name, endpoint, processes, region in groups:
         lines += [f"{name}  {endpoint}"]
-        lines += _table(
+        lines += table(
             ("process", "zone", "pid", "address", "metrics", "state"),
             ((p["id"], p["zone"], p["pid"] or "", p["address"], p["metrics"], p["state"]) for p in processes),
         )
+        lines += remarks(region)
         lines.append("")
     if status["partitions"]:
-        lines += _table(
+        lines += table(
             ("region", "table", "index", "partition", "leader", "replicas"),
             (
                 (p["region"], p["table"], p["index"], p["id"], p["leader"] or "none", " ".join(p["replicas"]))
@@ -63,7 +64,26 @@ def as_text(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+def remarks(region: dict[str, Any]) -> list[str]:
+    """What is not as it should stay: nodes that hold nothing, replicas on their way, groups with too few of them."""
+    lines = [
+        f"  {member['node']} is {member['state']}, {member['replicas']} replicas left"
+        for member in region.get("members", [])
+        if member["state"] not in ("ACTIVE", "LEFT")
+    ]
+    for move in region.get("moves", []):
+        waits_for = f", waits for {move['waits_for']}" if move.get("waits_for") else ""
+        towards = " ".join(move.get("target") or move.get("voters", []))
+        lines.append(f"  partition {move['partition']} moves to {towards}{waits_for}")
+    if short := region.get("short"):
+        lines.append(f"  {len(short)} groups run with a replica less: partitions {', '.join(map(str, short))}")
+    if newcomers := region.get("newcomers"):
+        lines.append(f"  {newcomers} replicas are being rebuilt and do not vote yet")
+    return lines
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Lines with the columns under each other."""
     cells = [list(map(str, row)) for row in (head, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
     return [

@@ -14,7 +14,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from geodyne.cli.control import ControlServer
 from geodyne.cli.datadir import ClusterDirectory
 from geodyne.cli.errors import CommandError
 from geodyne.cli.listeners import Listeners
+from geodyne.cli.nodes import Nodes
+from geodyne.cli.reports import merge_members, merge_partitions
 from geodyne.cli.run import Run
 from geodyne.topology import ROLE_NODE, ROLE_ROUTER, ProcessSpec, Topology
 
@@ -52,23 +54,24 @@ class Supervisor:
         self,
         directory: ClusterDirectory,
         topology: Topology,
+        options: launch.ClusterOptions,
         say: Say,
         command_line: CommandLine = launch.command_line,
     ) -> None:
         self._directory = directory
-        self._topology = topology
+        self.topology = topology
         self._say = say
         self._environment = launch.child_environment()
         self._listeners = Listeners()
+        self._command_line = command_line
         self._restarting: set[str] = set()  # regions
-        self.children: dict[str, Child] = {
-            spec.id: Child(spec, command_line(spec, directory.launch_file(spec.id)), directory.log_file(spec.id))
-            for spec in topology.processes()
-        }
+        self._departures: set[asyncio.Task[None]] = set()  # of processes that were replaced when they left unasked
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self.children: dict[str, Child] = {spec.id: self._child_of(spec) for spec in topology.processes()}
+        self._nodes = Nodes(self, directory, options, say)
         self._turns = asyncio.Semaphore(max(STARTING_AT_ONCE_MIN, os.cpu_count() or 1))
         self._control = ControlServer(self._on_command)
         self._control_path = ""
-        self._keepers: list[asyncio.Task[None]] = []
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._phase = "starting"
         self.stop_asked = asyncio.Event()  # a first request to stop: in order
@@ -86,8 +89,7 @@ class Supervisor:
             self._listeners.open(child.spec)
         self._write_run()
         for child in self.children.values():
-            child.want()
-            self._keepers.append(loop.create_task(self._keep(child), name=f"keep {child.spec.id}"))
+            self._begin(child)
         ready = loop.create_task(self._all_ready())
         stop = loop.create_task(self.stop_asked.wait())
         outcomes: set[asyncio.Future[Any]] = {ready, stop, self._failure}
@@ -104,16 +106,41 @@ class Supervisor:
             self._phase = "ready"
             self._write_run()
 
+    def _child_of(self, spec: ProcessSpec) -> Child:
+        launch_file = self._directory.launch_file(spec.id)
+        return Child(spec, self._command_line(spec, launch_file), self._directory.log_file(spec.id))
+
+    def _begin(self, child: Child) -> None:
+        child.want()
+        keeper = asyncio.get_running_loop().create_task(self._keep(child), name=f"keep {child.spec.id}")
+        self._keepers[child.spec.id] = keeper
+
+    def take_on(self, spec: ProcessSpec) -> None:
+        """Begin to keep one more process running."""
+        child = self.children[spec.id] = self._child_of(spec)
+        self._begin(child)
+
+    async def let_go(self, child: Child) -> None:
+        """Stop a process for good and forget it."""
+        await self._stop_group([child])
+        keeper = self._keepers.pop(child.spec.id)
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
+        del self.children[child.spec.id]
+        self._write_run()
+
     async def stop(self) -> None:
         """Stop everything in order and forget the run. Bounded: what does not go is killed."""
         self._phase = "stopping"
+        self._nodes.close()
         nodes = [child for child in self.children.values() if child.spec.role == ROLE_NODE]
         others = [child for child in self.children.values() if child.spec.role != ROLE_NODE]
         for group in (others, nodes):
             await self._stop_group(group)
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        tasks = [*self._keepers.values(), *self._departures]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._control.stop()
         self._listeners.close_all()
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
@@ -128,17 +155,19 @@ class Supervisor:
         nodes = [child for child in self.children.values() if child.spec.role == ROLE_NODE and child.pid is not None]
         answers = await asyncio.gather(*(probe.get(child.spec.metrics, "/status") for child in nodes))
         reports = [(child.spec.region, answer.json()) for child, answer in zip(nodes, answers, strict=True) if answer]
+        members = merge_members(reports)
         return {
             "regions": {
                 name: {
                     "endpoint": f"http://{region.routers[0].address}",
-                    "processes": [shown[process.id] for process in region.processes()],
+                    "processes": [shown[process.id] for process in region.processes() if process.id in shown],
+                    **(members.get(name) or merge_members([(name, {})])[name]),
                 }
-                for name, region in self._topology.regions.items()
+                for name, region in self.topology.regions.items()
             },
             "partitions": merge_partitions(reports),
-            "global_endpoint": f"http://{self._topology.global_router.address}",
-            "global_processes": [shown[self._topology.global_router.id]],
+            "global_endpoint": f"http://{self.topology.global_router.address}",
+            "global_processes": [shown[self.topology.global_router.id]],
             "credentials": str(self._directory.credentials),
             "data_dir": str(self._directory.path),
         }
@@ -159,21 +188,36 @@ class Supervisor:
             if child.starts_in_vain >= FAILED_STARTS_MAX:
                 self._listeners.close(child.spec.id)  # nobody will answer soon: better that clients are told
             wait = child.backoff.after_run(child.ran_seconds())
-            if child.left:
-                self._say(f"{child.spec.id} {child.end_in_words()}; starting another one in its place")
-                continue
             self._say(f"{child.spec.id} {child.end_in_words()}; starting it again in {wait:.1f} s")
             await _happens(child.stop_asked, wait)
 
     async def _run_once(self, child: Child) -> None:
         await self._spawn_in_turn(child)
-        if child.ended.is_set():
-            return
-        readiness = asyncio.create_task(self._watch_readiness(child))
+        while not child.ended.is_set():
+            readiness = asyncio.create_task(self._watch_readiness(child))
+            try:
+                await _first(child.ended, (child.leaving,), None)
+            finally:
+                readiness.cancel()
+            if child.leaving.is_set():
+                await self._replace_leaving(child)
+
+    async def _replace_leaving(self, child: Child) -> None:
+        """Somebody else told the process to end: it goes on until another one serves in its place."""
+        self._say(f"{child.spec.id} is leaving; starting another one in its place")
         try:
-            await child.ended.wait()
-        finally:
-            readiness.cancel()
+            listener = self._listeners.open(child.spec)
+            leaving = await self._take_over(child, listener) if listener is not None else None
+        except CommandError as error:
+            child.leaving.clear()
+            if child.wanted.is_set():
+                self._say(str(error))
+            child.signal(signal.SIGTERM)
+            return
+        if leaving is not None:
+            departure = asyncio.get_running_loop().create_task(self._see_off(child, leaving))
+            self._departures.add(departure)
+            departure.add_done_callback(self._departures.discard)
 
     async def _spawn_in_turn(self, child: Child) -> None:
         """Start the process when it is its turn, and keep the turn until it has loaded its code."""
@@ -262,6 +306,10 @@ class Supervisor:
         match request:
             case {"command": "status"}:
                 return await self.status()
+            case {"command": str(command)} if command.startswith("node_"):
+                if self._phase != "ready":
+                    raise CommandError(f"the cluster is {self._phase}; try again when it is ready")
+                return await self._nodes.on_command(request)
             case {"command": "shutdown"}:
                 self.stop_asked.set()
                 return {"pid": os.getpid()}
@@ -304,23 +352,31 @@ class Supervisor:
     async def _restart(self, child: Child) -> None:
         """Replace a running process and return when the new one is ready: one at a time in a region, and a node only
         while the others of its region serve."""
-        region = child.spec.region
+        await self.while_nothing_restarts(child.spec.region, lambda: self._replace(child))
+        self._say(f"{child.spec.id} was restarted on request")
+
+    async def while_nothing_restarts(self, region: str, change: Callable[[], Awaitable[None]]) -> None:
+        """Do it while no process of the region is being replaced. Raises CommandError when one is."""
         if region in self._restarting:
-            raise CommandError(f"another process of {region} is being restarted")
+            raise CommandError(f"another process of {region} is being restarted; try again when that is done")
         self._restarting.add(region)
         try:
-            if not child.ready.is_set():
-                raise CommandError(f"{child.spec.id} is {child.state}; `geodyne start` starts what was stopped")
-            await self._others_serve(child)
-            listener = self._listeners.open(child.spec)
-            if listener is not None:
-                await self._succeed(child, listener)
-            else:
-                await self._stop_group([child])
-                await self._start_again(child)
+            await change()
         finally:
             self._restarting.discard(region)
-        self._say(f"{child.spec.id} was restarted on request")
+
+    async def _replace(self, child: Child) -> None:
+        if not child.ready.is_set():
+            raise CommandError(f"{child.spec.id} is {child.state}; `geodyne start` starts what was stopped")
+        if child.leaving.is_set():
+            raise CommandError(f"{child.spec.id} is being replaced already")
+        await self._others_serve(child)
+        listener = self._listeners.open(child.spec)
+        if listener is not None:
+            await self._succeed(child, listener)
+        else:
+            await self._stop_group([child])
+            await self._start_again(child)
 
     async def _others_serve(self, child: Child) -> None:
         """Taking a node away while another one of its region is missing, or does not have everything yet, could cost
@@ -343,38 +399,26 @@ class Supervisor:
         reports = await asyncio.gather(*(probe.get(node.spec.metrics, "/status") for node in nodes))
         behind = {peer for report in reports if report is not None for peer in report.json().get("behind", {})}
         missing += [f"{peer} is behind" for peer in sorted(behind - {leaving.spec.id})]
+        # A node that came back a moment ago is heard by one of the others and not yet by all: it cannot lead yet.
+        for node, report in zip(nodes, reports, strict=True):
+            apart = report.json().get("apart", []) if report is not None else []
+            missing += [f"{node.spec.id} has no connection to {id_}" for id_ in apart if id_ != leaving.spec.id]
         region = leaving.spec.region
         routers = [c for c in self.children.values() if (c.spec.region, c.spec.role) == (region, ROLE_ROUTER)]
         reports = await asyncio.gather(*(probe.get(router.spec.metrics, "/status") for router in routers))
         for router, report in zip(routers, reports, strict=True):
-            links = (
-                report.json().get("nodes", {}) if report is not None else {}
-            )  # one that is down comes back by itself
+            # One that is down comes back by itself.
+            links = report.json().get("nodes", {}) if report is not None else {}
             apart = [id_ for id_, link in links.items() if not link["connected"] and id_ != leaving.spec.id]
             missing += [f"{router.spec.id} has no connection to {id_}" for id_ in apart]
         return missing
 
     async def _succeed(self, child: Child, listener: socket.socket) -> None:
-        """Start a second run beside the first; once it serves, the first one drains and ends."""
-        before = child.run
-        try:
-            successor = child.spawn_successor(self._environment, listener)
-        except OSError as error:
-            raise CommandError(f"{child.spec.id} cannot be started: {error.strerror}") from None
-        self._write_run()
-        serves = await _first(successor.serving, (successor.ended, child.ended), SUCCESSION_SECONDS_MAX)
-        if not serves or child.successor is not successor or child.run is not before:
-            child.give_up_successor()
-            await successor.ended.wait()
-            self._write_run()
-            raise CommandError(
-                f"{child.spec.id} was not replaced: the new process did not serve within "
-                f"{SUCCESSION_SECONDS_MAX:.0f} s; last log line: {child.last_log_line()}"
-            )
-        leaving = child.promote()
-        leaving.signal(signal.SIGTERM)
-        self._write_run()
-        await self._see_off(child, leaving)
+        """Start a second run beside the first; once it serves, the first one drains and ends. Returns when the second
+        one is ready."""
+        leaving = await self._take_over(child, listener)
+        if leaving is not None:
+            await self._see_off(child, leaving)
         latest = asyncio.get_running_loop().time() + READY_AGAIN_SECONDS_MAX
         while (answer := await probe.get(child.spec.metrics, "/healthz")) is None or answer.status != 200:
             if await _happens(child.ended, PROBE_SECONDS_FIRST):
@@ -383,6 +427,33 @@ class Supervisor:
                 raise CommandError(
                     f"{child.spec.id} was restarted and is not ready after {READY_AGAIN_SECONDS_MAX:.0f} s"
                 )
+
+    async def _take_over(self, child: Child, listener: socket.socket) -> Run | None:
+        """Start a second run and let it take the place of the first once it serves. Returns the first one, which was
+        told to go; None when a run that was leaving has already gone. Raises CommandError."""
+        before, unasked = child.run, child.leaving.is_set()
+        try:
+            successor = child.spawn_successor(self._environment, listener)
+        except OSError as error:
+            raise CommandError(f"{child.spec.id} cannot be started: {error.strerror}") from None
+        self._write_run()
+        # One that leaves may go before its time; of one that was to be replaced that is news, and its keeper starts it.
+        ends = (successor.ended,) if unasked else (successor.ended, child.ended)
+        serves = await _first(successor.serving, ends, SUCCESSION_SECONDS_MAX)
+        replaceable = child.run is before or (unasked and child.run is None)
+        if not serves or child.successor is not successor or not replaceable:
+            child.give_up_successor()
+            await successor.ended.wait()
+            self._write_run()
+            raise CommandError(
+                f"{child.spec.id} was not replaced: the new process did not serve within "
+                f"{SUCCESSION_SECONDS_MAX:.0f} s; last log line: {child.last_log_line()}"
+            )
+        leaving = child.promote()
+        if leaving is not None:
+            leaving.signal(signal.SIGTERM)
+        self._write_run()
+        return leaving
 
     async def _see_off(self, child: Child, leaving: Run) -> None:
         if not await _happens(leaving.ended, STOP_SECONDS_MAX):
@@ -431,8 +502,9 @@ async def _happens(event: asyncio.Event, seconds: float) -> bool:
     return event.is_set()
 
 
-async def _first(wished: asyncio.Event, others: Sequence[asyncio.Event], seconds: float) -> bool:
-    """Wait until one of the events happens, but not longer than that. True when the wished one did."""
+async def _first(wished: asyncio.Event, others: Sequence[asyncio.Event], seconds: float | None) -> bool:
+    """Wait until one of the events happens, but not longer than that (None: however long it takes). True when the
+    wished one did."""
     tasks: list[asyncio.Future[Any]] = [asyncio.ensure_future(event.wait()) for event in (wished, *others)]
     try:
         await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -440,25 +512,3 @@ async def _first(wished: asyncio.Event, others: Sequence[asyncio.Event], seconds
         for task in tasks:
             task.cancel()
     return wished.is_set()
-
-
-def merge_partitions(reports: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """One entry for each partition from what its nodes report: (region, answer of GET /status) for each node.
-
-    A node names the leader only for what it leads itself; of two that claim it the later term counts.
-    """
-    merged: dict[tuple[str, str, int], dict[str, Any]] = {}
-    terms: dict[tuple[str, str, int], int] = {}
-    for region, report in reports:
-        for partition in report.get("partitions", []):
-            key = (region, str(partition.get("table", "")), int(partition.get("id", 0)))
-            entry = merged.setdefault(
-                key, {"region": region, "table": key[1], "index": "", "id": key[2], "leader": "", "replicas": []}
-            )
-            entry["index"] = entry["index"] or str(partition.get("index", ""))
-            entry["replicas"] = entry["replicas"] or list(partition.get("replicas", []))
-            term = int(partition.get("term", 0))
-            if partition.get("leader") and term >= terms.get(key, 0):
-                entry["leader"] = partition["leader"]
-                terms[key] = term
-    return [merged[key] for key in sorted(merged)]

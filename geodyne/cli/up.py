@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from geodyne.cli.options import add_data_dir, add_service_options
+from geodyne.cli.options import add_data_dir, add_rebuild_option, add_service_options
 from geodyne.settings import CAPACITY_ENFORCE
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def add_to(commands: Subparsers) -> None:
     parser.add_argument("--detach", action="store_true", help="return once the cluster is ready and let it run")
     add_data_dir(parser)
     add_service_options(parser, auth=True, capacity=CAPACITY_ENFORCE)
+    add_rebuild_option(parser)
     # How the parent of --detach starts the real supervisor; of no use to people.
     parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)

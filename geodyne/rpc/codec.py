@@ -22,15 +22,20 @@ from geodyne.rpc.codecparts import (
     fill_refused,
     fill_write,
     fill_written,
+    hello_of,
     map_of,
     object_of,
+    put_hello,
     refused_of,
     write_of,
     written_of,
 )
 from geodyne.wire import node_v1_pb2 as pb
 
-STREAM_FORMAT: Final = 2  # Hello.format of what this module writes; raised when old readers would misunderstand
+# Of the streams between clients and nodes and between nodes; raised when old readers would misunderstand. Format 3 has
+# checksums; what else may travel only to those who speak it is in geodyne.rpc.peercodec.SINCE. Decision 0016.
+STREAM_FORMAT: Final = 3
+OLDEST_STREAM_FORMAT: Final = 2
 
 T = TypeVar("T")
 
@@ -123,16 +128,6 @@ def decode_node_batch(data: bytes) -> m.Hello | list[m.Response]:
         raise
     except BAD_VALUES as error:
         raise CodecError(f"not a node batch: {error!r}") from error
-
-
-def put_hello(out: pb.Hello, hello: m.Hello) -> None:
-    """Fill the first message of a stream."""
-    out.cluster_id, out.region, out.process_id, out.incarnation, out.format = hello
-
-
-def hello_of(one: pb.Hello) -> m.Hello:
-    """The first message of a stream."""
-    return m.Hello(one.cluster_id, one.region, one.process_id, one.incarnation, one.format)
 
 
 # --- calls ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What several messages of a client's stream have in common: writes, outcomes, refusals, JSON objects."""
+"""What several messages have in common: the hello of every stream, writes, outcomes, refusals, JSON objects."""
 
 from __future__ import annotations
 
@@ -16,6 +16,20 @@ _RETURN_VALUES: Final = {int(values): values for values in m.ReturnValues}
 
 class CodecError(ValueError):
     """Bytes that are no batch of this format, or a value that no batch can carry."""
+
+
+def put_hello(out: Any, hello: m.Hello) -> None:
+    """Fill the first message of a stream. Readers that know one format only compare `format`: it is the oldest."""
+    out.cluster_id, out.region, out.process_id, out.incarnation, newest, oldest = hello
+    out.format = oldest or newest
+    if oldest:
+        out.newest = newest
+
+
+def hello_of(one: Any) -> m.Hello:
+    """The first message of a stream."""
+    identity = one.cluster_id, one.region, one.process_id, one.incarnation
+    return m.Hello(*identity, one.newest, one.format) if one.newest else m.Hello(*identity, one.format)
 
 
 def fill_write(out: pb.Write, call: m.Write) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from geodyne import messages as m
-from geodyne.rpc.codec import BAD_VALUES, hello_of, put_hello
-from geodyne.rpc.codecparts import CodecError
+from geodyne.rpc.codec import BAD_VALUES
+from geodyne.rpc.codecparts import CodecError, hello_of, put_hello
 from geodyne.wire import node_v1_pb2 as pb
+
+# Kinds of messages that peers of an earlier format would break the stream over: the format from which on each is sent.
+SINCE: Final[dict[type, int]] = {}
 
 
 def encode_peer_batch(batch: m.Hello | Sequence[m.PeerMessage]) -> bytes:

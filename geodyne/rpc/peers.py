@@ -12,7 +12,8 @@ from typing import Any
 
 from geodyne.messages import Hello, PeerMessage
 from geodyne.ports import PeerHandler
-from geodyne.rpc.peercodec import decode_peer_batch, encode_peer_batch
+from geodyne.rpc.codec import STREAM_FORMAT
+from geodyne.rpc.peercodec import SINCE, decode_peer_batch, encode_peer_batch
 from geodyne.rpc.stream import BatchStream, Contract, Destination, StreamDialer, StreamRefused, accept_stream
 from geodyne.rpc.weights import peer_message_bytes
 
@@ -32,36 +33,52 @@ class GrpcPeerNetwork:
         self._own = hello.process_id
         self._handler = handler
         self._streams: dict[str, PeerStream] = {}
-        self._ids = frozenset(peers) - {self._own}
-        self._dialers = [
-            StreamDialer(
-                Destination(address, PEER_PATH, peer),
-                PEER_CONTRACT,
-                hello,
-                _DialledPeer(self, peer),
-                random or Random(),
-            )
-            for peer, address in peers.items()
-            if self._own < peer
-        ]
+        self._random = random or Random()
+        self._peers = {peer: address for peer, address in peers.items() if peer != self._own}
+        self._dialers = {peer: self._dialer(peer) for peer in self._peers if self._own < peer}
+
+    def _dialer(self, peer: str) -> StreamDialer[PeerMessage, PeerMessage]:
+        destination = Destination(self._peers[peer], PEER_PATH, peer)
+        return StreamDialer(destination, PEER_CONTRACT, self._hello, _DialledPeer(self, peer), self._random)
 
     def start(self) -> None:
         """Begin dialling. Needs a running loop."""
-        for dialer in self._dialers:
+        for dialer in self._dialers.values():
             dialer.start()
+
+    async def members_changed(self, peers: Mapping[str, str]) -> None:
+        """From now on the other nodes are these (id -> address). Streams to those that stay where they are stay up;
+        those to the others end, and no further one from them is taken."""
+        wanted = {peer: address for peer, address in peers.items() if peer != self._own}
+        gone = [peer for peer, address in self._peers.items() if wanted.get(peer) != address]
+        fresh = [peer for peer, address in wanted.items() if self._peers.get(peer) != address]
+        self._peers = wanted
+        for peer in gone:
+            dialer = self._dialers.pop(peer, None)
+            if dialer is not None:
+                await dialer.close()
+            elif peer in self._streams and peer not in wanted:
+                self._streams[peer].reset("the peer is no member any more")
+        for peer in fresh:
+            if self._own < peer and self._peers.get(peer) and peer not in self._dialers:
+                self._dialers[peer] = dialer = self._dialer(peer)
+                dialer.start()
 
     async def close(self) -> None:
         """Close all streams and stop dialling."""
-        for dialer in self._dialers:
+        for dialer in self._dialers.values():
             await dialer.close()
         for stream in tuple(self._streams.values()):
             stream.reset("the node stops")
 
     def send(self, peer: str, message: PeerMessage) -> None:
-        """Queue a message. A full queue resets the stream: consensus recovers from loss, not from growing lag."""
+        """Queue a message. A full queue resets the stream: consensus recovers from loss, not from growing lag. What an
+        older peer would not understand is not sent to it."""
         stream = self._streams.get(peer)
-        if stream is not None and not stream.send(message):
-            stream.reset("the queue towards the peer is full")
+        if stream is None or (stream.format < STREAM_FORMAT and stream.format < SINCE.get(type(message), 0)):
+            return
+        if not stream.send(message):
+            stream.overflow("the queue towards the peer is full")
 
     def connected(self, peer: str) -> bool:
         return peer in self._streams
@@ -78,7 +95,9 @@ class GrpcPeerNetwork:
         )
 
     def _admit(self, hello: Hello) -> None:
-        if hello.process_id not in self._ids:
+        if hello.region != self._hello.region:
+            raise StreamRefused(f"{hello.process_id} is of region {hello.region}, not of {self._hello.region}")
+        if hello.process_id not in self._peers:
             raise StreamRefused(f"{hello.process_id} is no peer of {self._own}")
         if hello.process_id > self._own:
             raise StreamRefused(f"{self._own} dials {hello.process_id}, not the other way round")

@@ -107,6 +107,28 @@ class RegionClient:
         for node in self._nodes.values():
             node.open(self._connector, self._loop)
 
+    async def members_changed(self, nodes: Sequence[NodeAddress]) -> None:
+        """From now on the region's nodes are these. Links to those that stay where they are stay up; what is under way
+        at the others is sent again elsewhere."""
+        assert self._loop is not None, "start() comes first"
+        wanted = {node.id: node for node in nodes}
+        gone = [link for link in self._nodes.values() if wanted.get(link.id) != (link.id, link.zone, link.address)]
+        for link in gone:
+            del self._nodes[link.id]
+        fresh = [NodeLink(self, node) for node in nodes if node.id not in self._nodes]
+        self._nodes.update((link.id, link) for link in fresh)
+        given = {node.id: place for place, node in enumerate(nodes)}
+        self._by_distance = tuple(
+            sorted(self._nodes.values(), key=lambda node: (node.zone != self.zone, given[node.id]))
+        )
+        self._nearest.clear()
+        for link in fresh:
+            link.open(self._connector, self._loop)
+        for link in gone:
+            await link.close()
+            if link.connected:  # a link that does not tell of its end when it is closed
+                link.on_disconnected(link.id, "no member any more")
+
     async def close(self) -> None:
         """Close the links; calls that still wait fail."""
         self._closed = True
@@ -410,6 +432,8 @@ class RegionClient:
 
     def on_watched(self, node: NodeLink, watched: Watched) -> None:
         """A node told its catalog and what it leads."""
+        if self._nodes.get(node.id) is not node:
+            return  # a member no more
         changed = self.leaders.claimed(node.id, watched.leads)
         newer = self.catalog.apply(watched)
         self.catalog.counted(watched.counts)

@@ -13,7 +13,7 @@ from geodyne.messages import Hello, Refused, Request, Response
 from geodyne.ports import NodeHandler
 from geodyne.rpc.codec import decode_client_batch, encode_node_batch
 from geodyne.rpc.peers import GrpcPeerNetwork
-from geodyne.rpc.stream import ITEM_BYTES_MAX, SERVER_OPTIONS, BatchStream, Contract, accept_stream
+from geodyne.rpc.stream import ITEM_BYTES_MAX, SERVER_OPTIONS, BatchStream, Contract, StreamRefused, accept_stream
 from geodyne.rpc.weights import response_bytes
 
 SERVER_CONTRACT: Contract[Response, Request] = Contract(encode_node_batch, decode_client_batch, response_bytes)
@@ -109,8 +109,13 @@ class GrpcNodeServer:
 
     async def _serve_client(self, context: Any) -> None:
         await accept_stream(
-            context, SERVER_CONTRACT, self._hello, admit=_welcome, on_up=self._on_up, on_down=self._on_down
+            context, SERVER_CONTRACT, self._hello, admit=self._admit, on_up=self._on_up, on_down=self._on_down
         )
+
+    def _admit(self, hello: Hello) -> None:
+        """Any process of the region may be a client: the others reach it over their own region's."""
+        if hello.region != self._hello.region:
+            raise StreamRefused(f"{hello.process_id} is of region {hello.region}, not of {self._hello.region}")
 
     def _on_up(self, stream: BatchStream[Response, Request]) -> Callable[[Sequence[Request]], None]:
         self._streams.add(stream)
@@ -122,7 +127,7 @@ class GrpcNodeServer:
                 _log.error("an answer to %s is too large to be sent", stream.hello.process_id)
                 stream.send(Response(response.id, Refused("InternalServerError", "The answer is too large")))
                 return
-            stream.reset("the client does not read its answers")
+            stream.overflow("the client does not read its answers")
 
         on_requests = self._handler.on_requests
 
@@ -133,7 +138,3 @@ class GrpcNodeServer:
 
     def _on_down(self, stream: BatchStream[Response, Request], reason: str) -> None:
         self._streams.discard(stream)
-
-
-def _welcome(hello: Hello) -> None:
-    """Any process of the cluster may be a client."""

@@ -6,7 +6,8 @@ its batches are coded.  `StreamDialer` keeps one up from the dialling side; `acc
 
 What must hold:
 - items arrive in the order sent, or the stream breaks and both ends hear of it;
-- the first message of each direction is a Hello of the same cluster and format;
+- the first message of each direction is a Hello of the same cluster, and both speak a format in common;
+- from a Contract's `checked_from` on a batch carries a checksum; of one that does not match nothing is used;
 - nothing is buffered without bound: `send` returns False when the queue is full, and its owner decides.
 """
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -24,6 +27,7 @@ import grpc.aio
 
 from geodyne.messages import Hello
 from geodyne.rpc.codecparts import CodecError
+from geodyne.rpc.faults import PROCESS_FAULTS
 from geodyne.rpc.pace import PROCESS_PACE
 
 Out = TypeVar("Out")
@@ -36,6 +40,11 @@ QUEUE_BYTES_MAX: Final = 64 << 20
 MESSAGE_BYTES_MAX: Final = 32 << 20  # what gRPC accepts: one batch, or one item that is larger than a batch
 ITEM_BYTES_MAX: Final = MESSAGE_BYTES_MAX // 2
 
+CHECKED_FROM: Final = 3  # format of the streams of nodes from which on batches carry a checksum
+# The last field of every batch, as protobuf writes it: number 15, fixed32. Readers that do not know it skip it.
+_TRAILER: Final = struct.Struct("<BI")
+_TRAILER_TAG: Final = 15 << 3 | 5
+
 HELLO_MS_MAX: Final = 2_000  # from dialling to the other side's Hello
 BACKOFF_MS_MIN: Final = 50
 BACKOFF_MS_MAX: Final = 1_000
@@ -43,7 +52,7 @@ BACKOFF_MS_MAX: Final = 1_000
 KEEPALIVE_MS: Final = 1_000
 KEEPALIVE_TIMEOUT_MS: Final = 1_000
 
-assert BATCH_BYTES_MAX + ITEM_BYTES_MAX < MESSAGE_BYTES_MAX
+assert BATCH_BYTES_MAX + ITEM_BYTES_MAX + _TRAILER.size < MESSAGE_BYTES_MAX
 assert BATCH_BYTES_MAX < QUEUE_BYTES_MAX
 
 _COMMON_OPTIONS: Final = (
@@ -82,28 +91,84 @@ class StreamRefused(Exception):
     """The two ends must not talk: another cluster, format or process than expected."""
 
 
+class FrameCorrupt(CodecError):
+    """A batch that is not as it was sent."""
+
+
 class Contract(NamedTuple, Generic[Out, In]):
-    """How one end of a service codes its batches, and about how many bytes an outgoing item takes."""
+    """How one end of a service codes its batches, and about how many bytes an outgoing item takes. Batches of format
+    `checked_from` and later carry a checksum; the hello of who speaks such a format does in any case."""
 
     encode: Callable[[Hello | Sequence[Out]], bytes]
     decode: Callable[[bytes], Hello | Sequence[In]]
     weigh: Callable[[Out], int]
+    checked_from: int = CHECKED_FROM
+
+    def encode_hello(self, hello: Hello) -> bytes:
+        """The first message of a direction."""
+        data = self.encode(hello)
+        return sealed(data) if hello.format >= self.checked_from else data
+
+    def decode_hello(self, data: bytes) -> Hello | None:
+        """The inverse; None when the message is something else. Raises CodecError."""
+        hello = self.decode(data)
+        if not isinstance(hello, Hello):
+            return None
+        if hello.format >= self.checked_from:
+            verify(data)
+        return hello
 
 
-def check_hello(own: Hello, other: Hello, expected_process: str | None = None) -> None:
-    """Raise StreamRefused unless the two may exchange messages. `expected_process` is whom a dialler meant to reach."""
+def sealed(data: bytes) -> bytes:
+    """An encoded batch with its checksum behind it."""
+    return data + _TRAILER.pack(_TRAILER_TAG, zlib.crc32(data))
+
+
+def verify(data: bytes) -> None:
+    """Raise FrameCorrupt unless `data` is as `sealed` made it."""
+    end = len(data) - _TRAILER.size
+    if end < 0 or _TRAILER.unpack_from(data, end) != (_TRAILER_TAG, zlib.crc32(memoryview(data)[:end])):
+        raise FrameCorrupt(f"a batch of {len(data)} bytes does not match its checksum")
+
+
+def spoken_format(own: Hello, other: Hello) -> int:
+    """The newest format that both speak. Raises StreamRefused when there is none."""
+    newest = min(own.format, other.format)
+    if newest < max(own.oldest or own.format, other.oldest or other.format):
+        raise StreamRefused(f"{other.process_id} speaks stream format {_formats(other)}, not {_formats(own)}")
+    return newest
+
+
+def _formats(hello: Hello) -> str:
+    return f"{hello.oldest} to {hello.format}" if hello.oldest else f"{hello.format}"
+
+
+def check_hello(own: Hello, other: Hello, expected_process: str | None = None) -> int:
+    """The format that the two speak with each other. `expected_process` is whom a dialler meant to reach. Raises
+    StreamRefused unless they may exchange messages."""
     if other.cluster_id != own.cluster_id:
         raise StreamRefused(f"{other.process_id} belongs to cluster {other.cluster_id}, not to {own.cluster_id}")
-    if other.format != own.format:
-        raise StreamRefused(f"{other.process_id} speaks stream format {other.format}, not {own.format}")
     if expected_process is not None and other.process_id != expected_process:
         raise StreamRefused(f"{other.process_id} answers at the address of {expected_process}")
+    return spoken_format(own, other)
 
 
 class BatchStream(Generic[Out, In]):
     """One established stream. Made by StreamDialer and accept_stream, used through `send` and `reset`."""
 
-    __slots__ = ("_broken", "_bytes", "_contract", "_queue", "_read", "_wake", "_write", "bytes_max", "hello")
+    __slots__ = (
+        "_broken",
+        "_bytes",
+        "_checked",
+        "_contract",
+        "_queue",
+        "_read",
+        "_wake",
+        "_write",
+        "bytes_max",
+        "format",
+        "hello",
+    )
 
     def __init__(
         self,
@@ -111,9 +176,11 @@ class BatchStream(Generic[Out, In]):
         read: Callable[[], Awaitable[Any]],
         write: Callable[[bytes], Awaitable[Any]],
         hello: Hello,
+        format: int,
         bytes_max: int = QUEUE_BYTES_MAX,
     ) -> None:
         self._contract = contract
+        self._checked = format >= contract.checked_from
         self._read = read
         self._write = write
         self._queue: list[Out] = []
@@ -122,6 +189,7 @@ class BatchStream(Generic[Out, In]):
         self._broken: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.bytes_max = bytes_max
         self.hello = hello  # the other side's
+        self.format = format  # what both sides speak
 
     def send(self, item: Out) -> bool:
         """Queue an item. False when it was not taken: the stream is broken, the queue full, or the item too large."""
@@ -154,6 +222,12 @@ class BatchStream(Generic[Out, In]):
         if not self._broken.done():
             self._broken.set_result(reason)
 
+    def overflow(self, reason: str) -> None:
+        """Break the stream because the other side does not take what is sent."""
+        if not self._broken.done():
+            PROCESS_FAULTS.overflowed += 1
+        self.reset(reason)
+
     async def run(self, on_batch: Callable[[Sequence[In]], None]) -> str:
         """Carry batches until the stream breaks; returns the reason."""
         reader = asyncio.ensure_future(self._read_batches(on_batch))
@@ -170,19 +244,26 @@ class BatchStream(Generic[Out, In]):
             writer.cancel()
             await asyncio.wait((reader, writer))
             self._queue.clear()
+            self._bytes = 0
 
     async def _read_batches(self, on_batch: Callable[[Sequence[In]], None]) -> str:
-        read, decode = self._read, self._contract.decode
+        read, decode, checked = self._read, self._contract.decode, self._checked
         try:
             while True:
                 data = await read()
                 if data is grpc.aio.EOF:
                     return "closed by the other side"
+                if checked:
+                    verify(data)
                 batch = decode(data)
                 if isinstance(batch, Hello):
                     return "a second hello"
                 on_batch(batch)
-        except (CodecError, *STREAM_ERRORS) as error:
+        except CodecError as error:
+            PROCESS_FAULTS.corrupt += 1
+            _log.error("stream with %s ends: %s", self.hello.process_id, error)
+            return describe(error)
+        except STREAM_ERRORS as error:
             return describe(error)
         except Exception:
             # A defect of the receiver must cost this stream only; its items then count as lost on both ends.
@@ -213,8 +294,8 @@ class BatchStream(Generic[Out, In]):
     def _encoded(self, batch: Sequence[Out]) -> list[bytes]:
         """One message, or several where weights were so far off that one would be too large for the receiver."""
         data = self._contract.encode(batch)
-        if len(data) <= MESSAGE_BYTES_MAX:
-            return [data]
+        if len(data) + _TRAILER.size <= MESSAGE_BYTES_MAX:
+            return [sealed(data) if self._checked else data]
         if len(batch) == 1:
             raise CodecError(f"an item of {len(data)} bytes is more than a message holds")
         half = len(batch) // 2
@@ -314,8 +395,8 @@ class StreamDialer(Generic[Out, In]):
             try:
                 # Not wait_for: before Python 3.12 it drops a cancellation that arrives together with the result.
                 async with asyncio.timeout(HELLO_MS_MAX / 1_000):
-                    other = await self._greet(call)
-                stream = BatchStream(self._contract, call.read, call.write, other)
+                    other, spoken = await self._greet(call)
+                stream = BatchStream(self._contract, call.read, call.write, other, spoken)
                 was_up = True
                 self._last_reason = ""
                 reason = "closed"
@@ -338,16 +419,16 @@ class StreamDialer(Generic[Out, In]):
                 call.cancel()
         return was_up, reason
 
-    async def _greet(self, call: Any) -> Hello:
-        await call.write(self._contract.encode(self._hello))
+    async def _greet(self, call: Any) -> tuple[Hello, int]:
+        """The other side's hello, and the format to speak."""
+        await call.write(self._contract.encode_hello(self._hello))
         data = await call.read()
         if data is grpc.aio.EOF:
             raise StreamRefused("closed before its hello")
-        other = self._contract.decode(data)
-        if not isinstance(other, Hello):
+        other = self._contract.decode_hello(data)
+        if other is None:
             raise StreamRefused("its first message is no hello")
-        check_hello(self._hello, other, self._destination.process_id)
-        return other
+        return other, check_hello(self._hello, other, self._destination.process_id)
 
 
 async def accept_stream(
@@ -368,22 +449,26 @@ async def accept_stream(
     try:
         async with asyncio.timeout(HELLO_MS_MAX / 1_000):
             data = await context.read()
-        other = None if data is grpc.aio.EOF else contract.decode(data)
-        if not isinstance(other, Hello):
+        other = None if data is grpc.aio.EOF else contract.decode_hello(data)
+        if other is None:
             raise StreamRefused("the first message is no hello")
-        check_hello(hello, other)
+        spoken = check_hello(hello, other)
         admit(other)
     except (StreamRefused, CodecError, TimeoutError) as error:
         reason = describe(error) or f"no hello within {HELLO_MS_MAX} ms"
+        if isinstance(error, CodecError):
+            PROCESS_FAULTS.corrupt += 1
+        else:
+            PROCESS_FAULTS.refused += 1
         _refusals.report(context.peer(), reason)
         await context.abort(grpc.StatusCode.FAILED_PRECONDITION, reason)
         return
-    stream = BatchStream(contract, context.read, context.write, other, bytes_max)
+    stream = BatchStream(contract, context.read, context.write, other, spoken, bytes_max)
     reason = "cancelled by the other side"
     on_batch = on_up(stream)
     try:
         # Queued items wait for run(), so the hello is the first message whatever on_up has sent.
-        await context.write(contract.encode(hello))
+        await context.write(contract.encode_hello(hello))
         reason = await stream.run(on_batch)
     except STREAM_ERRORS as error:
         reason = describe(error)

@@ -1,25 +1,34 @@
 """Streams between the parties of a simulated region: in order, delayed, cut, held up by partitions.
 
 A stream is what gRPC gives: messages arrive in order or the stream breaks, and then everything in flight is gone. While
-a direction is blocked its messages are held, as TCP holds them; the stream breaks when that lasts too long.
+a direction is blocked its messages are held, as TCP holds them; the stream breaks when that lasts too long. The
+messages of consensus are also lost, doubled and reordered within a stream for a while (geodyne.sim.disorder), more than
+any transport does, and then the stream breaks.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context, copy_context
+from hashlib import blake2b
 from random import Random
+from struct import Struct
 from typing import Any, Protocol
 
 from geodyne.messages import Busy, Hello, PeerMessage, ReadFeed, Request, Response, Watch
 from geodyne.ports import ClientLinkEvents, PeerHandler
+from geodyne.sim.disorder import Disorder
+from geodyne.sim.loop import PROCESS, SimLoop
 
 DELAY_S = (0.0001, 0.0008)  # one way, on an ordinary day
 SLOW_DELAY_S = 0.08  # now and then
 SLOW_CHANCE = 0.002
 RECONNECT_S = (0.02, 0.25)
-TIMER_STEP_S = 1e-6  # between two deliveries of one stream
 KEEPALIVE_S = 3.0  # a stream with a blocked direction breaks after this long
+NEUTRAL = copy_context()  # of the network itself: no process
+NEUTRAL.run(PROCESS.set, "")
+_ARRIVAL = Struct("<dII")
 ANSWER_WITHIN_S = 5.0  # beyond the time that a call may wait on purpose, while the node lives and the stream is up
 
 
@@ -38,10 +47,14 @@ class Party(Protocol):
 class Pipe:
     """One direction of one stream."""
 
-    def __init__(self, world: World, source: str, target: str, deliver: Callable[[list[Any]], None]) -> None:
+    def __init__(
+        self, world: World, source: str, target: str, deliver: Callable[[list[Any]], None], *, peers: bool = False
+    ) -> None:
         self._world = world
-        self._source, self._target = source, target
+        self.ends = (source, target)
         self._deliver = deliver
+        self._peers = peers
+        self._number = world.number()
         self._batch: list[Any] = []
         self._held: list[list[Any]] = []
         self._last_at = 0.0
@@ -62,29 +75,47 @@ class Pipe:
 
     def _depart(self, batch: list[Any]) -> None:
         world = self._world
-        # The loop keeps no order among timers of one time.
-        at = max(world.loop.time() + world.delay_s(self._source, self._target), self._last_at + TIMER_STEP_S)
+        disorder = world.disorders.get(self.ends) if self._peers and world.disorders else None
+        if disorder is not None:
+            batch, late = disorder.disturb(batch)
+            for delay_s, message in late:
+                world.loop.call_later(delay_s, self._arrive_late, [message], context=NEUTRAL)
+        # In order, whatever the delays.
+        at = max(world.loop.now + world.delay_s(*self.ends), self._last_at)
         self._last_at = at
-        world.loop.call_at(at, self._arrive, batch)
+        world.loop.call_at(at, self._arrive, batch, context=NEUTRAL)
 
     def _arrive(self, batch: list[Any]) -> None:
         if self.broken:
             return
         world = self._world
-        if self._held or (self._source, self._target) in world.blocked:
+        if self._held or world.holds(self.ends):
             self._held.append(batch)
             if self.blocked_since is None:
-                self.blocked_since = world.loop.time()
+                self.blocked_since = world.loop.now
             return
-        self._deliver(batch)
+        world.deliver(self, batch)
+
+    def _arrive_late(self, batch: list[Any]) -> None:
+        if not self.broken and not self._world.holds(self.ends):
+            self._world.deliver(self, batch)
 
     def release(self) -> None:
-        """What was held arrives now, before anything that is still on its way."""
+        """What was held arrives now, before anything that is still on its way; unless something still holds it."""
+        if self._world.holds(self.ends):
+            return
         held, self._held = self._held, []
         self.blocked_since = None
         for batch in held:
             if not self.broken:
-                self._deliver(batch)
+                self._world.deliver(self, batch)
+
+    @property
+    def number(self) -> int:
+        return self._number
+
+    def hand_over(self, batch: list[Any]) -> None:
+        self._deliver(batch)
 
 
 class Stream:
@@ -107,13 +138,46 @@ class Stream:
 class World:
     """All streams, and what is wrong with them."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, random: Random) -> None:
+    def __init__(self, loop: SimLoop, random: Random) -> None:
         self.loop = loop
         self.random = random
         self.blocked: set[tuple[str, str]] = set()
         self.slow: set[str] = set()  # parties whose messages all take long
+        self.disorders: dict[tuple[str, str], Disorder] = {}
         self.streams: dict[Stream, None] = {}
-        self._retries: list[Callable[[], None]] = []
+        self.contexts: dict[str, Context] = {}  # of processes, in which what reaches them runs
+        self.held = 0  # batches that a blocked direction has held up
+        self._pipes = 0
+        self._seen = blake2b(digest_size=8)
+
+    def number(self) -> int:
+        self._pipes += 1
+        return self._pipes
+
+    def holds(self, ends: tuple[str, str]) -> bool:
+        """Nothing passes in this direction now."""
+        if ends in self.blocked or self.loop.stopped(ends[1]):
+            self.held += 1
+            return True
+        return False
+
+    def deliver(self, pipe: Pipe, batch: list[Any]) -> None:
+        self._seen.update(_ARRIVAL.pack(self.loop.now, pipe.number, len(batch)))
+        self.inside(pipe.ends[1], pipe.hand_over, batch)
+
+    def inside(self, party: str, call: Callable[..., object], *arguments: Any) -> None:
+        """Call something of a party as its own process does."""
+        self.contexts.get(party, NEUTRAL).copy().run(call, *arguments)
+
+    def saw(self, data: bytes) -> None:
+        """A part of the run's history, for its digest."""
+        self._seen.update(data)
+
+    @property
+    def digest(self) -> str:
+        """Of all arrivals and all writes to the logs so far: two runs that differ in anything differ in this."""
+        self._seen.update(_ARRIVAL.pack(self.loop.now, self.loop.steps & 0xFFFFFFFF, 0))
+        return self._seen.copy().hexdigest()
 
     def delay_s(self, source: str, target: str) -> float:
         delay = self.random.uniform(*DELAY_S)
@@ -136,6 +200,17 @@ class World:
     def block(self, source: str, target: str) -> None:
         self.blocked.add((source, target))
 
+    def unblock(self, source: str, target: str) -> None:
+        self.blocked.discard((source, target))
+        self.release()
+
+    def release(self) -> None:
+        """Let everything pass that nothing holds any more."""
+        for stream in list(self.streams):
+            for pipe in stream.pipes:
+                if pipe.blocked_since is not None:
+                    pipe.release()
+
     def isolate(self, party: str, others: list[str]) -> None:
         for other in others:
             if other != party:
@@ -145,13 +220,11 @@ class World:
     def heal(self) -> None:
         self.blocked.clear()
         self.slow.clear()
-        for stream in list(self.streams):
-            for pipe in stream.pipes:
-                pipe.release()
+        self.release()
 
     def keepalive(self) -> None:
         """Break what has been blocked for too long."""
-        now = self.loop.time()
+        now = self.loop.now
         for stream in list(self.streams):
             since = [pipe.blocked_since for pipe in stream.pipes if pipe.blocked_since is not None]
             if since and now - min(since) > KEEPALIVE_S:
@@ -159,7 +232,9 @@ class World:
                 stream.cut("keepalive")
 
     def reachable(self, one: str, two: str) -> bool:
-        return (one, two) not in self.blocked and (two, one) not in self.blocked
+        """A stream can be opened: both answer."""
+        blocked, loop = self.blocked, self.loop
+        return not ((one, two) in blocked or (two, one) in blocked or loop.stopped(one) or loop.stopped(two))
 
     def reconnect_s(self) -> float:
         return self.random.uniform(*RECONNECT_S)
@@ -184,11 +259,14 @@ def connect_peers(world: World, one: PeerEnd, two: PeerEnd) -> None:
 
     def attempt() -> None:
         if one.alive and two.alive and world.reachable(one.id, two.id):
-            _open_peers(world, one, two, lambda: world.loop.call_later(world.reconnect_s(), attempt))
+            _open_peers(world, one, two, again)
         else:
-            world.loop.call_later(world.reconnect_s(), attempt)
+            again()
 
-    world.loop.call_later(world.reconnect_s(), attempt)
+    def again() -> None:
+        world.loop.call_later(world.reconnect_s(), attempt, context=NEUTRAL)
+
+    again()
 
 
 def _open_peers(world: World, one: PeerEnd, two: PeerEnd, again: Callable[[], object]) -> None:
@@ -199,9 +277,19 @@ def _open_peers(world: World, one: PeerEnd, two: PeerEnd, again: Callable[[], ob
     def broken(reason: str) -> None:
         for number, (side, peer) in enumerate(sides):
             if number in connected and side.alive and side.handler is handlers[number]:
-                side.peer_pipes.pop(peer.id, None)
-                side.handler.on_peer_disconnected(peer.id, reason)
+                world.inside(side.id, ended, side, handlers[number], peer.id, reason)
         again()
+
+    def ended(side: PeerEnd, handler: PeerHandler, peer: str, reason: str) -> None:
+        side.peer_pipes.pop(peer, None)
+        if world.loop.stopped(side.id):  # it hears of it when it goes on
+            world.loop.call_soon(hears, side, handler, peer, reason)
+        else:
+            hears(side, handler, peer, reason)
+
+    def hears(side: PeerEnd, handler: PeerHandler, peer: str, reason: str) -> None:
+        if side.alive and side.handler is handler:
+            handler.on_peer_disconnected(peer, reason)
 
     stream = Stream((one.id, two.id), broken)
     hellos = {one.id: one.hello(), two.id: two.hello()}
@@ -211,14 +299,14 @@ def _open_peers(world: World, one: PeerEnd, two: PeerEnd, again: Callable[[], ob
             if side.alive and side.handler is handlers[number]:
                 side.handler.on_peer_messages(peer.id, batch)
 
-        stream.pipes.append(Pipe(world, peer.id, side.id, deliver))
+        stream.pipes.append(Pipe(world, peer.id, side.id, deliver, peers=True))
 
     def up(number: int) -> None:
         side, peer = sides[number]
         if not stream.broken and side.alive and side.handler is handlers[number]:
             connected.append(number)
             side.peer_pipes[peer.id] = stream.pipes[1 - number]
-            side.handler.on_peer_connected(peer.id, hellos[peer.id])
+            world.inside(side.id, side.handler.on_peer_connected, peer.id, hellos[peer.id])
 
     world.opened(stream)
     up(0)
@@ -308,7 +396,10 @@ class SimLink:
         self._stream: Stream | None = None
         self._requests: Pipe | None = None
         self._closed = False
-        world.loop.call_later(world.reconnect_s(), self._attempt)
+        self._again()
+
+    def _again(self) -> None:
+        self._world.loop.call_later(self._world.reconnect_s(), self._attempt, context=NEUTRAL)
 
     @property
     def node_id(self) -> str:
@@ -333,7 +424,7 @@ class SimLink:
             return
         node, world = self._node, self._world
         if not node.alive or not world.reachable(self._own, node.id):
-            world.loop.call_later(world.reconnect_s(), self._attempt)
+            self._again()
             return
         number = self._ledger.stream()
         service, life = node.handler, node.life
@@ -358,11 +449,11 @@ class SimLink:
         self._requests = Pipe(world, self._own, node.id, requests)
         stream.pipes += [self._requests, answers]
         world.opened(stream)
-        self._events.on_connected(node.id)
+        world.inside(self._own, self._events.on_connected, node.id)
 
     def _down(self, reason: str) -> None:
         self._requests = None
         self._stream = None
-        self._events.on_disconnected(self._node.id, reason)
+        self._world.inside(self._own, self._events.on_disconnected, self._node.id, reason)
         if not self._closed:
-            self._world.loop.call_later(self._world.reconnect_s(), self._attempt)
+            self._again()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import sqlite3
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import Context
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,13 +24,24 @@ from geodyne.messages import METADATA_PARTITION, Answer, Call, Control, ControlD
 from geodyne.rpc.catalogview import CatalogView
 from geodyne.rpc.pending import PendingCall
 from geodyne.rpc.region import NodeAddress, RegionClient
+from geodyne.sim.checks import Checks
 from geodyne.sim.localindexes import check_local_indexes, held
-from geodyne.sim.loop import SimClock, SimLoop
-from geodyne.sim.network import Ledger, Pipe, SimConnector, SimPeers, Violation, World, connect_peers
-from geodyne.sim.storage import DurableStates, InlineConnection, SimDisk, copy_directory, simulated_storage
+from geodyne.sim.loop import PROCESS, SimClock, SimLoop
+from geodyne.sim.network import NEUTRAL, Ledger, Pipe, SimConnector, SimPeers, Violation, World, connect_peers
+from geodyne.sim.storage import (
+    DiskTrouble,
+    DurableStates,
+    InlineConnection,
+    ProcessDied,
+    SimDisk,
+    copy_directory,
+    simulated_storage,
+)
 from node import handover, maintenance, service, transfer
 from node.compose import Node, NodePlace, open_node
 from node.group import Group
+from node.membership import REBUILD_AFTER_S
+from node.storage.port import GroupDamaged, StateDamaged, StorageError, WalCorrupt
 
 REGION = "us-east-1"
 ZONES = ("a", "b", "c")
@@ -36,6 +49,9 @@ MEMBERS = {f"{REGION}/node-{zone}": zone for zone in ZONES}
 CHECK_EVERY_S = 0.25
 CLOCK_RATE = 0.004  # lease clocks run this much too fast or too slow
 CLOCK_SKEW_US = 200_000
+RESTART_S = 0.5  # until a supervisor starts a process again that has ended by itself
+BURIAL_S = 0.01
+PROBLEMS_MAX = 20  # one broken rule breaks others: more would tell nothing new
 
 
 class SimNode:
@@ -58,6 +74,11 @@ class SimNode:
         self.node: Node | None = None
         self.disk: SimDisk | None = None
         self.fatal = ""
+        self.trouble = DiskTrouble()
+        self.rotten = False  # its data were damaged, and it has not been rebuilt yet
+        self._durable: dict[Path, int] = {}  # of the log, when the process before died
+        self._failures = 0  # of the disk, before this life
+        self._burial: asyncio.Task[None] | None = None
 
     @property
     def handler(self) -> Any:
@@ -66,29 +87,73 @@ class SimNode:
 
     def hello(self) -> Hello:
         assert self.node is not None
-        return Hello("sim", REGION, self.id, self.node.incarnation, 1)
+        return Hello("sim", REGION, self.id, self.node.incarnation, 3)
 
     def _directory(self, life: int) -> Path:
-        return self._region.path / f"{self.zone}-{life}"
+        return self._region.path / f"{self.id.rpartition('/')[2]}-{life}"
+
+    @property
+    def data(self) -> Path:
+        """Where its data lie now; those of a dead one are what the next life begins with."""
+        return self._directory(self.life if self.alive else self.life + 1)
 
     def start(self) -> None:
+        """Begin a life. Raises what `open_node` raises; the data are then as they were."""
         assert not self.alive
         self.life += 1
+        context = Context()
+        context.run(PROCESS.set, self.id)
+        self._region.world.contexts[self.id] = context
+        try:
+            context.copy().run(self._start)
+        except BaseException:
+            self._close_files()
+            old, new = self._directory(self.life), self._directory(self.life + 1)
+            if old.exists():
+                os.rename(old, new)
+            if self.disk is not None:
+                self._durable = self.disk.durable_sizes(new, old)
+            raise
+
+    def _start(self) -> None:
+        region = self._region
         self._registry = CollectorRegistry()
-        self.disk = SimDisk(Random(self._region.random.getrandbits(64)))
-        place = NodePlace("sim", REGION, self.id, MEMBERS, self._directory(self.life))
-        self.node = open_node(
+        self._failures = self.trouble.failures
+        self.disk = SimDisk(Random(region.random.getrandbits(64)), self.trouble, self._durable, region.world.saw)
+        region.durable.troubles[self._directory(self.life)] = self.trouble
+        place = NodePlace("sim", REGION, self.id, dict(region.members), self._directory(self.life), MEMBERS)
+        node = open_node(
             place,
             clock=self.clock,
-            random=Random(self._region.random.getrandbits(64)),
+            random=Random(region.random.getrandbits(64)),
             registry=self._registry,
             fatal=self._on_fatal,
             disk=self.disk,
+            rebuild_after_s=region.rebuild_after_s,
         )
+        self.node = node
         self.alive = True
         self._check_indexes()
-        connector = SimConnector(self._region.world, self._region.ledger, self.id, self._region.nodes_by_id)
-        self.node.start(SimPeers(self), connector)
+        connector = SimConnector(region.world, region.ledger, self.id, region.nodes_by_id)
+        node.start(region.checks.watch(self, SimPeers(self)), connector)
+
+    async def revive(self, after_s: float) -> None:
+        """Start again, as a supervisor does: until the disk lets it. Data that cannot be used are moved away."""
+        await asyncio.sleep(after_s)
+        while not self.alive:
+            await self.buried()
+            try:
+                self.start()
+            except (WalCorrupt, StateDamaged):
+                if not self.rotten:
+                    raise
+                self.lose_disk()
+            except StorageError:
+                if not self.trouble.failing:
+                    raise
+                await asyncio.sleep(RESTART_S)
+            except ProcessDied:
+                await asyncio.sleep(RESTART_S)
 
     def _check_indexes(self) -> None:
         """What was recovered is whole: rows and entries are of one transaction."""
@@ -100,8 +165,19 @@ class SimNode:
                 check_local_indexes(self.id, self.node._store, partition, state.definition)
 
     def _on_fatal(self, reason: str) -> None:
+        if not self.alive:
+            return
         self.fatal = reason
-        self._region.problems.append(f"{self.id} stopped itself: {reason}")
+        if self.rotten or self.trouble.failures > self._failures:
+            self._region.loop.call_soon(self._end, self.life, context=NEUTRAL)
+        else:
+            self._region.problem(f"{self.id} stopped itself: {reason}")
+
+    def _end(self, life: int) -> None:
+        """The process has ended itself, and its supervisor notices."""
+        if self.alive and self.life == life:
+            self.crash()
+            self._region.revive_soon(self, RESTART_S)
 
     def ask(self, call: Call, write_id: WriteId | None = None) -> list[Answer]:
         """Hand this node a call outside of any stream; its answer will be in the list."""
@@ -110,62 +186,105 @@ class SimNode:
         self.handler.on_requests((request,), lambda response: answers.append(response.answer))
         return answers
 
+    def reads_well(self, partition: int) -> bool:
+        """All rows of a replica match their checksums."""
+        assert self.node is not None
+        try:
+            self.node._store.range(partition, b"", b"\xff" * 64, False, 100_000, tombstones=True)
+        except GroupDamaged:
+            return False
+        return True
+
     def count(self, metric: str, **labels: str) -> float:
         """A metric of this life."""
         return self._registry.get_sample_value(metric, labels) or 0.0
 
     async def kill(self, power_loss: bool = False) -> None:
         """End the process now; with `power_loss` what was not durable may be gone too."""
+        self.crash(power_loss)
+        await self.buried()
+
+    def crash(self, power_loss: bool = False) -> None:
+        """The same without waiting: for any moment between two callbacks, or in the middle of a write."""
         assert self.node is not None
         assert self.disk is not None
+        region = self._region
         self.alive = False
+        region.checks.died(self.id)
         old, new = self._directory(self.life), self._directory(self.life + 1)
         copy_directory(old, new)
+        self._durable = self.disk.durable_sizes(new, old)
         if power_loss:
             self.disk.lose_power(new, old)
-            self._region.durable.lose_power(old / "state.db", new / "state.db", self._region.random)
+            self._durable = {}
+            region.durable.lose_power(old / "state.db", new / "state.db", region.random)
         self.node.service.stop()
-        await self.node.service.indexes.wait_closed()
-        await self.node.region_link.close()
-        task = self.node._task
-        assert task is not None
-        task.cancel()
         self.disk.close_all()
         self.peer_pipes.clear()
-        self._region.world.cut(self.id, reason="the process died")
-        await asyncio.gather(task, return_exceptions=True)
-        await asyncio.sleep(0.01)
+        region.world.cut(self.id, reason="the process died")
+        region.loop.continue_process(self.id)  # its callbacks find it dead
+        self._burial = region.loop.create_task(self._bury(), context=NEUTRAL.copy())
+
+    async def _bury(self) -> None:
+        assert self.node is not None
+        task = self.node._task
+        if task is not None:
+            task.cancel()
+        await self.node.service.indexes.wait_closed()
+        await self.node.region_link.close()
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(BURIAL_S)
         self._drop()
+
+    async def buried(self) -> None:
+        """Nothing of the last life runs any more."""
+        if self._burial is not None:
+            await self._burial
+            self._burial = None
 
     def lose_disk(self) -> None:
         """After its death: the next start finds nothing."""
         assert not self.alive
         shutil.rmtree(self._directory(self.life + 1))
+        self._region.checks.disk_lost(self.id)
 
-    async def stop(self) -> None:
-        """An orderly stop."""
+    async def stop(self) -> bool:
+        """An orderly stop; False when somebody else killed the process meanwhile."""
         assert self.node is not None
-        assert self.disk is not None
+        life = self.life
         await self.node.hand_over()
+        if not self.alive or self.life != life:
+            return False
         self._region.world.cut(self.id, reason="the node stops")
         self.alive = False
-        await self.node.stop()
+        self._region.checks.died(self.id)
+        try:
+            await self.node.stop()
+        except ProcessDied:
+            self.crash()
+            return True
         copy_directory(self._directory(self.life), self._directory(self.life + 1))
+        self._durable = {}
         self._drop()
+        return True
 
     def _drop(self) -> None:
         assert self.node is not None
-        assert self.disk is not None
-        self.disk.close_all()
-        old = self._directory(self.life)
-        for connection in [c for c in InlineConnection.opened if old in c.path.parents]:
-            connection.close_now()
         with contextlib.suppress(sqlite3.ProgrammingError):  # closed already by an orderly stop
             self.node._store._reader.close()
         self.node._store._db.close()
         self.node._directory.close()
-        shutil.rmtree(old)
+        self._close_files()
+        shutil.rmtree(self._directory(self.life))
         self.node = None
+
+    def _close_files(self) -> None:
+        if self.disk is not None:
+            self.disk.close_all()
+        old = self._directory(self.life)
+        for connection in [c for c in InlineConnection.opened if old in c.path.parents]:
+            connection.close_now()
 
     def close(self) -> None:
         if self.node is not None:
@@ -185,7 +304,7 @@ class SimClient:
         self.region = RegionClient(
             REGION,
             ZONES[number % len(ZONES)],
-            [NodeAddress(node.id, node.zone, "") for node in region.nodes],
+            region.node_addresses(),
             self.connector,
             router_incarnation=region.random.getrandbits(63),
         )
@@ -199,22 +318,44 @@ class Region:
         self.durable = durable
         self.random = Random(seed)
         self.problems: list[str] = []
+        self.checks = Checks(self.problems, loop.time)
         self.world = World(loop, self.random)
         self.ledger = Ledger(loop)
+        self.members = dict(MEMBERS)  # what the launch files say; geodyne.sim.growth changes it
+        self.rebuild_after_s = REBUILD_AFTER_S
         self.nodes = [SimNode(self, node_id, zone) for node_id, zone in MEMBERS.items()]
         self.nodes_by_id = {node.id: node for node in self.nodes}
         self.clients = [SimClient(self, number) for number in range(clients)]
-        self._tables = 0
+        self._revivals: set[asyncio.Task[None]] = set()
         loop.set_exception_handler(self._on_exception)
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if isinstance(error, ProcessDied):
+            return
         trace = "".join(traceback.format_exception(error)) if error is not None else ""
-        self.problems.append(f"{context.get('message')}: {trace}")
+        self.problem(f"{context.get('message')}: {trace}")
+
+    def problem(self, what: str) -> None:
+        if len(self.problems) < PROBLEMS_MAX:
+            self.problems.append(what)
+
+    def revive_soon(self, node: SimNode, after_s: float) -> None:
+        """Start a dead node again by and by."""
+        self._revivals.add(self.loop.create_task(node.revive(after_s), context=NEUTRAL.copy()))
+
+    async def revived(self) -> None:
+        """Every node is up; raises what kept one from it."""
+        while self._revivals:
+            revivals, self._revivals = self._revivals, set()
+            await asyncio.gather(*revivals)
 
     @property
     def client(self) -> RegionClient:
         return self.clients[0].region
+
+    def node_addresses(self) -> list[NodeAddress]:
+        return [NodeAddress(node.id, node.zone, "") for node in self.nodes]
 
     async def start(self) -> None:
         for node in self.nodes:
@@ -230,7 +371,13 @@ class Region:
         for client in self.clients:
             await client.region.close()
         for node in self.nodes:
+            self.loop.continue_process(node.id)
+            if node._burial is not None:
+                await node.buried()
             node.close()
+        for task in self._revivals:
+            task.cancel()
+        await asyncio.gather(*self._revivals, return_exceptions=True)
         await asyncio.sleep(0.1)
 
     def check(self) -> None:
@@ -335,8 +482,8 @@ class Region:
 
         def settled() -> bool:
             for partition in [METADATA_PARTITION, *partitions]:
-                groups = [self.group(node, partition) for node in self.nodes]
-                if any(group is None for group in groups) or self.leader(partition) is None:
+                groups = [self.group(node, partition) for node in self.holders(partition)]
+                if not groups or any(group is None for group in groups) or self.leader(partition) is None:
                     return False
                 if len({(g.state.applied_index, g.raft.commit_index, g.raft.log.last_index) for g in groups if g}) != 1:
                     return False
@@ -346,9 +493,20 @@ class Region:
 
         await self.until(settled, "all replicas are equal and a leader serves", timeout_s)
         for partition in partitions:
-            dumps = [self.dump(node, partition) for node in self.nodes]
+            dumps = [self.dump(node, partition) for node in self.holders(partition)]
             if any(dump != dumps[0] for dump in dumps[1:]):
                 raise Violation(f"replicas of partition {partition} differ: {_difference(dumps)}")
+
+    def holders(self, partition: int) -> list[SimNode]:
+        """The nodes that have a replica; of the catalog all have one. None while replicas move, or nobody knows."""
+        leader = self.leader(METADATA_PARTITION)
+        if partition == METADATA_PARTITION or leader is None:
+            return self.nodes if leader is not None else []
+        records = {record.id: record for record in leader.handler.catalog.catalog.replicated()}
+        record = records.get(partition)
+        if record is None or record.target or record.incoming:
+            return []
+        return [self.nodes_by_id[voter] for voter in record.voters]
 
     def dump(self, node: SimNode, partition: int) -> dict[str, Any]:
         """All replicated state of one replica."""
@@ -372,9 +530,11 @@ def _difference(dumps: list[dict[str, Any]]) -> str:
 
 
 @contextmanager
-def _patched(small: bool) -> Iterator[None]:
-    """Sets iterate by hash: make that the same in every run. Small bounds, so that every path is taken. And no logs."""
+def _patched(small: bool, random: Random) -> Iterator[None]:
+    """Sets iterate by hash: make that the same in every run, and what is drawn from the system. Small bounds, so that
+    every path is taken. And no logs."""
     patches: list[Any] = [
+        patch.object(os, "urandom", random.randbytes),  # identities, of tables among others
         patch.object(Group, "__hash__", lambda group: group.partition),
         patch.object(PendingCall, "__hash__", lambda call: call.partition),
     ]
@@ -407,7 +567,7 @@ async def region(seed: int, path: Path, *, clients: int = 2, small: bool = True)
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
     random = Random(seed ^ 0x5EED)
-    with simulated_storage(random) as durable, _patched(small):
+    with simulated_storage(random) as durable, _patched(small, random):
         here = Region(seed, path, loop, durable, clients)
         try:
             await here.start()

@@ -9,10 +9,11 @@ comes after a drawn delay, so that checkpoints and exports interleave with other
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from random import Random
@@ -22,25 +23,84 @@ from unittest.mock import patch
 
 from node.storage import sqlite, sqlite_snapshots
 from node.storage.disk import PosixDisk, PosixFile
-from node.storage.port import DiskFile
+from node.storage.port import DiskFile, Space, StateFailed
 from node.storage.wal import Wal
 from node.storage.wal_sync import SyncJob, make_durable
 
 WAL_HEADER_BYTES = 32  # of SQLite's log; a new header marks its reuse from the start
+SECTOR_BYTES = 512
+TORN_SECTOR_CHANCE = 0.3
+FREE_BYTES = 1 << 40
+
+
+class ProcessDied(BaseException):
+    """Raised in the middle of a write: the process is gone, and nothing of it runs any more."""
+
+
+class DiskTrouble:
+    """What is wrong with a machine's disk; it outlasts the processes that meet it."""
+
+    def __init__(self) -> None:
+        self.write_error = 0  # errno of all writes
+        self.sync_error = 0  # errno of all fsyncs
+        self.slow_until = 0.0
+        self.writes_left = -1  # until the process dies in the middle of one; negative: it does not
+        self.on_death: Callable[[], None] = _nothing
+        self.failures = 0  # operations that have failed
+        self.delays = 0  # operations that were slow
+
+    @property
+    def failing(self) -> bool:
+        return bool(self.write_error or self.sync_error)
+
+    def clear(self) -> None:
+        self.write_error = self.sync_error = 0
+        self.slow_until = 0.0
+        self.writes_left = -1
+
+    def fail_write(self) -> None:
+        if self.write_error:
+            self.failures += 1
+            raise OSError(self.write_error, os.strerror(self.write_error))
+
+    def dies_now(self) -> bool:
+        """Counts one write."""
+        if self.writes_left < 0:
+            return False
+        self.writes_left -= 1
+        return self.writes_left < 0
+
+
+def _nothing() -> None:
+    return None
 
 
 class SimFile:
     """A file of the log that knows how much of it is durable."""
 
-    def __init__(self, disk: SimDisk, path: Path, file: PosixFile, size: int) -> None:
+    def __init__(self, disk: SimDisk, path: Path, file: PosixFile, size: int, synced: int) -> None:
         self._disk = disk
         self._file = file
         self.path = path
-        self.size = self.synced = size
+        self.size = size
+        self.synced = synced
 
     def write(self, data: bytes) -> None:
+        trouble = self._disk.trouble
+        if trouble.write_error:
+            if trouble.write_error == errno.ENOSPC:  # a part still fits
+                self._write(data[: self._disk.random.randrange(len(data) + 1)])
+            trouble.fail_write()
+        if trouble.dies_now():
+            self._write(data[: self._disk.random.randrange(len(data) + 1)])
+            trouble.on_death()
+            raise ProcessDied
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
         self._file.write(data)
         self.size += len(data)
+        self._disk.saw(data)
 
     @property
     def descriptor(self) -> int:
@@ -50,6 +110,10 @@ class SimFile:
         return self._file.read_at(offset, length)
 
     def sync(self) -> None:
+        trouble = self._disk.trouble
+        if trouble.sync_error:
+            trouble.failures += 1
+            raise OSError(trouble.sync_error, os.strerror(trouble.sync_error))
         self.synced = self.size
 
     def truncate(self, size: int) -> None:
@@ -65,15 +129,26 @@ class SimFile:
 class SimDisk(PosixDisk):
     """The log's disk of one process. Nothing is really fsynced: the machine that runs the test is not to fail."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(
+        self,
+        random: Random,
+        trouble: DiskTrouble | None = None,
+        synced: Mapping[Path, int] | None = None,
+        saw: Callable[[bytes], None] = lambda data: None,
+    ) -> None:
+        """`synced`: how much of the files was durable when the process before this one died; the kernel may still have
+        the rest in memory. `saw` is told of what is written."""
         self.random = random
-        self.slow_until = 0.0
+        self.trouble = trouble or DiskTrouble()
+        self.saw = saw
         self.open_files: dict[SimFile, None] = {}
         self.files: dict[Path, SimFile] = {}
         self.unlisted: set[Path] = set()  # created, and the directory not synced since
         self.dead = False
+        self._synced = synced or {}
 
     def create(self, path: Path) -> DiskFile:
+        self.trouble.fail_write()
         file = super().create(path)
         self.unlisted.add(path)
         return self._track(path, file, 0)
@@ -81,27 +156,52 @@ class SimDisk(PosixDisk):
     def open(self, path: Path) -> DiskFile:
         return self._track(path, super().open(path), path.stat().st_size)
 
+    def rename(self, old: Path, new: Path) -> None:
+        self.trouble.fail_write()
+        super().rename(old, new)
+        moved = self.files.pop(old, None)
+        if moved is not None:
+            moved.path = new
+            self.files[new] = moved
+
+    def remove(self, path: Path) -> None:
+        if self.trouble.write_error != errno.ENOSPC:
+            self.trouble.fail_write()
+        super().remove(path)
+
+    def space(self, path: Path) -> Space:
+        return Space(0 if self.trouble.write_error == errno.ENOSPC else FREE_BYTES, 2 * FREE_BYTES)
+
     def _track(self, path: Path, file: DiskFile, size: int) -> SimFile:
         assert isinstance(file, PosixFile)
         known = self.files.get(path)
-        tracked = SimFile(self, path, file, size)
-        if known is not None:  # opened for reading beside the one that is written
-            tracked.synced = known.synced
-        else:
+        # Opened for reading beside the one that is written, or left by the process before.
+        synced = known.synced if known is not None else min(size, self._synced.get(path, size))
+        tracked = SimFile(self, path, file, size, synced)
+        if known is None:
             self.files[path] = tracked
         self.open_files[tracked] = None
         return tracked
 
     def sync_directory(self, path: Path) -> None:
+        if self.trouble.sync_error:
+            self.trouble.failures += 1
+            raise OSError(self.trouble.sync_error, os.strerror(self.trouble.sync_error))
         self.unlisted = {file for file in self.unlisted if file.parent != path}
 
     def sync_delay_s(self, now: float) -> float:
-        if now < self.slow_until:
+        if now < self.trouble.slow_until:
+            self.trouble.delays += 1
             return self.random.uniform(0.05, 0.4)
         return self.random.choice((0.0002, 0.0005, 0.001, 0.003, 0.010))
 
+    def durable_sizes(self, copy: Path, original: Path) -> dict[Path, int]:
+        """For the process that comes next, on the copy."""
+        return {copy / path.relative_to(original): file.synced for path, file in self.files.items()}
+
     def lose_power(self, copy: Path, original: Path) -> None:
-        """In the copy of the data directory, take away from the log what was not durable, or a part of that."""
+        """In the copy of the data directory, take away from the log what was not durable, or a part of that; of a part,
+        the last sector may hold anything."""
         for path, file in self.files.items():
             there = copy / path.relative_to(original)
             if not there.exists():
@@ -109,12 +209,21 @@ class SimDisk(PosixDisk):
             if path in self.unlisted and self.random.random() < 0.5:
                 there.unlink()
             elif file.synced < file.size:
-                os.truncate(there, self.random.randint(file.synced, file.size))
+                size = self.random.randint(file.synced, file.size)
+                os.truncate(there, size)
+                if self.random.random() < TORN_SECTOR_CHANCE:
+                    _tear(there, max(file.synced, size - SECTOR_BYTES), size)
 
     def close_all(self) -> None:
         self.dead = True
         for file in list(self.open_files):
             file.close()
+
+
+def _tear(path: Path, begin: int, end: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(begin)
+        file.write(bytes(end - begin))
 
 
 class _TimedSyncer:
@@ -145,6 +254,7 @@ class DurableStates:
 
     def __init__(self) -> None:
         self._noted: dict[Path, tuple[bytes, int]] = {}
+        self.troubles: dict[Path, DiskTrouble] = {}  # by data directory
 
     def note(self, path: Path) -> None:
         log = _log_of(path)
@@ -264,6 +374,17 @@ def simulated_storage(random: Random) -> Iterator[DurableStates]:
         assert isinstance(disk, SimDisk)
         return _TimedSyncer(disk, log._landed)
 
+    real_transaction = sqlite.StateStore._transaction
+
+    @contextmanager
+    def transaction(store: sqlite.StateStore) -> Iterator[None]:
+        trouble = durable.troubles.get(store.path.parent)
+        if trouble is not None and trouble.write_error:
+            trouble.failures += 1
+            raise StateFailed(f"{store.path}: {os.strerror(trouble.write_error)}")
+        with real_transaction(store):
+            yield
+
     real_synchronous = sqlite.StateStore._synchronous
     real_here = sqlite.StateStore._checkpoint_here
 
@@ -282,6 +403,7 @@ def simulated_storage(random: Random) -> Iterator[DurableStates]:
         patch.object(Wal, "_choose_syncer", choose_syncer),
         patch.object(sqlite, "connect_background", connect),
         patch.object(sqlite_snapshots, "connect_background", connect),
+        patch.object(sqlite.StateStore, "_transaction", transaction),
         patch.object(sqlite.StateStore, "_synchronous", synchronous),
         patch.object(sqlite.StateStore, "_checkpoint_here", checkpoint_here),
     ]

@@ -13,9 +13,8 @@ from geodyne.checkers.serializability import Transaction
 from geodyne.sim.loop import run_simulated
 from geodyne.sim.network import Violation
 from geodyne.sim.region import Region, region
-from geodyne.sim.schedule import _faults as faults
-from geodyne.sim.schedule import _peace as peace
 from geodyne.sim.transactions import RECOVERED_S, Lists, held, judge, number_of, partitions_of, settled
+from geodyne.sim.troubles import peace, troubles
 
 KEYS = ("a", "b", "c", "d", "e", "f")
 WORKERS = 5
@@ -48,8 +47,8 @@ async def _schedule(seed: int, path: Path) -> Counter[str]:
             )
             workers.append(asyncio.ensure_future(_worker(own, other, Random(seed + 2 + number), stop)))
         try:
-            await faults(here, random, counts)
-            await peace(here, counts)
+            await troubles(here, random, counts)
+            peace(here)
             await here.run_for(CALM_S)
         finally:
             stop.set()

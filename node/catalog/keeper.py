@@ -5,20 +5,30 @@ from __future__ import annotations
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import orjson
 
-from geodyne.catalog import PartitionRecord, TableRecord, TableStatus
+from geodyne.catalog import PartitionRecord, TableRecord
 from geodyne.errors import ApiError
-from geodyne.messages import METADATA_PARTITION, Control, ControlDone, Count, Leads, Refused, Watch, Watched
+from geodyne.messages import (
+    METADATA_PARTITION,
+    Control,
+    ControlDone,
+    Count,
+    Leads,
+    NotLeader,
+    Refused,
+    Watch,
+    Watched,
+)
 from geodyne.ports import Clock
 from node.catalog.controller import plan
 from node.catalog.counts import Counts
-from node.catalog.indexes import live_partitions
 from node.catalog.machine import COUNTER, Catalog, Changes, Surroundings, evaluate
+from node.catalog.moves import Move, MovePlan
 from node.catalog.placement import Placement
 from node.group import Asker, Group
 from node.state import Definition, definition_of, index_definition
@@ -33,9 +43,13 @@ CATALOG_RECORDS_MAX = 100_000
 class Replicas(Protocol):
     """What the keeper needs of the node: to hold exactly the replicas that the catalog assigns to it."""
 
-    def hold(self, partition: int, epoch: int, voters: tuple[str, ...]) -> None: ...
+    def hold(
+        self, partition: int, epoch: int, voters: tuple[str, ...], learners: tuple[str, ...] = (), *, original: bool
+    ) -> None: ...
 
-    def drop_all_but(self, partitions: Mapping[int, object], next_partition: int) -> None: ...
+    def drop_all_but(
+        self, held: Container[int], records: Mapping[int, PartitionRecord], next_partition: int
+    ) -> None: ...
 
     def get(self, partition: int) -> Group | None: ...
 
@@ -60,6 +74,8 @@ class CatalogKeeper:
         self._in_flight = (0, 0)  # term and index of the newest catalog entry of this node's own
         self._waiting: deque[tuple[Control, Asker]] = deque()
         self._planned: set[str] = set()
+        self._move_plan = MovePlan()
+        self._records: dict[int, PartitionRecord] = {}  # as of the last change
 
     def attach(self, replicas: Replicas) -> None:
         self._replicas = replicas
@@ -75,6 +91,16 @@ class CatalogKeeper:
     def next_partition(self) -> int:
         counter = self.catalog.record(COUNTER) or {"next": 1}
         return int(counter["next"])
+
+    def assigned(self, partition: int) -> PartitionRecord | None:
+        """Where the catalog has a partition that nodes are to hold; None for one that it does not have."""
+        return self._records.get(partition)
+
+    def elsewhere(self, partition: int, epoch: int) -> NotLeader | None:
+        """What is answered for a partition that this node does not hold and others do: the very call may be sent to
+        them, a write under its id. None when there is no such partition any more."""
+        record = self._records.get(partition)
+        return NotLeader(partition, "") if record is not None and record.epoch == epoch else None
 
     def watched(self, call: Watch, late: bool) -> Watched | None:
         """What a client is told; None when there is nothing new for it. A client may be ahead of this node, so only
@@ -107,15 +133,14 @@ class CatalogKeeper:
         """
         replicas = self._replicas
         assert replicas is not None
-        wanted: dict[int, object] = {}
-        for table in self.catalog.tables.values():
-            if table.status is TableStatus.DELETING:
-                continue
-            for partition in live_partitions(table):
-                if self._node_id in partition.voters:
-                    wanted[partition.id] = table
-                    replicas.hold(partition.id, partition.epoch, partition.voters)
-        replicas.drop_all_but(wanted, self.next_partition())
+        own = self._node_id
+        records = self._records = {record.id: record for record in self.catalog.replicated()}
+        held = {record.id for record in records.values() if own in record.holders}
+        for number in sorted(held - {METADATA_PARTITION}):
+            record = records[number]
+            original = own in record.voters and record.configuration == 0
+            replicas.hold(number, record.epoch, record.voters, original=original)
+        replicas.drop_all_but(held, records, self.next_partition())
         wall_us = self._clock.wall_us()
         marked: list[Group] = []
         for table in self.catalog.tables.values():
@@ -185,7 +210,7 @@ class CatalogKeeper:
         around = Surroundings(
             region=self._region,
             now_ms=wall_us // 1000,
-            placement=self._placement,
+            placement=self._placement_now(),
             new_id=lambda: str(uuid.uuid4()),
             stream_label=_stream_label,
         )
@@ -202,6 +227,14 @@ class CatalogKeeper:
         index = group.change_catalog(revision, changes, wall_us)
         self._in_flight = (group.raft.term, index)
         group.wait_for(index, asker, ControlDone(revision, answer))
+
+    def _placement_now(self) -> Placement:
+        members = self.catalog.members
+        return self._move_plan.placement(members) if members else self._placement
+
+    def moves_due(self) -> list[Move]:
+        """The moves that the metadata leader is to begin."""
+        return self._move_plan.due(self.catalog.members, self.catalog.replicated())
 
     def next_controls(self) -> list[tuple[Control, Asker]]:
         """What was queued and may be tried again."""

@@ -12,9 +12,13 @@ from typing import Any
 
 from geodyne.catalog import (
     HASH_SPACE,
+    MEMBER_PREFIX,
+    METADATA_KEY,
     SYSTEM_PREFIX,
     TABLE_PREFIX,
     ControlOperation,
+    MemberRecord,
+    MemberState,
     PartitionRecord,
     ReplicaStatus,
     TableRecord,
@@ -24,7 +28,8 @@ from geodyne.catalog import (
 from geodyne.errors import ApiError
 from geodyne.ledger import LEDGER_SCHEMA, LEDGER_TABLE
 from geodyne.limits import TABLES_MAX, TAGS_MAX
-from node.catalog import indexes
+from geodyne.messages import METADATA_PARTITION
+from node.catalog import indexes, members, moves
 from node.catalog.placement import Placement
 
 COUNTER = "counter/partition"
@@ -40,6 +45,8 @@ class Catalog:
     def __init__(self) -> None:
         self.revision = 0
         self.tables: dict[str, TableRecord] = {}
+        self.members: dict[str, MemberRecord] = {}
+        self.metadata: PartitionRecord | None = None  # its own group's replicas; None: as the launch file has them
         self._records: dict[str, tuple[int, Record | None]] = {}
         self._floor = 0  # a reader older than this cannot be told what was removed
 
@@ -47,27 +54,33 @@ class Catalog:
         """Take over stored records; what was removed before is forgotten."""
         self.revision = self._floor = revision
         self._records = dict(records)
-        self.tables = {
-            key.removeprefix(TABLE_PREFIX): TableRecord.from_json(record)
-            for key, (_, record) in records.items()
-            if key.startswith(TABLE_PREFIX)
-        }
+        self.tables, self.members, self.metadata = {}, {}, None
+        for key, (_, record) in records.items():
+            self._read(key, record)
 
     def apply(self, revision: int, changes: Changes) -> None:
         self.revision = revision
         for key, record in changes:
             self._records[key] = (revision, record)
-            if key.startswith(TABLE_PREFIX):
-                name = key.removeprefix(TABLE_PREFIX)
-                if record is None:
-                    self.tables.pop(name, None)
-                else:
-                    self.tables[name] = TableRecord.from_json(record)
+            self._read(key, record)
         removed = [key for key, (_, record) in self._records.items() if record is None]
         if len(removed) > REMOVED_KEPT_MAX:
             self._floor = revision
             for key in removed:
                 del self._records[key]
+
+    def _read(self, key: str, record: Record | None) -> None:
+        if key.startswith(TABLE_PREFIX):
+            name = key.removeprefix(TABLE_PREFIX)
+            if record is None:
+                self.tables.pop(name, None)
+            else:
+                self.tables[name] = TableRecord.from_json(record)
+        elif key.startswith(MEMBER_PREFIX) and record is not None:  # they are never taken away
+            node = key.removeprefix(MEMBER_PREFIX)
+            self.members[node] = MemberRecord.from_json(node, record)
+        elif key == METADATA_KEY and record is not None:
+            self.metadata = PartitionRecord.from_json(record)
 
     def since(self, revision: int) -> tuple[bool, tuple[tuple[str, Record | None], ...]]:
         """(full, records) that bring a copy at `revision` up to date."""
@@ -82,6 +95,12 @@ class Catalog:
     def partitions(self) -> dict[int, TableRecord]:
         """Those of global indexes too."""
         return {partition.id: table for table in self.tables.values() for partition in table.all_partitions}
+
+    def replicated(self) -> list[PartitionRecord]:
+        """The partitions that nodes are to hold, the metadata group's among them."""
+        live = [table for table in self.tables.values() if table.status is not TableStatus.DELETING]
+        records = [partition for table in live for partition in indexes.live_partitions(table)]
+        return records if self.metadata is None else [self.metadata, *records]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +133,19 @@ class _Draft:
     def put(self, table: TableRecord) -> TableRecord:
         self.changes.append((TABLE_PREFIX + table.name, table.to_json()))
         return table
+
+    def put_member(self, member: MemberRecord) -> Record:
+        """Returns what is told of it."""
+        if self.catalog.members.get(member.node) != member:
+            self.changes.append((MEMBER_PREFIX + member.node, member.to_json()))
+        return {"member": members.described(member, self.catalog.replicated())}
+
+    def put_partition(self, partition: PartitionRecord) -> None:
+        """It has other replicas."""
+        if partition.id == METADATA_PARTITION:
+            self.changes.append((METADATA_KEY, partition.to_json()))
+        else:
+            self.put(self.catalog.partitions()[partition.id].with_partition(partition))
 
     def remove(self, name: str) -> None:
         self.changes.append((TABLE_PREFIX + name, None))
@@ -380,7 +412,75 @@ def _forget(draft: _Draft, body: Record) -> Record:
     return {}
 
 
+def _node_list(draft: _Draft, body: Record) -> Record:
+    partitions = draft.catalog.replicated()
+    return {
+        "members": members.listed(draft.catalog.members, partitions),
+        "moves": sum(bool(partition.target) for partition in partitions),
+    }
+
+
+def _node_drain(draft: _Draft, body: Record) -> Record:
+    return draft.put_member(members.drained(draft.catalog.members, body["node"], body.get("force", False)))
+
+
+def _node_activate(draft: _Draft, body: Record) -> Record:
+    return draft.put_member(members.activated(draft.catalog.members, body["node"]))
+
+
+def _node_remove(draft: _Draft, body: Record) -> Record:
+    catalog = draft.catalog
+    member = members.removed(catalog.members, body["node"], body.get("force", False), catalog.replicated())
+    return draft.put_member(member)
+
+
+def _nodes_seen(draft: _Draft, body: Record) -> Record:
+    """Internal: the launch file names these nodes; the metadata group has these voters."""
+    for member in members.seen(draft.catalog.members, body["members"], body["formats"]):
+        draft.put_member(member)
+    if draft.catalog.metadata is None:
+        draft.put_partition(PartitionRecord(METADATA_PARTITION, 1, 0, HASH_SPACE, tuple(body["voters"])))
+    return {}
+
+
+def _node_state(draft: _Draft, body: Record) -> Record:
+    """Internal: a node went silent for long, or is back."""
+    member = draft.catalog.members.get(body["node"])
+    if member is not None and member.state == body["expected"]:
+        draft.put_member(replace(member, state=MemberState(body["state"])))
+    return {}
+
+
+def _move_begin(draft: _Draft, body: Record) -> Record:
+    """Internal: a partition shall have other voters."""
+    record = _partition(draft, body)
+    if record is not None:
+        changed = moves.begun(record, tuple(body["voters"]), tuple(body["target"]), draft.revision)
+        if changed != record:
+            draft.put_partition(changed)
+    return {}
+
+
+def _move_done(draft: _Draft, body: Record) -> Record:
+    """Internal: the voters that a partition's log has put in force, from its leader."""
+    record = _partition(draft, body)
+    if record is not None:
+        changed = moves.concluded(record, tuple(body["voters"]), body["configuration"])
+        if changed != record:
+            draft.put_partition(changed)
+    return {}
+
+
+def _partition(draft: _Draft, body: Record) -> PartitionRecord | None:
+    held = draft.catalog.replicated()
+    return next((record for record in held if record.id == body["partition"]), None)
+
+
 ACTIVATE = "activate"
+NODES_SEEN = "nodes_seen"
+NODE_STATE = "node_state"
+MOVE_BEGIN = "move_begin"
+MOVE_DONE = "move_done"
 FORGET = "forget"
 _HANDLERS: dict[str, Callable[[_Draft, Record], Record]] = {
     ControlOperation.CREATE_TABLE: _create_table,
@@ -393,6 +493,14 @@ _HANDLERS: dict[str, Callable[[_Draft, Record], Record]] = {
     ControlOperation.SET_REPLICA: _set_replica,
     ControlOperation.DROP_REPLICA: _drop_replica,
     ControlOperation.ENSURE_LEDGER: _ensure_ledger,
+    ControlOperation.NODE_LIST: _node_list,
+    ControlOperation.NODE_DRAIN: _node_drain,
+    ControlOperation.NODE_ACTIVATE: _node_activate,
+    ControlOperation.NODE_REMOVE: _node_remove,
+    NODES_SEEN: _nodes_seen,
+    NODE_STATE: _node_state,
+    MOVE_BEGIN: _move_begin,
+    MOVE_DONE: _move_done,
     ACTIVATE: _activate,
     FORGET: _forget,
 }

@@ -7,9 +7,11 @@ The rules, each written again where it binds:
   acknowledged (`Effects.after`). A leader counts itself only after its own fsync (`Leadership.advance_commit`).
 - A leader's first act is an empty entry of its own term; only entries of the own term commit by counting.
 - A replica that confirmed a leader's term votes against it only once its promise to that leader's node is over, and
-  withdraws its support first (`_bound`, `_vote_away`; why that is enough: `liveness`). It votes at once
+  withdraws its support first (`_bound`, `Support`; why that is enough: `liveness`). It votes at once
   where the leader itself gave up: in a transfer, or when that very node asks for votes.
 - A quiet group has no deadline: followers trust the leader's node, the leader trusts its followers' nodes.
+- Members change by entries of the log, through joint configurations (`configuration`, `change`); the last one in the
+  log is in force, committed or not. Whoever is asked votes, member or not: the candidate's log says who counts.
 - A newcomer is a replica that may have lost its disk: it follows, but it does not vote, and what it acknowledges counts
   neither towards a commit nor towards a lease. A leader makes it a member when an entry that it proposed after the
   newcomer's return is committed without the newcomer, and the newcomer has it (`Progress.admits`). Then:
@@ -25,12 +27,14 @@ from enum import IntEnum
 from typing import Protocol
 
 from geodyne.messages import Append, Appended, RaftMessage, TimeoutNow, Vote, VoteRequest
+from node.raft.change import WAIT, Act, Step
+from node.raft.configuration import Configuration, Configurations, rank
 from node.raft.effects import FORGOTTEN, Effects, HardState
 from node.raft.leadership import Leadership
 from node.raft.liveness import Liveness
 from node.raft.log import RaftLog
-from node.raft.quorum import majority
 from node.raft.settings import Settings
+from node.raft.support import Support
 
 
 class Role(IntEnum):
@@ -70,9 +74,7 @@ class Raft:
         self,
         node_id: str,
         group: int,
-        voters: Sequence[str],
-        learners: Sequence[str],
-        priority_rank: int,
+        configuration: Configuration,
         hard_state: HardState,
         log: RaftLog,
         applied_index: int,
@@ -80,10 +82,11 @@ class Raft:
         settings: Settings,
         random: RandomSource,
         now_ms: int,
+        configuration_index: int = 0,
     ) -> None:
-        """`voters` in order of preference, this node's own place among them being `priority_rank` (0: preferred
-        leader). `applied_index` is what the state has durably applied. Raises ValueError when the parts contradict
-        each other: the shell has to reset a log that ends before the state does.
+        """`applied_index` is what the state has durably applied, and `configuration` what is in force by that, by the
+        entry at `configuration_index` (0: it is the one that the group began with). Raises ValueError when the parts
+        contradict each other: the shell has to reset a log that ends before the state does.
         """
         if log.last_term > hard_state.term:
             raise ValueError(f"group {group}: the log has term {log.last_term}, the hard state {hard_state.term}")
@@ -91,15 +94,13 @@ class Raft:
             raise ValueError(f"group {group}: applied {applied_index}, log {log.first_index}..{log.last_index}")
         self.node_id = node_id
         self.group = group
-        self.voters = tuple(voters)
-        self.learners = tuple(learners)
         self.log = log
         self.role = Role.FOLLOWER
         self.term = hard_state.term
         self.leader = ""
         self.commit_index = applied_index
         self._vote = hard_state.vote
-        self._rank = priority_rank
+        self._configurations = Configurations(configuration_index, configuration, log.after(applied_index))
         self._liveness = liveness
         self._settings = settings
         self._random = random
@@ -108,19 +109,14 @@ class Raft:
         self._granted: set[str] = set()
         self._refused: set[str] = set()
         self._prevote_rounds = 0
-        # Whose leadership this replica last confirmed, and under what (liveness). Survives a change of term.
-        self._supported = ""
-        self._supported_term = 0
-        self._supported_incarnation = 0
-        self._supported_epoch = 0
+        self._support = Support(liveness)
         self._before: list[tuple[str, RaftMessage]] = []
         self._after: list[tuple[str, RaftMessage]] = []
         self._need_snapshot: list[str] = []
         self._known_hard_state = hard_state
         self._known_role = (self.role, self.term, self.leader)
-        # A replica that has never had a term has confirmed nobody's, and a lone voter promises nothing to others:
-        # neither has to wait for what it may have forgotten. A newcomer does not know whether it had one.
-        self._waits_after_restart = (hard_state.term > 0 or self.newcomer) and len(self.voters) > 1
+        self._configuration_changed = False
+        self._waits_after_restart = self._may_have_promised()
         self._deadline_ms = self._first_deadline_ms(now_ms)
 
     # --- what the shell asks ------------------------------------------------------------------------------
@@ -131,8 +127,42 @@ class Raft:
         return self._vote == FORGOTTEN
 
     @property
+    def configuration(self) -> Configuration:
+        """The one in force: the last in the log, committed or not."""
+        return self._configurations.configuration
+
+    @property
+    def configuration_index(self) -> int:
+        """The entry that put it in force, or of a snapshot that has it; 0: the group began with it."""
+        return self._configurations.index
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """The voters to come, in order of preference."""
+        return self._configurations.configuration.voters
+
+    @property
+    def learners(self) -> tuple[str, ...]:
+        return self._configurations.configuration.learners
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """All that have a replica of the group, this node included if it is one of them."""
+        return self._configurations.configuration.members
+
+    @property
     def _votes(self) -> bool:
-        return self.node_id in self.voters and not self.newcomer
+        """Whoever is asked may be a voter of a configuration that it has not heard of yet."""
+        return not self.newcomer
+
+    @property
+    def _stands(self) -> bool:
+        """A voter of a configuration in force stands, and so does one of the configuration before as long as the new
+        one is not known to be committed: its log may be what the others lack. So does who led this term, or tried
+        to: the others go on trusting its node until it asks for votes in a later one."""
+        if self.newcomer:
+            return False
+        return self._configurations.voting(self.node_id) or self._vote == self.node_id
 
     @property
     def next_deadline_ms(self) -> int | None:
@@ -157,7 +187,7 @@ class Raft:
     def should_transfer_to(self, now_ms: int) -> str:
         """A preferred voter that could take over from this leader right now; "" when there is none."""
         if self._leadership is not None and not self._leadership.transfer_to:
-            for peer in self.voters[: self._rank]:
+            for peer in self.voters[: rank(self.node_id, self.voters)]:
                 if self._leadership.can_take_over(peer, now_ms):
                     return peer
         return ""
@@ -201,7 +231,7 @@ class Raft:
             return
         if self._trusts_leader(now_ms):
             self.role = Role.FOLLOWER
-            self.leader = self._supported
+            self.leader = self._support.leader
             self._deadline_ms = None
         elif self._must_wait(now_ms):
             self._deadline_ms = self._liveness.votes_from_ms + self._staggered_ms()
@@ -211,7 +241,7 @@ class Raft:
     def campaign_now(self, now_ms: int) -> None:
         """Ask for votes without waiting for a timeout. The promises to a live leader hold all the same."""
         self._now_ms = now_ms
-        if self._leadership is None and self._votes and not self._must_wait(now_ms):
+        if self._leadership is None and self._stands and not self._must_wait(now_ms):
             self._campaign(now_ms)
 
     def vouched(self, now_ms: int) -> None:
@@ -220,7 +250,7 @@ class Raft:
         self._now_ms = now_ms
         if self.newcomer:
             self._vote = ""
-            self._waits_after_restart = self.term > 0 and len(self.voters) > 1
+            self._waits_after_restart = self._may_have_promised()
             if not self.leader or not self._liveness.alive(self.leader, now_ms):
                 self._deadline_ms = self._first_deadline_ms(now_ms)
 
@@ -232,6 +262,25 @@ class Raft:
         if self._leadership is None or self._leadership.transfer_to:
             raise NotLeaderError(self.leader if self._leadership is None else self._leadership.transfer_to)
         return self._leadership.propose(payload)
+
+    def change_members(
+        self, voters: Sequence[str], learners: Sequence[str] = (), number: int = 0, *, now_ms: int
+    ) -> Step:
+        """Take the next step towards a group of these voters, in order of preference, and these learners
+        (node.raft.change). `number` grows with each change of what is wanted. Only a leader that serves takes any
+        step. Raises ValueError for a target that is none."""
+        self._now_ms = now_ms
+        target = Configuration(tuple(voters), (), tuple(learners), number)
+        leadership = self._leadership
+        if leadership is None or leadership.transfer_to or not self.ready_to_serve or self._configurations.uncommitted:
+            return WAIT
+        step = leadership.next_step(target, now_ms)
+        if isinstance(step, Step):
+            return step
+        index = leadership.propose(step.to_payload())
+        self._reconfigured(self._configurations.appended(index, self.log.entries(index, index, 0)), now_ms)
+        leadership.reconfigured(step, index, now_ms)
+        return Step(Act.PROPOSED)
 
     def persisted(self, index: int, term: int) -> None:
         """The own log is durable up to the entry (index, term). To be reported by every replica, leading or not."""
@@ -264,8 +313,8 @@ class Raft:
         self._now_ms = now_ms
         if self._leadership is not None:
             self._leadership.peer_connected(peer, now_ms)
-        elif peer == self._supported and self._supported_process_died():
-            self._supported = ""
+        elif peer == self._support.leader and self._support.process_died():
+            self._support.end()
             if peer == self.leader:
                 self.leader = ""
                 self._wake(now_ms)
@@ -308,8 +357,9 @@ class Raft:
         self._follow(sender, term, now_ms)
         return index > self.commit_index
 
-    def install_snapshot(self, index: int, term: int) -> bool:
-        """The state is now that of (index, term), durably.
+    def install_snapshot(self, index: int, term: int, configuration: Configuration | None) -> bool:
+        """The state is now that of (index, term), durably, with this configuration in force (None: it was made before
+        any was logged, and the known one stays).
 
         True when the log was emptied: the disk's log must be, too, before anything more is written to it. False when
         the log goes through that entry or is beyond it: it stays as it is, in memory and on disk, because answers
@@ -317,11 +367,13 @@ class Raft:
         """
         if index <= self.commit_index:
             return False
+        held = self.log.holds(index, term)
+        if not held:
+            self._configurations.appended(self.commit_index + 1, ())
+            self.log.reset(index, term)
         self.commit_index = index
-        if self.log.holds(index, term):
-            return False
-        self.log.reset(index, term)
-        return True
+        self._reconfigured(self._configurations.installed(index, configuration), self._now_ms)
+        return not held
 
     def compact(self, through_index: int) -> None:
         """Forget entries that a durable checkpoint of the state covers. Raises ValueError beyond the commit index."""
@@ -347,7 +399,9 @@ class Raft:
             self.commit_index,
             tuple(self._need_snapshot),
             role_changed,
+            self._configuration_changed,
         )
+        self._configuration_changed = False
         self._before.clear()
         self._after.clear()
         self._need_snapshot.clear()
@@ -363,7 +417,11 @@ class Raft:
         self.leader = leader
         self._leadership = None
         self._prevote_rounds = 0
-        if not self._votes or (leader and self._liveness.alive(leader, now_ms)):
+        self._await_leader(now_ms)
+
+    def _await_leader(self, now_ms: int) -> None:
+        """Look for another leader after a while, unless there is one, or this replica is not to stand."""
+        if not self._stands or (self.leader and self._liveness.alive(self.leader, now_ms)):
             self._deadline_ms = None
         else:
             self._deadline_ms = now_ms + self._election_timeout_ms()
@@ -374,10 +432,7 @@ class Raft:
             raise ConsensusViolation(f"group {self.group}: {leader} leads term {term}, and so does this node")
         if term > self.term or self.leader != leader or self.role is not Role.FOLLOWER:
             self._become_follower(term, leader, now_ms)
-        self._supported = leader
-        self._supported_term = term
-        self._supported_incarnation = self._liveness.peer_incarnation(leader)
-        self._supported_epoch = self._liveness.support(leader)[1]
+        self._support.confirm(leader, term)
 
     def _become_leader(self, now_ms: int) -> None:
         self.role = Role.LEADER
@@ -385,10 +440,10 @@ class Raft:
         self._prevote_rounds = 0
         self._leadership = Leadership(
             settings=self._settings,
+            node_id=self.node_id,
             group=self.group,
             term=self.term,
-            followers=[voter for voter in self.voters if voter != self.node_id],
-            learners=self.learners,
+            configuration=self.configuration,
             log=self.log,
             liveness=self._liveness,
             committed=self.commit_index,
@@ -400,7 +455,20 @@ class Raft:
 
     def _advance_commit(self, leadership: Leadership) -> None:
         if leadership.advance_commit(max(self._now_ms, self._liveness.now_ms)):
-            self.commit_index = leadership.committed
+            self._commit(leadership.committed)
+
+    def _commit(self, index: int) -> None:
+        self.commit_index = index
+        if self._configurations.uncommitted:
+            self._configuration_changed |= self._configurations.committed(index)
+
+    def _reconfigured(self, changed: bool, now_ms: int) -> None:
+        """Another configuration is in force, and this node may be a voter by it, or none any more."""
+        self._configurations.committed(self.commit_index)
+        if changed:
+            self._configuration_changed = True
+            if self._leadership is None and (self._deadline_ms is None) == self._stands:
+                self._await_leader(now_ms)
 
     # --- elections ----------------------------------------------------------------------------------------
 
@@ -413,7 +481,7 @@ class Raft:
         wait_ms = min(self._settings.prevote_retry_ms << min(self._prevote_rounds, 16), self._settings.election_ms_min)
         self._prevote_rounds += 1
         self._deadline_ms = now_ms + self._jitter_ms(wait_ms, 2 * wait_ms)
-        if len(self.voters) == 1:
+        if self.configuration.agreed(self._granted):
             self._stand(now_ms, transfer=False)
         else:
             self._request_votes(self.term + 1, self._before, pre=True, transfer=False)
@@ -423,7 +491,7 @@ class Raft:
         if not transfer and self._bound(now_ms):
             self.role = Role.FOLLOWER
             return
-        self._vote_away(self.node_id, transfer)
+        self._support.vote_away(self.node_id, transfer)
         self.term += 1
         self._vote = self.node_id
         self.role = Role.CANDIDATE
@@ -431,21 +499,21 @@ class Raft:
         self._granted = {self.node_id}
         self._refused = set()
         self._deadline_ms = now_ms + self._election_timeout_ms()
-        if len(self.voters) == 1:
+        if self.configuration.agreed(self._granted):
             self._become_leader(now_ms)
         else:
             self._request_votes(self.term, self._after, pre=False, transfer=transfer)
 
     def _request_votes(self, term: int, out: list[tuple[str, RaftMessage]], pre: bool, transfer: bool) -> None:
         request = VoteRequest(self.group, term, self.log.last_index, self.log.last_term, pre, transfer)
-        out.extend((voter, request) for voter in self.voters if voter != self.node_id)
+        out.extend((voter, request) for voter in self.configuration.voting if voter != self.node_id)
 
     def _on_vote_request(self, sender: str, request: VoteRequest, now_ms: int) -> None:
-        if not self._votes or sender not in self.voters:
+        if not self._votes:
             return
         self._hear_candidate(sender, request.term, now_ms)
         # A term that had a leader has had its majority: a vote in it could only break a promise to that leader.
-        settled = request.term <= self._supported_term or request.term < self.term
+        settled = request.term <= self._support.term or request.term < self.term
         bound = not request.transfer and self._bound(now_ms)
         current = (request.last_term, request.last_index) >= (self.log.last_term, self.log.last_index)
         if request.pre:
@@ -461,15 +529,15 @@ class Raft:
         free = self._vote == sender or (self._vote == "" and self.leader == "")
         granted = request.term == self.term and free and current and not settled
         if granted:
-            self._vote_away(sender, request.transfer)
+            self._support.vote_away(sender, request.transfer)
             self._vote = sender
-            self._deadline_ms = now_ms + self._election_timeout_ms()
+            self._deadline_ms = now_ms + self._election_timeout_ms() if self._stands else None
         self._after.append((sender, Vote(self.group, self.term, granted, False)))
 
     def _hear_candidate(self, sender: str, term: int, now_ms: int) -> None:
         """Who asks for votes in a later term does not lead this one any more, and never will again."""
-        if sender == self._supported and term > self._supported_term:
-            self._supported = ""
+        if sender == self._support.leader and term > self._support.term:
+            self._support.end()
         if sender == self.leader and term > self.term:
             self.leader = ""
             self._wake(now_ms)
@@ -479,22 +547,21 @@ class Raft:
             self._become_follower(vote.term, "", now_ms)
             return
         asked = self.role is (Role.PRE_CANDIDATE if vote.pre else Role.CANDIDATE)
-        if not asked or sender not in self.voters:
+        if not asked or sender not in self.configuration.voting:
             return
         if vote.granted and vote.term != self.term + vote.pre:
             return
         (self._granted if vote.granted else self._refused).add(sender)
-        needed = majority(len(self.voters))
-        if len(self._granted) >= needed:
+        if self.configuration.agreed(self._granted):
             if vote.pre:
                 self._stand(now_ms, transfer=False)
             else:
                 self._become_leader(now_ms)
-        elif len(self._refused) > len(self.voters) - needed:
+        elif not self.configuration.agreed([one for one in self.configuration.voting if one not in self._refused]):
             self.role = Role.FOLLOWER  # the deadline stays
 
     def _on_timeout_now(self, sender: str, message: TimeoutNow, now_ms: int) -> None:
-        if message.term == self.term and sender == self.leader and self._votes and self._leadership is None:
+        if message.term == self.term and sender == self.leader and self._stands and self._leadership is None:
             self._stand(now_ms, transfer=True)
 
     # --- promises -----------------------------------------------------------------------------------------
@@ -502,29 +569,21 @@ class Raft:
     def _bound(self, now_ms: int) -> bool:
         """True while this replica has promised, or may have before a restart, to vote for nobody but the leader it
         supports; and while it leads itself."""
-        return self._leadership is not None or self._must_wait(now_ms) or self._supports_live_leader(now_ms)
+        return self._leadership is not None or self._must_wait(now_ms) or self._support.live(now_ms)
+
+    def _may_have_promised(self) -> bool:
+        """A replica that has never had a term has confirmed nobody's, and the only voter that the group ever had
+        promises nothing to others: neither has to wait for what it may have forgotten. A newcomer does not know
+        whether it had a term, and a voter that is the only one now may have been one of several."""
+        only = self.configuration_index == 0 and self.configuration.alone(self.node_id)
+        return (self.term > 0 or self.newcomer) and not only
 
     def _must_wait(self, now_ms: int) -> bool:
         return self._waits_after_restart and not self._liveness.may_vote(now_ms)
 
-    def _supports_live_leader(self, now_ms: int) -> bool:
-        supported = self._supported
-        return supported != "" and self._liveness.alive(supported, now_ms) and not self._supported_process_died()
-
-    def _supported_process_died(self) -> bool:
-        return 0 < self._supported_incarnation < self._liveness.peer_incarnation(self._supported)
-
     def _trusts_leader(self, now_ms: int) -> bool:
         """True when nothing newer is known than that a live node leads this term."""
-        return self._supported_term == self.term and self._supports_live_leader(now_ms)
-
-    def _vote_away(self, candidate: str, transfer: bool) -> None:
-        """Before a vote for `candidate`: void what was confirmed to another leader, unless that leader gave it up."""
-        supported, self._supported = self._supported, ""
-        if supported in {"", candidate} or transfer:
-            return
-        if self._liveness.support(supported)[1] == self._supported_epoch:  # else it is void already
-            self._liveness.withdraw(supported)
+        return self._support.term == self.term and self._support.live(now_ms)
 
     # --- following ----------------------------------------------------------------------------------------
 
@@ -552,8 +611,12 @@ class Raft:
         if 0 < added <= self.commit_index:
             raise ConsensusViolation(f"group {self.group}: {sender} contradicts the committed entry {added}")
         match = previous + len(entries)
-        if message.commit > self.commit_index:
-            self.commit_index = max(self.commit_index, min(message.commit, match))
+        if added:
+            changed = self._configurations.appended(added, entries[added - previous - 1 :])
+            if changed:
+                self._reconfigured(changed, now_ms)
+        if message.commit > self.commit_index and match > self.commit_index:
+            self._commit(min(message.commit, match))
         self._accept(sender, message, match)
 
     def _accept(self, leader: str, message: Append, match: int) -> None:
@@ -594,9 +657,10 @@ class Raft:
     # --- times --------------------------------------------------------------------------------------------
 
     def _first_deadline_ms(self, now_ms: int) -> int | None:
-        if not self._votes:
+        if not self._stands:
             return None
-        if len(self.voters) == 1 or (self.term == 0 and self._rank == 0):
+        place = rank(self.node_id, self.voters)
+        if not self._may_have_promised() and (place == 0 or self.configuration.alone(self.node_id)):
             return now_ms  # alone, or the preferred leader of a group that never had one
         if self.term == 0:
             return now_ms + self._settings.election_ms_min + self._staggered_ms()
@@ -604,11 +668,11 @@ class Raft:
 
     def _wake(self, now_ms: int) -> None:
         """The leader is gone: look for another soon, the preferred replicas first, no two at the same time."""
-        self._deadline_ms = now_ms + self._staggered_ms() if self._votes else None
+        self._deadline_ms = now_ms + self._staggered_ms() if self._stands else None
 
     def _staggered_ms(self) -> int:
         stagger_ms = self._settings.stagger_ms
-        return self._rank * stagger_ms + self._jitter_ms(0, stagger_ms)
+        return rank(self.node_id, self.voters) * stagger_ms + self._jitter_ms(0, stagger_ms)
 
     def _election_timeout_ms(self) -> int:
         return self._jitter_ms(self._settings.election_ms_min, self._settings.election_ms_max)
@@ -626,9 +690,9 @@ class Raft:
         assert log.last_term <= self.term
         assert (self._leadership is not None) == (self.role is Role.LEADER) == (self.leader == self.node_id)
         assert self._leadership is None or self._leadership.term == self.term
-        assert self._supported_term <= self.term
+        assert self._support.term <= self.term
         if self._leadership is not None:
             assert self._leadership.committed == self.commit_index
             self._leadership.check_invariants()
-        elif self._votes and not self.leader:
+        elif self._stands and not self.leader:
             assert self._deadline_ms is not None

@@ -30,7 +30,8 @@ class Effects(NamedTuple):
     5. for each peer in `need_snapshot`, send a snapshot and report `snapshot_sent` or `snapshot_failed` once.
 
     `before` and `after` may each be sent later than a following call's; the order within each must be kept for
-    every peer. `role_changed`: role, term or known leader differ from the last call.
+    every peer. `role_changed`: role, term or known leader differ from the last call. `configuration_changed`: another
+    configuration is in force, or the one in force is known to be committed now.
     """
 
     hard_state: HardState | None
@@ -40,3 +41,4 @@ class Effects(NamedTuple):
     committed_to: int
     need_snapshot: tuple[str, ...]
     role_changed: bool
+    configuration_changed: bool = False

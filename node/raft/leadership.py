@@ -5,9 +5,11 @@ Made when an election is won and dropped with the role, so nothing of one term c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import NamedTuple
 
 from geodyne.messages import Append, Appended, Entry, RaftMessage, TimeoutNow
+from node.raft.change import CAUGHT_UP_ENTRIES, Step, next_step
+from node.raft.configuration import Configuration
 from node.raft.liveness import NEVER_MS, Liveness
 from node.raft.log import RaftLog
 from node.raft.progress import Mode, Progress
@@ -17,12 +19,20 @@ from node.raft.settings import Settings
 FOREVER_MS = 1 << 62  # later than any time
 
 
+class _Part(NamedTuple):
+    """A set of voters of which a quorum has a majority."""
+
+    followers: tuple[str, ...]
+    leads: bool  # the leader is one of them
+
+
 class Leadership:
     """One term of one group's leader. `log` and `liveness` are the replica's and its node's own."""
 
     __slots__ = (
         "_before",
         "_check_at_ms",
+        "_configuration",
         "_fill_due",
         "_followers",
         "_lease_until_ms",
@@ -30,7 +40,9 @@ class Leadership:
         "_log",
         "_need_snapshot",
         "_newcomers",
+        "_node_id",
         "_notice_at_ms",
+        "_parts",
         "_progress",
         "_settings",
         "_transfer_until_ms",
@@ -45,10 +57,10 @@ class Leadership:
         self,
         *,
         settings: Settings,
+        node_id: str,
         group: int,
         term: int,
-        followers: Iterable[str],
-        learners: Iterable[str],
+        configuration: Configuration,
         log: RaftLog,
         liveness: Liveness,
         committed: int,
@@ -56,16 +68,17 @@ class Leadership:
         need_snapshot: list[str],
         now_ms: int,
     ) -> None:
-        """`followers` are the other voters; the log's next entry will be this term's first. What is to be sent is
-        added to `before` and `need_snapshot` (effects.Effects)."""
+        """The log's next entry will be this term's first. What is to be sent is added to `before` and
+        `need_snapshot` (effects.Effects)."""
         self._settings = settings
         self._log = log
         self._liveness = liveness
         self._before = before
         self._need_snapshot = need_snapshot
-        self._followers = tuple(followers)
+        self._node_id = node_id
+        self._count(configuration)
         self._progress = {
-            peer: Progress(log.last_index + 1, settings) for peer in dict.fromkeys((*self._followers, *learners))
+            peer: Progress(log.last_index + 1, settings) for peer in configuration.members if peer != node_id
         }
         self._fill_due = True
         self._lease_until_ms = NEVER_MS
@@ -78,6 +91,51 @@ class Leadership:
         self.term = term
         self.first_index = log.last_index + 1
         self.transfer_to = ""
+
+    # --- membership ---------------------------------------------------------------------------------------
+
+    def _count(self, configuration: Configuration) -> None:
+        """Of whom a majority is needed: of each part of the configuration. A leader that is in none of them goes on
+        leading, to the end of the change, and counts for nothing."""
+        node_id = self._node_id
+        self._configuration = configuration
+        self._followers = tuple([voter for voter in configuration.voting if voter != node_id])
+        self._parts = tuple(
+            [_Part(tuple([one for one in part if one != node_id]), node_id in part) for part in configuration.parts]
+        )
+
+    def reconfigured(self, configuration: Configuration, index: int, now_ms: int) -> None:
+        """The entry at `index`, just proposed, puts this configuration in force. What is known of a lease was found
+        out with another quorum: it is used no more."""
+        self._count(configuration)
+        known = self._progress
+        self._progress = {
+            peer: known.get(peer) or Progress(index, self._settings, added_at=index)
+            for peer in configuration.members
+            if peer != self._node_id
+        }
+        self._newcomers = any(one.newcomer for one in self._progress.values())
+        self._lease_until_ms = NEVER_MS
+        self._fill_due = True
+        if not self._followers:
+            self._check_at_ms = None
+        self._doubt(now_ms, self._settings.election_ms_max)
+
+    def next_step(self, target: Configuration, now_ms: int) -> Step | Configuration:
+        return next_step(self._configuration, target, self._node_id, lambda peer: self.caught_up(peer, now_ms))
+
+    def caught_up(self, peer: str, now_ms: int) -> bool:
+        """True for a live member that follows as fast as this node leads."""
+        progress = self._progress.get(peer)
+        return (
+            progress is not None
+            and progress.reachable
+            and not progress.newcomer
+            and progress.mode is Mode.REPLICATE
+            and progress.match + CAUGHT_UP_ENTRIES >= self._log.last_index
+            and self._confirmed(peer, progress)
+            and self._liveness.alive(peer, now_ms)
+        )
 
     # --- the log ------------------------------------------------------------------------------------------
 
@@ -94,9 +152,9 @@ class Leadership:
         An entry counts where it is durable: on this node only after its own fsync. And only an entry of the own
         term commits by counting; those before it commit with it (Raft, section 5.4.2).
         """
-        matches = [0 if (one := self._progress[peer]).newcomer else one.match for peer in self._followers]
-        matches.append(self._log.persisted_index)
-        index = reached_by_majority(matches)
+        index = self._matched(self._parts[0])
+        if len(self._parts) > 1:
+            index = min(index, self._matched(self._parts[1]))
         if index <= self.committed or index < self.first_index:
             return False
         self.committed = index
@@ -105,6 +163,14 @@ class Leadership:
         if self._newcomers:
             self._fill_due = True  # one of them may be a member now
         return True
+
+    def _matched(self, part: _Part) -> int:
+        """Up to which entry a majority of the part has all."""
+        progress = self._progress
+        matches = [0 if (one := progress[peer]).newcomer else one.match for peer in part.followers]
+        if part.leads:
+            matches.append(self._log.persisted_index)
+        return reached_by_majority(matches)
 
     def appended(self, peer: str, message: Appended, now_ms: int) -> bool:
         """A follower's answer in this term. True when what it has durable grew."""
@@ -115,15 +181,13 @@ class Leadership:
         if pair[0] < progress.confirmed[0]:
             return False  # late, of a process that is no more
         if pair[0] > progress.confirmed[0] > 0:
-            progress.match = progress.admitted_at = 0  # a new process: it may have been given an empty disk
+            progress.restarted()
         progress.reachable = True
         progress.confirmed = max(progress.confirmed, pair)
-        joined = progress.newcomer and not message.newcomer
+        joined = False
         if progress.newcomer or message.newcomer:
-            progress.newcomer = message.newcomer
+            joined = progress.standing(message, self._propose_admission)
             self._newcomers = any(one.newcomer for one in self._progress.values())
-            if message.newcomer and not progress.admitted_at and not self.transfer_to:
-                progress.admitted_at = self.propose(b"")
         if not message.success:
             self._rejected(progress, message)
             return False
@@ -138,10 +202,17 @@ class Leadership:
             self._fill_due = True
         return moved or joined
 
+    def _propose_admission(self) -> int:
+        """The entry that makes a newcomer a member; 0: not now."""
+        return 0 if self.transfer_to else self.propose(b"")
+
     def _rejected(self, progress: Progress, message: Appended) -> None:
-        """Go back past everything that cannot match: a whole term at a time, on both sides."""
+        """Go back past everything that cannot match: a whole term at a time, on both sides. What a newcomer has is
+        what it says now, whatever was acknowledged under its name."""
         if progress.mode is Mode.SNAPSHOT:
             return
+        if progress.newcomer:
+            progress.match = min(progress.match, message.match)
         retry = max(progress.match, self._log.conflict_before(message.match, message.conflict_term)) + 1
         if retry < progress.next:  # else it answers an append that was given up already
             progress.probe(retry)
@@ -322,13 +393,18 @@ class Leadership:
         return not self.transfer_to and self._quorum_acked_ms() >= start_ms
 
     def _quorum_acked_ms(self) -> int:
-        """The latest time such that a majority, this node included, acknowledged a heartbeat sent then or later."""
+        """The latest time such that a quorum, this node included, acknowledged a heartbeat sent then or later."""
+        acked = self._acked_ms(self._parts[0])
+        return acked if len(self._parts) == 1 else min(acked, self._acked_ms(self._parts[1]))
+
+    def _acked_ms(self, part: _Part) -> int:
         acked_ms = self._liveness.acked_ms
         times = [
             NEVER_MS if (one := self._progress[peer]).newcomer else acked_ms(peer, *one.confirmed)
-            for peer in self._followers
+            for peer in part.followers
         ]
-        times.append(FOREVER_MS)
+        if part.leads:
+            times.append(FOREVER_MS)
         return reached_by_majority(times)
 
     def _doubt(self, now_ms: int, patience_ms: int) -> None:
@@ -342,11 +418,11 @@ class Leadership:
     # --- transfer -----------------------------------------------------------------------------------------
 
     def can_take_over(self, peer: str, now_ms: int) -> bool:
-        """True for a live member that has everything."""
+        """True for a live voter that has everything and stays."""
         progress = self._progress.get(peer)
         return (
             progress is not None
-            and peer in self._followers
+            and peer in self._configuration.voters
             and progress.reachable
             and not progress.newcomer
             and progress.mode is Mode.REPLICATE
@@ -368,9 +444,10 @@ class Leadership:
 
     def transfer(self, to: str, now_ms: int) -> bool:
         """Start handing over (thesis, section 3.10). From here on, to the end of this term, there is no lease and
-        no confirmation: whoever is asked may vote for `to` at once. False when `to` is not a voter within reach."""
+        no confirmation: whoever is asked may vote for `to` at once. False when `to` is not a voter within reach, or
+        one that goes."""
         progress = self._progress.get(to)
-        if self.transfer_to or to not in self._followers or progress is None or not progress.reachable:
+        if self.transfer_to or to not in self._configuration.voters or progress is None or not progress.reachable:
             return False
         if progress.newcomer:
             return False
@@ -385,6 +462,7 @@ class Leadership:
             self._before.append((peer, TimeoutNow(self.group, self.term)))
 
     def check_invariants(self) -> None:
+        assert set(self._progress) == set(self._configuration.members) - {self._node_id}
         for peer, progress in self._progress.items():
             assert progress.match < progress.next <= self._log.last_index + 1, peer
             assert progress.match <= self._log.last_index, peer

@@ -11,6 +11,25 @@ Why a lease is safe. Let node M acknowledge a heartbeat of P, sent at s on P's c
    new incarnation voids the confirmations that the old one gave.
 
 Any election quorum shares a voter with the lease's quorum, so no new leader exists before the lease is over.
+
+That sentence holds while members change, too. Let P lead in term T, and let U be the next term that has a leader.
+P reckons its lease by the configuration C that is the last in its log; the other one was elected by the last one, D, in
+its own.
+
+4. P has committed an entry of its own term (`Raft.ready_to_serve`) before it is asked for a lease, and with it what it
+   found in its log; and if it proposed C itself, it did so only when the one before, B, was committed. So the leader of
+   U has, as every later leader has, all that P has committed, which ends in a configuration B or C; and since no other
+   leader was between, whatever more it has is P's own. So D is B or C.
+5. B and C are the same or follow one another, and of two that follow one another, one is joint and the other one of its
+   halves, or their voters are the same (`change.next_step`). A quorum of a joint configuration has a majority of each
+   half. So a quorum of C shares a voter with one of D, and the lease's quorum is one of C: what was found out
+   by an earlier configuration is thrown away with it (`Leadership.reconfigured`).
+6. A node that restarts as its group's only voter waits for one lease as the others do, unless the group never had
+   another configuration: it may have acknowledged heartbeats of a leader before it was alone
+   (`Raft._may_have_promised`).
+7. A replica that is destroyed and made again, in the same process even, has forgotten what it promised. It is made as a
+   newcomer, which neither votes nor counts until it is admitted (core), and a leader that has added it takes no word
+   for its own that the one before may have given (`Progress.standing`). The support epochs are the node's, and stay.
 """
 
 from __future__ import annotations
@@ -180,7 +199,7 @@ class Liveness:
 
     def acked_pair(self, peer: str) -> tuple[int, int]:
         """(incarnation, support epoch) of the peer's newest acknowledgement, (0, 0) when there is none."""
-        return self._peers[peer].acked
+        return self._peer(peer).acked
 
     def acked_ms(self, peer: str, incarnation: int, support_epoch: int) -> int:
         """Send time of our newest heartbeat that the peer acknowledged; NEVER_MS if it did so under another pair."""

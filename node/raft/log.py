@@ -76,6 +76,10 @@ class RaftLog:
                 return tuple(self._entries[start:position])
         return tuple(self._entries[start:stop])
 
+    def after(self, index: int) -> Sequence[Entry]:
+        """All entries beyond `index`, which is offset_index or later."""
+        return self._entries[index - self.offset_index :]
+
     def extend(self, entry: Entry) -> None:
         """Add a leader's own new entry at last_index + 1."""
         assert entry.index == self.last_index + 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from enum import IntEnum
 
+from geodyne.messages import Appended
 from node.raft.settings import Settings
 
 
@@ -29,7 +31,10 @@ class Progress:
     commit_sent     the commit index that the follower learns once everything in flight has arrived
     confirmed       (incarnation, support epoch) under which it last confirmed this leader's term; never goes back
     newcomer        it said that it is none of the group's members yet: nothing of it counts
-    admitted_at     this process of a newcomer becomes a member once this entry is committed and it has it; 0: none
+    presumed        nothing of this replica has been heard: it was added in this term, and what is still under way may
+                    be of a replica that was destroyed. It is taken for a newcomer
+    admitted_at     this process of a newcomer becomes a member once this entry is committed and it has it; 0: none.
+                    Of one that is presumed: the entry that added it; who acknowledges that has been there since
     reachable       False after the peer was lost: nothing is sent until it is heard of again
     retry_at_ms     when to ask again if no answer comes; None when no answer is awaited
     """
@@ -44,12 +49,14 @@ class Progress:
         "mode",
         "newcomer",
         "next",
+        "presumed",
         "reachable",
         "retry_at_ms",
         "retry_wait_ms",
     )
 
-    def __init__(self, next_index: int, settings: Settings) -> None:
+    def __init__(self, next_index: int, settings: Settings, added_at: int = 0) -> None:
+        """`added_at`: the entry that added this follower in this term; 0: it was there when the term began."""
         self.match = 0
         self.next = next_index
         self.mode = Mode.PROBE
@@ -57,8 +64,8 @@ class Progress:
         self.inflight_bytes = 0
         self.commit_sent = 0
         self.confirmed = (0, 0)
-        self.newcomer = False
-        self.admitted_at = 0
+        self.newcomer = self.presumed = added_at > 0
+        self.admitted_at = added_at
         self.reachable = True
         self.retry_at_ms: int | None = None
         self.retry_wait_ms = settings.retry_ms
@@ -68,7 +75,32 @@ class Progress:
 
     def admits(self, committed: int) -> int:
         """The incarnation that is to be told that it is a member now; 0: none is."""
-        return self.confirmed[0] if self.newcomer and 0 < self.admitted_at <= min(committed, self.match) else 0
+        heard = self.newcomer and not self.presumed
+        return self.confirmed[0] if heard and 0 < self.admitted_at <= min(committed, self.match) else 0
+
+    def standing(self, message: Appended, propose: Callable[[], int]) -> bool:
+        """Take in whether the sender says that it is a newcomer. True when it counts from now on and did not before.
+
+        A newcomer's word that it is a member is believed only with the entry that admitted it: without it, the word
+        may be that of a replica that was there before.
+        """
+        if message.newcomer:
+            if self.presumed or not self.newcomer:
+                self.match = self.admitted_at = 0  # of what was acknowledged before, nothing may be left
+                self.newcomer, self.presumed = True, False
+            if not self.admitted_at:
+                self.admitted_at = propose()
+            return False
+        if not self.newcomer or (self.admitted_at and not (message.success and message.match >= self.admitted_at)):
+            return False
+        self.newcomer = self.presumed = False
+        return True
+
+    def restarted(self) -> None:
+        """A new process: it may have been given an empty disk."""
+        self.match = 0
+        if not self.presumed:
+            self.admitted_at = 0
 
     def sent(self, last_index: int, size: int, commit_index: int, now_ms: int) -> None:
         """An append that ends at `last_index` has left."""

@@ -1,10 +1,10 @@
 """A process's data directory: whose it is, in which format, and that one process at a time has it.
 
-FORMAT       {"format": 1, "cluster_id": "...", "process_id": "..."}, written once
+FORMAT       {"format": 1, "cluster_id": "...", "process_id": "..."}; format 2 once members of groups were changed
 INCARNATION  the number of the process that has the directory; larger at each start
 LOCK         held with flock while the process lives; the kernel lets go of it at any death
 ROSTER       which directories the region's nodes are known by (node.storage.roster)
-log/         node.storage.wal
+log/         node.storage.wal; log.damaged/: one that was put aside, for whoever wants to look at it
 state.db     node.storage.sqlite
 """
 
@@ -13,14 +13,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from node.storage.condemned import ASIDE
 from node.storage.disk import DIRECTORY_MODE, FILE_MODE, PosixDisk
 from node.storage.port import DirectoryInUse, Disk, WrongCluster, WrongFormat
 from node.storage.roster import Roster
 
-FORMAT = 1
+FORMAT = 1  # of a new directory
+# Of one that holds changes of members, in its log or its state: readers of format 1 would take them for something else.
+NEWEST_FORMAT = 2
 FORMAT_FILE = "FORMAT"
 LOCK_FILE = "LOCK"
 LOG_DIRECTORY = "log"
@@ -37,14 +42,48 @@ class DataDirectory:
     processes is the older one.
     """
 
-    def __init__(self, path: Path, fresh: bool, incarnation: int, roster: Roster, lock: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        marker: dict[str, Any],
+        fresh: bool,
+        incarnation: int,
+        roster: Roster,
+        lock: int,
+        disk: Disk,
+    ) -> None:
         self.path = path
+        self._marker = marker
+        self._disk = disk
+        self._process_id = str(marker["process_id"])
         self.fresh = fresh
         self.incarnation = incarnation
         self.roster = roster
         self.log_path = path / LOG_DIRECTORY
         self.state_path = path / STATE_FILE
         self._lock: int | None = lock
+
+    def put_log_aside(self) -> Path:
+        """Move a damaged log that nobody has open out of the way, and be another directory from here on: what was
+        promised in the log counts no more. Where to. Raises OSError.
+
+        A crash in between is followed by a start without a log, which makes a new roster as well."""
+        aside = self.log_path.with_name(self.log_path.name + ASIDE)
+        if aside.exists():
+            shutil.rmtree(aside)
+        self._disk.rename(self.log_path, aside)
+        self._disk.sync_directory(self.path)
+        self.roster = _new_roster(self._disk, self.path, self._process_id, self.incarnation, has_log=False)
+        return aside
+
+    def grow(self) -> None:
+        """From here on only versions that know NEWEST_FORMAT may open the directory; durable when this returns. To be
+        called before anything is written that others would misread. Raises OSError."""
+        if self._marker["format"] < NEWEST_FORMAT:
+            marker = {**self._marker, "format": NEWEST_FORMAT}
+            _write_format(self._disk, self.path, marker)
+            self._disk.sync_directory(self.path)
+            self._marker = marker
 
     def close(self) -> None:
         """Let another process have it; every file inside must be closed by now."""
@@ -74,10 +113,12 @@ def open_directory(
         fresh = not (directory / FORMAT_FILE).exists()
         if fresh:
             _refuse_unmarked_data(directory)
-            _write_format(disk, directory, {"format": format, "cluster_id": cluster_id, "process_id": process_id})
+            marker = {"format": format, "cluster_id": cluster_id, "process_id": process_id}
+            _write_format(disk, directory, marker)
             disk.sync_directory(directory.parent)
         else:
-            _check(directory, _read_format(disk, directory), cluster_id, process_id, format)
+            marker = _read_format(disk, directory)
+            _check(directory, marker, cluster_id, process_id, format)
         # A crash may have hit between an earlier start's rename and its sync of the directory.
         disk.sync_directory(directory)
         incarnation = _next_incarnation(disk, directory, incarnation_min)
@@ -85,31 +126,38 @@ def open_directory(
     except BaseException:
         os.close(lock)
         raise
-    return DataDirectory(directory, fresh, incarnation, roster, lock)
+    return DataDirectory(directory, marker, fresh, incarnation, roster, lock, disk)
 
 
 def _roster(disk: Disk, directory: Path, process_id: str, incarnation: int) -> Roster:
     """The directory's roster; a new one where there is no log, because with a log all that was promised is gone. It is
     durable before the log is made, so a log without a roster is of the time before rosters: it is trusted."""
     path = directory / ROSTER_FILE
-
-    def save(data: bytes) -> None:
-        _replace(disk, path, data)
-        disk.sync_directory(directory)
-
     log = directory / LOG_DIRECTORY
     has_log = log.exists() and any(log.iterdir())
     if has_log and path.exists():
         try:
-            return Roster.read(process_id, disk.read(path), save)
+            return Roster.read(process_id, disk.read(path), _saving(disk, directory))
         except ValueError as error:
             raise WrongFormat(
                 f"{path} is not readable ({error}). Restore it from a backup, "
                 "or choose another directory with --data-dir."
             ) from error
-    roster = Roster(process_id, incarnation, save, since=0 if has_log else None)
+    return _new_roster(disk, directory, process_id, incarnation, has_log)
+
+
+def _new_roster(disk: Disk, directory: Path, process_id: str, number: int, has_log: bool) -> Roster:
+    roster = Roster(process_id, number, _saving(disk, directory), since=0 if has_log else None)
     roster.save()
     return roster
+
+
+def _saving(disk: Disk, directory: Path) -> Callable[[bytes], None]:
+    def save(data: bytes) -> None:
+        _replace(disk, directory / ROSTER_FILE, data)
+        disk.sync_directory(directory)
+
+    return save
 
 
 def _next_incarnation(disk: Disk, directory: Path, least: int) -> int:
@@ -190,9 +238,11 @@ def _read_format(disk: Disk, directory: Path) -> dict[str, Any]:
 
 
 def _check(directory: Path, marker: dict[str, Any], cluster_id: str, process_id: str, format: int) -> None:
-    if marker["format"] != format:
+    newest = max(format, NEWEST_FORMAT)
+    if not format <= marker["format"] <= newest:
+        known = f"format {format}" if format == newest else f"formats {format} to {newest}"
         raise WrongFormat(
-            f"{directory} has data format {marker['format']}; this version reads format {format}. "
+            f"{directory} has data format {marker['format']}; this version reads {known}. "
             "Use the Geodyne version that wrote it, or choose another directory with --data-dir."
         )
     owner = (marker.get("cluster_id"), marker.get("process_id"))

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from node.storage.port import DiskFile
+from node.storage.port import DiskFile, Space
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -83,3 +83,7 @@ class PosixDisk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def space(self, path: Path) -> Space:
+        found = os.statvfs(path)
+        return Space(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)

@@ -122,6 +122,10 @@ class WalCorrupt(StorageError):
     """Confirmed log records are damaged or missing; the replica must be rebuilt from the others."""
 
 
+class LogTooLarge(StorageError):
+    """The log holds more than may be kept in memory."""
+
+
 class WalFailed(StorageError):
     """A write or fsync of the log failed. Nothing later can be trusted: restart and recover from disk."""
 
@@ -136,6 +140,10 @@ class GroupDamaged(StateDamaged):
     def __init__(self, partition: int, what: str) -> None:
         super().__init__(f"partition {partition}: {what} is damaged")
         self.partition = partition
+
+
+class DiskUnusable(StorageError):
+    """The disk takes no writes: it is full, read-only or failing. What is on it is not in doubt: try again later."""
 
 
 class StateFailed(StorageError):
@@ -178,6 +186,13 @@ class DiskFile(Protocol):
     def close(self) -> None: ...
 
 
+class Space(NamedTuple):
+    """Of a file system, in bytes, for whoever runs the process."""
+
+    free_bytes: int
+    total_bytes: int
+
+
 class Disk(Protocol):
     """The few operations the log needs, so that a simulated disk can lose, tear and refuse."""
 
@@ -199,6 +214,9 @@ class Disk(Protocol):
 
     def sync_directory(self, path: Path) -> None:
         """Make creations, renames and removals in the directory durable."""
+
+    def space(self, path: Path) -> Space:
+        """What is left on the file system that holds `path`."""
 
 
 # --- the log, as the node uses it ---------------------------------------------------------------------------

@@ -452,12 +452,13 @@ class StateStore:
 
     # --- background work ----------------------------------------------------------------------------------
 
-    async def export(self, partition: int, chunk_bytes: int) -> Export:
-        """A consistent snapshot of one group, read in the background. Raises GroupAbsent, TooManyExports.
+    async def export(self, partition: int, chunk_bytes: int, first: bool = False) -> Export:
+        """A consistent snapshot of one group, read in the background. Raises GroupAbsent, TooManyExports. `first`: it
+        waits for no other, because the others wait for it.
 
         The caller must iterate it or close it: an open one keeps the WAL from being reused."""
         self._group(partition)
-        if self._exports >= EXPORTS_MAX:
+        if self._exports >= EXPORTS_MAX and not first:
             raise TooManyExports(f"{EXPORTS_MAX} snapshots are being read already")
         self._exports += 1
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ import aiosqlite
 from node.storage import schema
 from node.storage.checksums import state_checksum, window_checksum
 from node.storage.port import StateDamaged, StateFailed, WrongFormat
+
+logger = logging.getLogger("geodyne.node.storage")
 
 BACKGROUND_CACHE_KB = 2 * 1024
 BUSY_TIMEOUT_MS = 5000
@@ -89,6 +92,8 @@ def check_schema(path: Path, database: sqlite3.Connection) -> None:
     try:
         if version < schema.SCHEMA_VERSION:
             _upgrade(database, version)
+            upgraded = {"path": str(path), "from_format": version, "to_format": schema.SCHEMA_VERSION}
+            logger.warning("state database upgraded", extra=upgraded)
         for statement in schema.EXPLAINED:
             database.execute(f"EXPLAIN {statement}", (None,) * statement.count("?")).fetchall()
     except sqlite3.OperationalError as error:

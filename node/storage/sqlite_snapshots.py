@@ -136,8 +136,9 @@ class Import:
 
     @property
     def state(self) -> bytes:
-        """The imported GroupState, serialised; meaningful once `commit` has returned."""
-        assert self._state is not None
+        """The imported GroupState, serialised; complete once the last chunk was added. Raises SnapshotDamaged."""
+        if self._state is None:
+            raise SnapshotDamaged("the snapshot is incomplete")
         return self._state
 
     @property

@@ -29,6 +29,7 @@ from node.storage.wal_sync import KernelSyncer, Syncer, SyncJob, ThreadSyncer, m
 SEGMENT_BYTES = 16 << 20
 SEALED_SEGMENTS_MAX = 4  # beyond, the log of a group that pins the oldest segment is written anew
 RELOCATED_BYTES_MAX = 2 << 20  # at one roll of segments, so that a loop turn stays short
+RECOVERED_BYTES_MAX = 2 << 30  # of entries that a start loads
 PENDING_BYTES_MAX = 32 << 20  # appended and not yet written: beyond, the node must refuse writes
 
 
@@ -42,6 +43,7 @@ class WalSettings:
     segment_bytes: int = SEGMENT_BYTES
     sealed_segments_max: int = SEALED_SEGMENTS_MAX
     relocated_bytes_max: int = RELOCATED_BYTES_MAX
+    recovered_bytes_max: int = RECOVERED_BYTES_MAX
     inline: bool = False
     kernel: bool = True
     nonce: Callable[[], bytes] = lambda: os.urandom(fmt.NONCE_BYTES)
@@ -101,6 +103,7 @@ class Wal:
         self._waiting: list[Callable[[], None]] = []
         self._flight: _Flight | None = None
         self._settling = False
+        self._marked = False  # nothing but a mark has been written behind the last record
         self._syncer = self._choose_syncer(settings)
         self.syncs = 0
 
@@ -112,12 +115,14 @@ class Wal:
         disk: Disk | None = None,
         on_error: Callable[[OSError], None] | None = None,
     ) -> tuple[Wal, Recovered]:
-        """Make the directory or recover what it holds. Raises WalCorrupt, WrongCluster, WrongFormat, OSError."""
+        """Make the directory or recover what it holds. Raises WalCorrupt, WrongCluster, WrongFormat, LogTooLarge,
+        OSError."""
         disk = disk or PosixDisk()
         path = Path(directory).absolute()
         disk.make_directory(path)
         disk.sync_directory(path.parent)
-        log = recover(disk, path, fmt.identity_of(settings.cluster_id, settings.process_id))
+        identity = fmt.identity_of(settings.cluster_id, settings.process_id)
+        log = recover(disk, path, identity, settings.recovered_bytes_max)
         return cls(path, settings, disk, log, on_error), log.recovered
 
     # --- what the log holds -------------------------------------------------------------------------------
@@ -197,6 +202,22 @@ class Wal:
     @property
     def segments(self) -> int:
         return len(self._sizes)
+
+    def mark_end(self) -> None:
+        """While nothing else is written: say behind the newest batch that it is durable, so that damage in it is not
+        taken for a torn write. Does nothing where that has been said already."""
+        idle = self._batch is None and self._flight is None and not self._closed and self._failure is None
+        if idle and self._number and not self._marked and self._end < self._settings.segment_bytes:
+            self._batch = self._new_batch()
+            self._launch_if_idle()
+
+    def discard(self) -> None:
+        """Close a log that nothing was begun with, and write nothing more."""
+        self._closed = True
+        if self._syncer is not None:
+            self._syncer.stop()
+        if self._file is not None:
+            self._file.close()
 
     def close(self) -> None:
         """Write and fsync what is left, call the remaining callbacks (they may not append), stop the thread."""
@@ -319,6 +340,7 @@ class Wal:
             self._fail(error)
             return
         self._end = self._sizes[batch.segment] = batch.start + batch.size
+        self._marked = len(batch.pieces) == 1
         deletable = [n for n in self._sizes if n != batch.segment and not self._index.pinned(n)]
         job = SyncJob(self._file, self._directory if batch.creates else None)
         self._flight = _Flight(job, dones, deletable)

@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 from geodyne.messages import Entry
 from node.storage import wal_format as fmt
-from node.storage.port import Disk, DiskFile, Recovered, RecoveredGroup, WalCorrupt, WrongCluster, WrongFormat
+from node.storage.port import (
+    Disk,
+    DiskFile,
+    LogTooLarge,
+    Recovered,
+    RecoveredGroup,
+    WalCorrupt,
+    WrongCluster,
+    WrongFormat,
+)
 from node.storage.wal_index import LogIndex, Place
 
 SEGMENT_SUFFIX = ".log"
@@ -51,6 +60,11 @@ class _Replayed:
         self.places: list[tuple[int, Place]] = []  # segment and place of each entry
         self.needed_last = 0
         self.noticed = ""
+
+    @property
+    def bytes(self) -> int:
+        """What its entries take, records and all."""
+        return sum(place.length for _, place in self.places)
 
     @property
     def missing(self) -> bool:
@@ -99,8 +113,10 @@ class _Replayed:
         del self.places[keep:]
 
 
-def recover(disk: Disk, directory: Path, identity: bytes) -> RecoveredLog:
-    """Read the whole log. Raises WalCorrupt, WrongCluster, WrongFormat or OSError."""
+def recover(disk: Disk, directory: Path, identity: bytes, bytes_max: int) -> RecoveredLog:
+    """Read the whole log, segment by segment. Entries that are still needed stay in memory: at most `bytes_max`.
+
+    Raises WalCorrupt, WrongCluster, WrongFormat, LogTooLarge or OSError; nothing has been changed then."""
     numbers = sorted(_segment_numbers(disk, directory))
     groups: dict[int, _Replayed] = {}
     sizes: dict[int, int] = {}
@@ -119,6 +135,12 @@ def recover(disk: Disk, directory: Path, identity: bytes) -> RecoveredLog:
         end = _replay(path, data, header, groups, is_last)
         sizes[number] = end
         cut_bytes += len(data) - end
+        held = sum(log.bytes for log in groups.values())
+        if held > bytes_max:
+            raise LogTooLarge(
+                f"the log in {directory} holds {held} bytes in entries up to segment {number}, and this node keeps at "
+                f"most {bytes_max} in memory. Move the data directory away to have the node rebuilt from the others"
+            )
     for group, log in groups.items():
         if log.missing:
             raise WalCorrupt(f"{log.noticed}: entries of group {group} before this place are missing")

@@ -1,4 +1,4 @@
-"""`make bench`: geodyne dev and a three-zone region beside a yardstick, in one run on one machine.
+"""`make bench`: geodyne dev and a three-zone region beside a yardstick, and a thousand quiet partitions, in one run.
 
 The yardstick is what Python needs for HTTP and a signature alone (yardstick.py). Absolute figures depend on the machine
 and its other load: read the ratios. CPU is that of all server processes, user and system, per request.
@@ -28,6 +28,7 @@ from botocore.config import Config
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.bench import footprint as footprints
+from tests.bench import idle
 from tests.bench.load import Figures, Server, gets, puts, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,10 +45,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=5, help="length of each measurement")
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--only", choices=["yardstick", "dev", "zones", "cluster"], help="measure one thing only")
+    parser.add_argument(
+        "--only", choices=["yardstick", "dev", "zones", "cluster", "idle"], help="measure one thing only"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
-    if options.only != "cluster" and shutil.which("wrk") is None:
+    if options.only not in ("cluster", "idle") and shutil.which("wrk") is None:
         parser.error("wrk makes the load and is not on PATH (on Debian: apt-get install wrk)")
     rows: list[tuple[str, str, Figures]] = []
     with ExitStack() as stack:
@@ -63,10 +66,15 @@ def main() -> int:
         footprint = None
         if options.only in (None, "cluster"):
             footprint = footprints.measure(directory, environment(), idle_s=10.0)
+        quiet = None
+        if options.only in (None, "idle"):
+            quiet = idle.measure(directory, environment(), idle_s=20.0)
     if rows or options.json:
         report(rows, options.connections, as_json=options.json)
     if footprint is not None and not options.json:
         footprints.report(footprint)
+    if quiet is not None and not options.json:
+        idle.report(quiet)
     return 0
 
 

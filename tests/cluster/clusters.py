@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,13 +106,17 @@ class Process(NamedTuple):
 class Cluster:
     """One run of `geodyne up`. `close` ends all of it."""
 
-    def __init__(self, data_dir: Path, topology: str, *options: str) -> None:
+    def __init__(
+        self, data_dir: Path, topology: str, *options: str, program: Callable[..., list[str]] | None = None
+    ) -> None:
+        """`program` turns the arguments of `geodyne` into a command line, for runs that are wrapped in something."""
         self.data_dir = data_dir
         self.state = data_dir.parent / f"{data_dir.name}-state"
         self._directory = ClusterDirectory(data_dir)
         self._topology = data_dir.parent / f"{data_dir.name}.toml"
         self._topology.write_text(topology, encoding="utf-8")
         self._options = options
+        self._program = program or command_line
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._output = data_dir.parent / f"{data_dir.name}-output.txt"
         self._paused: set[int] = set()
@@ -124,7 +128,7 @@ class Cluster:
         arguments = ("up", "--topology", str(self._topology), "--data-dir", str(self.data_dir), *self._options)
         with self._output.open("ab") as output:
             self._supervisor = subprocess.Popen(
-                command_line(*arguments),
+                self._program(*arguments),
                 env=environment(self.state),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.clusters import Cluster, settings_of_the_sdk, tail
+from tests.cluster.wiredclusters import Wired, wired_cluster
 
 # The default topology with free ports. A router in each zone of the first region, because a router reads from its own
 # zone: so the tests can ask every replica there.
@@ -52,6 +53,13 @@ def world(started_world: Cluster) -> Cluster:
         started_world.start_processes(stopped)
     started_world.await_running()
     return started_world
+
+
+@pytest.fixture(scope="session")
+def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
+    """One region whose network a test can cut."""
+    with wired_cluster(tmp_path_factory.mktemp("wired")) as wired:
+        yield wired
 
 
 @pytest.fixture

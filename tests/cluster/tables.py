@@ -67,6 +67,16 @@ def partition_with_items(cluster: Cluster, region: str, table: str) -> Partition
     return None
 
 
+def partition_terms(cluster: Cluster, region: str, table: str) -> dict[int, int]:
+    """The newest term that any node of the region knows of, by partition of the table."""
+    terms: dict[int, int] = {}
+    for node in cluster.processes(region, "node"):
+        for partition in _node_status(node.metrics)["partitions"]:
+            if partition["table"] == table:
+                terms[partition["id"]] = max(terms.get(partition["id"], 0), partition["term"])
+    return terms
+
+
 def _node_status(metrics: str) -> dict[str, Any]:
     connection = http.client.HTTPConnection(metrics, timeout=10)
     try:

@@ -1,4 +1,4 @@
-"""A node's disk has changed bits of its state database while the node was down; clients never see it."""
+"""A node's disk has changed bits of its state database or its log while the node was down; clients never see it."""
 
 from __future__ import annotations
 
@@ -53,8 +53,18 @@ def damaged_file(path: Path) -> int:
     return 1
 
 
-@pytest.mark.parametrize("damage", [damaged_rows, damaged_file])
-def test_a_node_with_a_damaged_state_serves_none_of_it_and_is_healed_by_the_others(world: Cluster, damage: Any) -> None:
+def damaged_log(path: Path) -> int:
+    """Change a byte in the middle of each file of the log: what lies behind it says that it had been durable."""
+    files = sorted((path.parent / "log").glob("*.log"))
+    for file in files:
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 0x10
+        file.write_bytes(data)
+    return len(files)
+
+
+@pytest.mark.parametrize("damage", [damaged_rows, damaged_file, damaged_log])
+def test_a_node_with_damaged_files_serves_none_of_it_and_is_healed_by_the_others(world: Cluster, damage: Any) -> None:
     client = world.client(REGION)
     if TABLE not in client.list_tables()["TableNames"]:
         create_table(client, TABLE)
@@ -72,6 +82,16 @@ def test_a_node_with_a_damaged_state_serves_none_of_it_and_is_healed_by_the_othe
     for _ in range(3):
         assert values(there, strong=False) == expected
         assert values(there, strong=True) == expected
+    # It counts again: with it, another one can be spared.
+    other = next(process for process in world.processes(REGION, "node") if process.zone == "c")
+    world.stop_processes([other.id])
+    try:
+        until("it is counted on again", lambda: answers(there))
+        assert values(client, strong=True) == expected
+        for name in names():
+            client.put_item(TableName=TABLE, Item={"pk": {"S": name}, "v": {"S": f"right-{name}"}})
+    finally:
+        world.start_processes([other.id])
     there.close()
     client.close()
 

@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.cluster.clusters import Cluster
+from tests.cluster.clusters import Cluster, Process
 from tests.cluster.tables import create_table
 from tests.cluster.traffic import Attempts, Traffic
 from tests.cluster.waiting import until
@@ -72,6 +73,10 @@ def going(cluster: Cluster, configs: dict[str, dict[str, Any]]) -> Iterator[list
 def go_on(pairs: Sequence[tuple[Client, Traffic]]) -> None:
     goals = [(traffic, traffic.steps + STEPS_AROUND) for _, traffic in pairs]
     until("all clients go on", lambda: all(traffic.check() and traffic.steps >= goal for traffic, goal in goals))
+
+
+def replaced(cluster: Cluster, before: Process) -> bool:
+    return cluster.process(before.id).pid not in (None, before.pid)
 
 
 def report(what: str, pairs: Sequence[tuple[Client, Traffic]]) -> None:
@@ -134,6 +139,20 @@ def test_a_rolling_restart_leaves_no_long_gap(table: Cluster, role: str) -> None
     with stalls() as stalled, going(table, {"default": SDK_DEFAULT, "standard": SDK_STANDARD}) as pairs:
         assert table.run("restart", REGION, "--role", role).returncode == 0
     report(role, pairs)
+    assert all(traffic.gap_s_max - stalled.gap_s_max < GAP_S_MAX for _, traffic in pairs)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("role", ["node", "router"])
+def test_a_process_that_is_told_to_end_by_hand_leaves_no_long_gap_either(table: Cluster, role: str) -> None:
+    with stalls() as stalled, going(table, {"default": SDK_DEFAULT, "standard": SDK_STANDARD}) as pairs:
+        for process in table.processes(REGION, role):
+            table.signal(process, signal.SIGTERM)
+            until("another one is there", partial(replaced, table, process))
+            table.await_running()
+            go_on(pairs)
+    report(f"{role} told to end", pairs)
+    assert all(client.attempts.failed == {} for client, _ in pairs)
     assert all(traffic.gap_s_max - stalled.gap_s_max < GAP_S_MAX for _, traffic in pairs)
 
 

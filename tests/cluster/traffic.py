@@ -15,11 +15,12 @@ JOIN_S_MAX = 60.0
 class Traffic:
     """Calls `step(number)` without pause from entering the block to leaving it. Its first error is raised then."""
 
-    def __init__(self, name: str, step: Callable[[int], None]) -> None:
+    def __init__(self, name: str, step: Callable[[int], None], join_s_max: float = JOIN_S_MAX) -> None:
         self.name = name
         self.steps = 0
         self.gap_s_max = 0.0  # longest time between two completed steps
         self._step = step
+        self._join_s_max = join_s_max
         self._error: BaseException | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -32,10 +33,10 @@ class Traffic:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ending.set()
-        self._thread.join(JOIN_S_MAX)
+        self._thread.join(self._join_s_max)
         if error is None:
             self.check()
-            assert not self._thread.is_alive(), f"{self.name} did not end within {JOIN_S_MAX:.0f} s"
+            assert not self._thread.is_alive(), f"{self.name} did not end within {self._join_s_max:.0f} s"
 
     def check(self) -> bool:
         """Raise what the client saw, if it saw an error; True otherwise, so that it can stand in a condition."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from geodyne.rpc.faults import PROCESS_FAULTS
 from node.metrics import NodeMetrics
 from replication.metrics import AppliedFigures, DestinationFigures, ReplicationCollector, latency_histogram
 from router.geo import Geography
@@ -35,7 +36,10 @@ def _registry() -> CollectorRegistry:
     """The collectors that node, router, replicator and global endpoint register, each with something to tell."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    NodeMetrics(registry).snapshots.labels("sent", "ok").inc()
+    registry.register(PROCESS_FAULTS)
+    metrics = NodeMetrics(registry)
+    metrics.snapshots.labels("sent", "ok").inc()
+    metrics.snapshot_chunks.labels("sent").inc()
     requests = RequestMetrics(["PutItem"])
     requests.operations["PutItem"].observe("OK", 0.001)
     registry.register(requests)

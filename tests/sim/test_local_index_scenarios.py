@@ -14,6 +14,7 @@ from geodyne.model.keys import KeySchema, encode_key, hash_of
 from geodyne.model.values import dumps, item_size, loads
 from geodyne.sim.loop import run_simulated
 from geodyne.sim.region import Region, region
+from node import scrub
 from node.compose import open_node
 from node.itemcollections import COLLECTION_TOO_LARGE
 
@@ -303,3 +304,23 @@ def test_counts_that_do_not_change_are_not_told_again(tmp_path: Path) -> None:
         assert [node.handler.catalog.counts.version for node in stage.here.nodes] == versions
 
     play(tmp_path, scenario)
+
+
+def test_an_entry_that_is_gone_is_noticed_by_the_comparison_of_replicas_and_healed(tmp_path: Path) -> None:
+    """No checksum tells of an entry that is not there, and the rows are as they should be."""
+
+    async def scenario(stage: Stage) -> None:
+        await stage.written(stage.put(item("x", 1)))
+        here = stage.here
+        await here.settle([stage.partition])
+        leader = here.leader(stage.partition)
+        node = next(one for one in here.nodes if one is not leader)
+        assert node.node is not None
+        store = node.node._store
+        space = store._groups[stage.partition].space
+        assert store._db.execute("DELETE FROM entries WHERE space=? AND slot=1", (space,)).rowcount == 1
+        await here.until(lambda: node.count("geodyne_healed_replicas_total"), "it is healed")
+        await here.settle([stage.partition])
+
+    with patch.object(scrub, "FIRST_PASS_MS", 500), patch.object(scrub, "REST_MS", 2_000):
+        play(tmp_path, scenario)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -57,6 +58,43 @@ def test_a_supervisor_that_has_gone_is_no_error() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     Supervision(report_fd=writer).say(LEAVING)
+    os.close(writer)
+
+
+def test_a_process_that_is_told_to_end_goes_on_until_its_supervisor_tells_it_once_more() -> None:
+    reader, writer = os.pipe()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        stop.set()
+        relief = asyncio.ensure_future(Supervision(report_fd=writer).relieved(stop))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert os.read(reader, 100) == LEAVING
+        assert not relief.done()
+        stop.set()
+        await relief
+
+    asyncio.run(main())
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("report", [None, "broken"])
+def test_a_process_that_no_supervisor_hears_goes_at_once(report: str | None) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    stop = asyncio.Event()
+    stop.set()
+    asyncio.run(asyncio.wait_for(Supervision(report_fd=writer if report else None).relieved(stop), 5))
+    os.close(writer)
+
+
+def test_a_supervisor_that_says_nothing_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "RELIEF_S", 0.01)
+    reader, writer = os.pipe()
+    asyncio.run(asyncio.wait_for(Supervision(report_fd=writer).relieved(asyncio.Event()), 5))
+    os.close(reader)
     os.close(writer)
 
 

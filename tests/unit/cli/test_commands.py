@@ -35,7 +35,7 @@ def test_help_documents_every_command_and_the_exit_codes(capsys: pytest.CaptureF
         main(["--help"])
     assert exit_.value.code == 0
     shown = capsys.readouterr().out
-    for word in ("dev", "up", "status", "down", "stop", "start", "130 ended by Ctrl-C"):
+    for word in ("dev", "up", "status", "down", "stop", "start", "restart", "node", "130 ended by Ctrl-C"):
         assert word in shown
 
 

@@ -68,6 +68,29 @@ def test_other_ports_and_delays_on_the_same_data_are_fine(tmp_path: Path) -> Non
     directory.close()
 
 
+def test_nodes_that_came_and_went_are_kept_over_restarts_whichever_of_the_two_shapes_the_file_has(
+    tmp_path: Path,
+) -> None:
+    began = topology.parse("[regions.r]")
+    directory = ClusterDirectory(tmp_path / "d")
+    directory.open(began)
+    assert directory.settled(began) == began
+    directory.write_members("r", {"r/node-a": "a", "r/node-b": "b", "r/node-c": "c", "r/node-a-2": "a"})
+    now = {"r/node-b": "b", "r/node-c": "c", "r/node-a-2": "a"}
+    directory.write_members("r", now)
+    directory.close()
+    for shape in (began, directory.settled(began)):
+        directory = ClusterDirectory(tmp_path / "d")
+        directory.open(shape)
+        settled = directory.settled(shape)
+        assert settled.regions["r"].members() == now
+        assert settled.regions["r"].founded() == began.regions["r"].members()
+        assert directory.former_nodes() == ["r/node-a"]
+        directory.close()
+    with pytest.raises(CommandError, match=r"r/node-a is new; .* `geodyne node` adds"):
+        ClusterDirectory(tmp_path / "d").open(topology.parse("[regions.r]\nzones = {a=3,b=1,c=1}"))
+
+
 def test_a_data_directory_of_another_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cluster.json").write_text(json.dumps({"format": 99, "cluster_id": "x"}))
     with pytest.raises(CommandError, match="has format 99; this version of geodyne reads format 1"):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from geodyne.cli import child, detach, orphans, supervisor
+from geodyne.cli import child, detach, node, orphans, reports, status, supervisor
 from geodyne.cli.__main__ import main
 from geodyne.cli.datadir import ClusterDirectory
 
@@ -223,6 +223,89 @@ def test_a_router_that_leaves_unasked_is_replaced_without_a_wait(cluster: Cluste
 
 
 @pytest.mark.cluster
+def test_a_router_that_leaves_unasked_goes_on_until_another_one_serves_in_its_place(cluster: Cluster) -> None:
+    cluster.launch_sibling("r/router-1", ".patient").touch()
+    cluster.start_and_wait()
+    before = cluster.pids()["r/router-1"]
+    os.kill(before, signal.SIGTERM)
+    wait_until(lambda: cluster.pids()["r/router-1"] not in {None, before} and not runs(before))
+    assert "r/router-1 is leaving; starting another one in its place" in cluster.text()
+    assert "starting it again" not in cluster.text()
+    assert main(["restart", "r/router-1"]) == 0, "one that is asked to leave is told once more at once"
+    assert main(["down"]) == 0
+    assert cluster.wait() == 0
+
+
+@pytest.mark.cluster
+def test_a_router_whose_successor_cannot_start_leaves_and_is_started_again_later(cluster: Cluster) -> None:
+    cluster.launch_sibling("r/router-1", ".patient").touch()
+    cluster.start_and_wait()
+    before = cluster.pids()["r/router-1"]
+    cluster.launch_sibling("r/router-1", ".fail").touch()
+    os.kill(before, signal.SIGTERM)
+    wait_until(lambda: "r/router-1 was not replaced" in cluster.text() and not runs(before))
+    cluster.launch_sibling("r/router-1", ".fail").unlink()
+    wait_until(lambda: "r/router-1 is ready again" in cluster.text())
+    assert main(["down"]) == 0
+
+
+@pytest.mark.cluster
+def test_an_added_node_is_kept_over_restarts_and_a_removed_one_stays_away_but_its_data_do_not(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "POLL_SECONDS", 0.02)
+    cluster.start_and_wait()
+    before = cluster.pids()
+    assert main(["node", "add", "--zone", "a", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["node"] == "r/node-a-2"
+    assert "r/node-a-2 is starting" in shown.err
+    assert {**cluster.pids(), **before} == cluster.pids(), "nobody was restarted"
+    told = (cluster.data_dir / "reloads.txt").read_text().split()
+    assert set(told) >= {"r/node-a", "r/router-1", "r/replicator-1"}
+    assert main(["node", "remove", "r/node-a"]) == 1
+    assert "drain it first" in capsys.readouterr().err
+    assert main(["node", "drain", "r/node-a"]) == 0
+    assert main(["node", "activate", "r/node-a"]) == 0
+    assert main(["node", "drain", "r/node-a", "--no-wait"]) == 0
+    assert main(["node", "remove", "r/node-a"]) == 0
+    assert f"its data directory stays: {cluster.data_dir / 'nodes/r/node-a'}" in capsys.readouterr().out
+    assert not runs(before["r/node-a"])
+    assert (cluster.data_dir / "nodes/r/node-a").is_dir()
+    assert main(["node", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert "r/node-a-2" in listed
+    assert "r/node-a " not in listed
+    assert main(["node", "remove", "r/node-a-2", "--force"]) == 1
+    assert "is the only node of r" in capsys.readouterr().err
+    assert main(["down"]) == 0
+    assert cluster.wait() == 0
+
+    cluster.output.unlink()
+    cluster.start_and_wait()
+    assert "r/node-a-2 was added, r/node-a was removed" in cluster.text()
+    assert set(cluster.pids()) == {"r/node-a-2", "r/router-1", "r/replicator-1", "global/router-1"}
+    assert main(["node", "add", "--zone", "a", "--name", "node-a"]) == 1
+    assert "was the name of a node that was removed" in capsys.readouterr().err
+    assert main(["down"]) == 0
+
+
+@pytest.mark.cluster
+def test_without_a_router_or_replicator_nodes_are_listed_and_not_changed(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster.start_and_wait()
+    for process in ("r/router-1", "r/replicator-1"):
+        assert main(["stop", process]) == 0
+    capsys.readouterr()
+    assert main(["node", "list"]) == 0
+    assert "no router or replicator of r answers" in capsys.readouterr().out
+    assert main(["node", "drain", "r/node-a"]) == 1
+    assert "no router or replicator of r answers" in capsys.readouterr().err
+    assert main(["down"]) == 0
+
+
+@pytest.mark.cluster
 def test_ctrl_c_stops_takers_of_requests_before_nodes_and_exits_130(cluster: Cluster) -> None:
     cluster.start_and_wait()
     pids = cluster.pids()
@@ -316,7 +399,35 @@ def test_of_two_claimed_leaders_the_one_with_the_later_term_is_shown() -> None:
     def report(leader: str, term: int) -> dict[str, Any]:
         return {"partitions": [{"table": "t", "id": 2, "leader": leader, "replicas": ["a", "b"], "term": term}]}
 
-    merged = supervisor.merge_partitions(
-        [("r", report("a", 5)), ("r", report("b", 4)), ("r", {}), ("s", report("", 0))]
-    )
+    merged = reports.merge_partitions([("r", report("a", 5)), ("r", report("b", 4)), ("r", {}), ("s", report("", 0))])
     assert [(p["region"], p["id"], p["leader"]) for p in merged] == [("r", 2, "a"), ("s", 2, "")]
+
+
+def test_members_are_those_of_the_newest_catalog_and_moves_those_of_all_leaders() -> None:
+    def report(revision: int, state: str, moves: list[int], short: list[int], newcomers: int) -> dict[str, Any]:
+        members = [{"node": "r/node-a", "zone": "a", "state": state, "replicas": 2, "joining": 0}]
+        described = [{"partition": id_, "voters": ["x"], "target": ["y", "z"], "waits_for": "z"} for id_ in moves]
+        return {
+            "catalog": {"revision": revision},
+            "members": members,
+            "moves": described,
+            "short": short,
+            "newcomers": newcomers,
+        }
+
+    merged = reports.merge_members(
+        [("r", report(7, "DRAINING", [1], [3], 1)), ("r", report(6, "ACTIVE", [2], [3, 4], 1)), ("s", {})]
+    )
+    assert [member["state"] for member in merged["r"]["members"]] == ["DRAINING"]
+    assert [move["partition"] for move in merged["r"]["moves"]] == [1, 2]
+    assert merged["r"]["short"] == [3, 4]
+    assert merged["s"] == {"members": [], "moves": [], "short": [], "newcomers": 0}
+    shown = status.remarks(merged["r"])
+    assert [line.strip() for line in shown] == [
+        "r/node-a is DRAINING, 2 replicas left",
+        "partition 1 moves to y z, waits for z",
+        "partition 2 moves to y z, waits for z",
+        "2 groups run with a replica less: partitions 3, 4",
+        "2 replicas are being rebuilt and do not vote yet",
+    ]
+    assert status.remarks(merged["s"]) == []

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from unittest.mock import patch
 
@@ -152,12 +153,15 @@ def _watched_disk(directory: Path, watch: Watch) -> Iterator[None]:
 
 
 class KillPoints:
-    """Copies of a data directory, one for each write while `watching` and one more for each `torn_every`-th."""
+    """Copies of a data directory, one for each `every`-th write while `watching` and one more for each `torn_every`-th
+    of those."""
 
-    def __init__(self, directory: Path, copies: Path, torn_every: int) -> None:
+    def __init__(self, directory: Path, copies: Path, torn_every: int, every: int = 1) -> None:
+        self._every = every
         self._directory = directory
         self._copies = copies
         self._torn_every = torn_every
+        self._one_at_a_time = Lock()
         self.count = 0
         self.points: list[tuple[str, Path, object]] = []
         self.mark: Callable[[], object] = _nothing  # what is known at a point, kept with it
@@ -169,10 +173,13 @@ class KillPoints:
             yield
 
     def _watch(self, what: str, tear: Tear | None) -> None:
-        self.count += 1
-        self._copy(what)
-        if tear is not None and self.count % self._torn_every == 0:
-            tear(self._copy(f"half of {what}"))
+        with self._one_at_a_time:  # a checkpoint writes in a thread of its own
+            self.count += 1
+            if self.count % self._every:
+                return
+            self._copy(what)
+            if tear is not None and self.count // self._every % self._torn_every == 0:
+                tear(self._copy(f"half of {what}"))
 
     def _copy(self, what: str) -> Path:
         target = self._copies / f"{len(self.points)}"

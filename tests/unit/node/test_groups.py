@@ -8,8 +8,10 @@ from typing import cast
 
 import pytest
 
+from geodyne.catalog import PartitionRecord
 from geodyne.messages import Entry
 from node.groups import Groups, StateLost
+from node.raft.configuration import Configuration
 from node.raft.effects import FORGOTTEN
 from node.raft.liveness import Liveness
 from node.raft.settings import Settings
@@ -35,6 +37,7 @@ class Log:
     def __init__(self) -> None:
         self.resets: list[tuple[int, int, int]] = []
         self.hard_states: list[tuple[int, int, str]] = []
+        self._waiting: list[Callable[[], None]] = []
 
     def append(self, group: int, entries: Sequence[Entry]) -> None:
         raise AssertionError
@@ -52,7 +55,11 @@ class Log:
         raise AssertionError
 
     def sync(self, done: Callable[[], None]) -> None:
-        raise AssertionError
+        self._waiting.append(done)
+
+    def durable(self) -> None:
+        for done in self._waiting:
+            done()
 
     def close(self) -> None:
         raise AssertionError
@@ -61,6 +68,10 @@ class Log:
 class Store:
     def __init__(self) -> None:
         self.created: list[int] = []
+        self.destroyed: list[int] = []
+
+    def destroy(self, partition: int) -> None:
+        self.destroyed.append(partition)
 
     def create(self, partition: int, state: bytes) -> None:
         self.created.append(partition)
@@ -83,6 +94,7 @@ class Recovered:
         state: StoredGroup | None,
         voters: tuple[str, ...] = ("a", "b", "c"),
         since: int | None = 0,
+        original: bool = True,
     ) -> None:
         self.log = Log()
         self.roster = Roster("a", 100, lambda data: None, since)
@@ -99,7 +111,7 @@ class Recovered:
             roster=self.roster,
         )
         groups.recover({PARTITION: log} if log else {}, {PARTITION: state} if state else {})
-        groups.hold(PARTITION, 1, voters)
+        groups.hold(PARTITION, 1, voters, original=original)
         group = groups.get(PARTITION)
         assert group is not None
         self.groups = groups
@@ -222,3 +234,70 @@ def test_a_newcomer_that_another_voter_knew_by_another_directory_stays_one() -> 
     recovered.roster.meet("c", 300, 99)
     assert recovered.groups.vouched(1) == []
     assert recovered.raft.newcomer
+
+
+# --- replicas that move -------------------------------------------------------------------------------------
+
+
+def test_a_replica_of_a_partition_that_began_elsewhere_is_a_newcomer_and_stays_one() -> None:
+    """Whatever is known of this directory, and durably, since the catalog will come to say otherwise."""
+    recovered = Recovered(None, None, original=False)
+    assert recovered.raft.newcomer
+    assert recovered.log.hard_states == [(PARTITION, 0, FORGOTTEN)]
+    assert recovered.groups.vouched(1) == []
+
+
+def test_a_replica_with_a_log_of_its_own_keeps_what_it_promised_wherever_the_partition_began() -> None:
+    recovered = Recovered(RecoveredGroup((3, "b"), 0, 0, entries(1, 1, 2)), stored(2, 2), original=False)
+    assert not recovered.raft.newcomer
+    assert recovered.log.hard_states == []
+
+
+def test_consensus_goes_on_with_the_configuration_that_the_state_has_come_to() -> None:
+    state = GroupState()
+    state.applied_index, state.applied_term = 5, 2
+    state.configuration, state.configuration_index = Configuration(("a", "d"), ("b",), ("e",), 4), 3
+    held = StoredGroup(state.to_bytes(), None, 0)
+    recovered = Recovered(RecoveredGroup((2, ""), 5, 2, entries(6, 2)), held, ("a", "b", "c"))
+    assert recovered.raft.configuration == state.configuration
+    assert recovered.raft.configuration_index == 3
+
+
+def moved_away(recovered: Recovered, configuration: int = 9) -> None:
+    """The catalog has the partition on other nodes."""
+    record = PartitionRecord(PARTITION, 1, 0, 1, ("b", "c", "d"), configuration=configuration)
+    recovered.groups.drop_all_but((), {PARTITION: record}, PARTITION + 1)
+
+
+def test_a_replica_that_is_given_up_leaves_a_mark_that_it_has_forgotten() -> None:
+    recovered = Recovered(RecoveredGroup((3, "b"), 0, 0, entries(1, 1, 2)), stored(2, 2))
+    moved_away(recovered)
+    assert recovered.groups.get(PARTITION) is None
+    assert recovered.log.resets == [(PARTITION, 0, 0)]
+    assert recovered.log.hard_states == [(PARTITION, 3, FORGOTTEN)]
+
+
+def test_a_replica_that_comes_back_before_its_rows_are_gone_waits_for_that() -> None:
+    recovered = Recovered(RecoveredGroup((3, "b"), 0, 0, entries(1, 1, 2)), stored(2, 2))
+    freed: list[bool] = []
+    recovered.groups.freed = lambda: freed.append(True)
+    moved_away(recovered)
+    recovered.groups.hold(PARTITION, 1, ("b", "c", "d"), original=False)
+    assert recovered.groups.get(PARTITION) is None
+    recovered.log.durable()
+    assert (recovered.store.destroyed, freed) == ([PARTITION], [True])
+    recovered.groups.hold(PARTITION, 1, ("b", "c", "d"), original=True)
+    group = recovered.groups.get(PARTITION)
+    assert group is not None
+    assert (group.raft.newcomer, group.raft.term) == (True, 3)
+
+
+def test_a_replica_whose_log_knows_more_than_the_catalog_is_kept() -> None:
+    joined = [Entry(3, 2, Configuration(("a", "c", "d"), ("b", "c", "d")).to_payload())]
+    recovered = Recovered(RecoveredGroup((3, "b"), 0, 0, [*entries(1, 1, 2), *joined]), stored(2, 2))
+    moved_away(recovered, configuration=2)
+    assert recovered.groups.get(PARTITION) is not None
+    assert recovered.groups.lingering
+    moved_away(recovered, configuration=4)
+    assert recovered.groups.get(PARTITION) is None
+    assert not recovered.groups.lingering

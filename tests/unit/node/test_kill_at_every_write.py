@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +22,7 @@ from geodyne.messages import (
     Call,
     Control,
     ControlDone,
+    Entry,
     Found,
     Get,
     Request,
@@ -32,11 +34,12 @@ from geodyne.messages import (
 )
 from geodyne.model.keys import KeySchema, encode_key, hash_of
 from geodyne.model.values import dumps, item_size, loads
-from node import compose, service
+from node import compose, maintenance, service
 from node.compose import Node, NoPeers, open_node, single_node_place
+from node.storage.directory import open_directory
 from node.storage.port import GroupUpdate
 from node.storage.sqlite import StateStore
-from node.storage.wal import WalSettings
+from node.storage.wal import Wal, WalSettings
 from tests.unit.node.killpoints import KillPoints, NoLibrary
 
 SCHEMA = KeySchema("pk", "S")
@@ -69,10 +72,10 @@ class Client:
             while not self._leads(METADATA_PARTITION):  # noqa: ASYNC110 - the node tells nobody
                 await asyncio.sleep(0)
 
-    async def until_active(self) -> TableRecord:
+    async def until_active(self, name: str = "T") -> TableRecord:
         async with asyncio.timeout(WAIT_S):
             while True:
-                table = self.node.service.catalog.catalog.tables.get("T")
+                table = self.node.service.catalog.catalog.tables.get(name)
                 if table is not None and table.status is TableStatus.ACTIVE and self._led(table):
                     return table
                 await asyncio.sleep(0)
@@ -148,7 +151,42 @@ async def live(directory: Path, known: Known, rounds: range) -> None:
             await client.put(table, *known.trying, known.answered)
         await node._maintenance.checkpoint()
         await node._store.collect_garbage()
+        if number % 3 == 1:
+            await install(node, table.partitions[0].id)
+        if number % 3 == 2:
+            await come_and_go(client, f"T{number}")
     await node.stop()
+
+
+async def install(node: Node, partition: int) -> None:
+    """A snapshot of the partition takes the place of its state, and then an empty log that of its log: what a replica
+    does that was sent one (node.transfer)."""
+    group = node.service.groups.get(partition)
+    assert group is not None
+    async with asyncio.timeout(WAIT_S):
+        while group.state.applied_index < group.raft.log.last_index:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0)
+    export = await node.service.transfers._export(group)
+    importing = node._store.begin_import(partition)
+    async with aclosing(aiter(export)) as chunks:
+        async for chunk in chunks:
+            importing.add(chunk)
+    await importing.commit()
+    node._log.reset(partition, export.applied_index, export.applied_term)
+    node._log.sync(lambda: None)
+
+
+async def come_and_go(client: Client, name: str) -> None:
+    """A table whose replicas are made, written to and destroyed."""
+    definition: dict[str, Any] = {"name": name, "hash_key": "pk", "hash_type": "S", "partitions": 1}
+    definition.update(range_key=None, range_type=None)
+    assert isinstance(await client.call(Control("create_table", {"definition": definition})), ControlDone)
+    table = await client.until_active(name)
+    await client.put(table, "pk", "value")
+    assert isinstance(await client.call(Control("delete_table", {"name": name})), ControlDone)
+    async with asyncio.timeout(WAIT_S):
+        while client.node.service.groups.get(table.partitions[0].id) is not None:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0)
 
 
 async def check(directory: Path, mark: Any) -> None:
@@ -181,25 +219,37 @@ def killed_at_every_write(tmp_path: Path, every: int, torn_every: int) -> int:
     copies = tmp_path / "copies"
     copies.mkdir()
     known = Known()
-    points = KillPoints(directory, copies, torn_every)
+    points = KillPoints(directory, copies, torn_every, every)
     points.mark = known.copy
     directory.mkdir()
-    with patch.object(compose, "WalSettings", _small_segments), patch.object(service, "TICK_S", 0.002):
+    compacted: list[int] = []
+    real = Wal.compact
+
+    def compact(log: Wal, group: int, through_index: int, term: int) -> None:
+        compacted.append(group)
+        real(log, group, through_index, term)
+
+    with (
+        patch.object(compose, "WalSettings", _small_segments),
+        patch.object(service, "TICK_S", 0.002),
+        patch.object(maintenance, "TAIL_BYTES", 2_000),
+        patch.object(Wal, "compact", compact),
+    ):
         try:
             with points.watching():
                 asyncio.run(live(directory, known, range(ROUNDS)))
                 asyncio.run(live(directory, known, range(ROUNDS, ROUNDS + 2)))
         except NoLibrary as reason:
             pytest.skip(str(reason))
-        chosen = points.points[::every]
-        for what, copy, mark in chosen:
+        assert compacted
+        for what, copy, mark in points.points:
             try:
                 asyncio.run(check(copy, mark))
             except BaseException as error:
                 error.add_note(f"killed before: {what}, in {copy}")
                 raise
             shutil.rmtree(copy)
-    return len(chosen)
+    return len(points.points)
 
 
 def test_a_node_killed_at_a_write_has_lost_nothing_that_it_answered(tmp_path: Path) -> None:
@@ -222,3 +272,37 @@ def test_a_state_that_is_written_in_two_parts_is_seen_to_lose(tmp_path: Path) ->
 @pytest.mark.long
 def test_a_node_killed_at_any_write_has_lost_nothing_that_it_answered(tmp_path: Path) -> None:
     assert killed_at_every_write(tmp_path, every=1, torn_every=2) > 500
+
+
+def test_a_log_that_is_put_aside_is_the_old_directorys_or_the_directory_is_another_one(tmp_path: Path) -> None:
+    """At any write of it: a log never speaks for a directory that has given it up."""
+    directory, copies = tmp_path / "node", tmp_path / "copies"
+    copies.mkdir()
+    first = open_directory(directory, "c", "a")
+    log, _ = Wal.open(first.log_path, WalSettings("c", "a", inline=True))
+    log.append(1, [Entry(1, 1, b"promised")])
+    log.close()
+    first.close()
+    number = first.roster.directory
+    points = KillPoints(directory, copies, torn_every=1)
+    try:
+        with points.watching():
+            opened = open_directory(directory, "c", "a")
+            opened.put_log_aside()
+            log, _ = Wal.open(opened.log_path, WalSettings("c", "a", inline=True))
+            log.append(1, [Entry(1, 2, b"of the new one")])
+            log.close()
+            opened.close()
+    except NoLibrary as reason:
+        pytest.skip(str(reason))
+    seen: set[bool] = set()
+    for what, copy, _ in points.points:
+        found = open_directory(copy, "c", "a")
+        log, recovered = Wal.open(found.log_path, WalSettings("c", "a", inline=True))
+        group = recovered.groups.get(1)
+        promised = group is not None and group.entries[:1] == [Entry(1, 1, b"promised")]
+        assert promised == (found.roster.directory == number), what
+        seen.add(promised)
+        log.close()
+        found.close()
+    assert seen == {True, False}

@@ -14,6 +14,7 @@ from geodyne.messages import (
     Vote,
     VoteRequest,
 )
+from node.raft.configuration import Configuration
 from node.raft.core import Raft, Role
 from node.raft.effects import Effects, HardState
 from node.raft.liveness import Liveness
@@ -35,11 +36,15 @@ class Replica:
         fresh: bool = True,
         voters: tuple[str, ...] = ("a", "b", "c"),
         learners: tuple[str, ...] = (),
-        rank: int = 0,
+        rank: int | None = None,
         vote: str = "",
         settings: Settings = S,
+        configuration_index: int = 0,
     ) -> None:
         self.now = START
+        if rank is not None and "a" in voters:
+            others = [voter for voter in voters if voter != "a"]
+            voters = (*others[:rank], "a", *others[rank:])
         peers = [peer for peer in (*voters, *learners) if peer != "a"]
         self.liveness = Liveness(settings, peers, 1, START)
         if fresh:
@@ -48,8 +53,18 @@ class Replica:
         seeded = random.Random(1)
         hard_state = HardState(term, vote)
         self.raft = Raft(
-            "a", G, voters, learners, rank, hard_state, log, 0, self.liveness, settings, seeded, START
-        )  # fmt: skip
+            "a",
+            G,
+            Configuration(voters, (), learners),
+            hard_state,
+            log,
+            0,
+            self.liveness,
+            settings,
+            seeded,
+            START,
+            configuration_index,
+        )
         self.sent: list[tuple[str, RaftMessage]] = []
         self.living = ""  # peers that are heard and acknowledge whenever time passes
 
@@ -105,7 +120,9 @@ class Replica:
     def everyone_has_all(self) -> None:
         """Answer whatever is in flight until nothing is."""
         for _ in range(8):
-            for peer in self.raft.voters[1:] + self.raft.learners:
+            for peer in self.raft.members:
+                if peer == "a":
+                    continue
                 self.step(peer, self.ok(self.raft.log.last_index))
             if self.raft.next_deadline_ms is not None:
                 self.tick()

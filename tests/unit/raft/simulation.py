@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from geodyne.messages import Entry, Heartbeat, HeartbeatAck, Vote
+from node.raft.configuration import Configuration, configuration_of
 from node.raft.core import NotLeaderError, Raft, Role
 from node.raft.effects import FORGOTTEN, Effects, HardState
 from node.raft.liveness import Liveness
@@ -36,10 +37,11 @@ class Violation(AssertionError):
 class Disk:
     """What one group's replica has durably: hard state, log, and the state up to `applied` (a checkpoint)."""
 
-    def __init__(self, vote: str = "") -> None:
+    def __init__(self, configuration: Configuration, vote: str = "") -> None:
         self.hard_state = HardState(0, vote)
         self.offset = (0, 0)
         self.entries: list[Entry] = []
+        self.configuration = (0, configuration)  # of the state, and the entry that put it in force
 
     def write(self, hard_state: HardState | None, entries: tuple[Entry, ...]) -> None:
         if hard_state is not None:
@@ -52,12 +54,17 @@ class Disk:
         return self.entries[-1].term if self.entries else self.offset[1]
 
     def compact(self, index: int, term: int) -> None:
+        for entry in self.entries[: max(0, index - self.offset[0])]:
+            configuration = configuration_of(entry.payload)
+            if configuration is not None:
+                self.configuration = (entry.index, configuration)
         del self.entries[: max(0, index - self.offset[0])]
         self.offset = (index, term)
 
-    def reset(self, index: int, term: int) -> None:
+    def reset(self, index: int, term: int, configuration: Configuration) -> None:
         self.entries.clear()
         self.offset = (index, term)
+        self.configuration = (index, configuration)
 
 
 class Node:
@@ -66,7 +73,11 @@ class Node:
     def __init__(self, name: str, simulation: Simulation) -> None:
         self.name = name
         self.simulation = simulation
-        self.disks = {group: Disk() for group in simulation.groups}
+        self.disks = {
+            group: Disk(simulation.first(group))
+            for group in simulation.groups
+            if name in simulation.first(group).members
+        }
         self.incarnation = 0
         self.offset_ms = simulation.random.randrange(0, 1_000_000)
         self.drift = 1 + simulation.random.uniform(-0.008, 0.008)
@@ -94,31 +105,35 @@ class Node:
         peers = [name for name in simulation.names if name != self.name]
         self.liveness = simulation.make_liveness(SETTINGS, peers, self.incarnation, now_ms)
         self.rafts: dict[int, Raft] = {}
-        for group, disk in self.disks.items():
-            voters = simulation.voters(group)
-            if disk.last_term() > disk.hard_state.term:  # a snapshot was durable before the term of its sender
-                vote = FORGOTTEN if disk.hard_state.vote == FORGOTTEN else ""
-                disk.hard_state = HardState(disk.last_term(), vote)
-            self.rafts[group] = simulation.make_raft(
-                self.name,
-                group,
-                voters,
-                [name for name in simulation.names if name not in voters],
-                voters.index(self.name) if self.name in voters else len(voters),
-                disk.hard_state,
-                RaftLog(*disk.offset, disk.entries),
-                disk.offset[0],
-                self.liveness,
-                SETTINGS,
-                simulation.random,
-                now_ms,
-            )
+        for group in self.disks:
+            self.hold(group)
         simulation.schedule(1, self.tick, self.incarnation)
+
+    def hold(self, group: int) -> None:
+        """Bring a replica to life from its disk."""
+        disk, simulation = self.disks[group], self.simulation
+        if disk.last_term() > disk.hard_state.term:  # a snapshot was durable before the term of its sender
+            vote = FORGOTTEN if disk.hard_state.vote == FORGOTTEN else ""
+            disk.hard_state = HardState(disk.last_term(), vote)
+        self.rafts[group] = simulation.make_raft(
+            self.name,
+            group,
+            disk.configuration[1],
+            disk.hard_state,
+            RaftLog(*disk.offset, disk.entries),
+            disk.offset[0],
+            self.liveness,
+            SETTINGS,
+            simulation.random,
+            self.now_ms(),
+            disk.configuration[0],
+        )
 
     def crash(self) -> None:
         """Lose what is not durable: of the writes under way any number may have reached the disk, oldest first."""
         for group, hard_state, entries, _ in self.writes[: self.simulation.random.randrange(len(self.writes) + 1)]:
-            self.disks[group].write(self.simulation.durable(hard_state), entries)
+            if group in self.disks:
+                self.disks[group].write(self.simulation.durable(hard_state), entries)
         self.up = False
 
     # --- events -------------------------------------------------------------------------------------------
@@ -194,12 +209,14 @@ class Node:
         elif isinstance(message, HeartbeatAck):
             self.liveness.on_heartbeat_ack(peer, message, now_ms)
             self.relay(now_ms)
+        elif self.simulation.group_of(message) not in self.rafts:
+            return  # destroyed, or not made yet
         elif isinstance(message, tuple) and message[0] == "snapshot":
             _, group, term, index, index_term = message
             raft = self.rafts[group]
             if raft.snapshot_offered(peer, term, index, now_ms):
                 delay_ms = self.simulation.random.choice((1, 50, 300))
-                self.simulation.schedule(delay_ms, self.install, self.incarnation, peer, group, index, index_term)
+                self.simulation.schedule(delay_ms, self.install, raft, peer, index, index_term)
             else:
                 self.simulation.send(self.name, peer, ("refused", group))
         elif isinstance(message, tuple) and message[0] == "installed":
@@ -210,15 +227,17 @@ class Node:
             self.rafts[message.group].step(peer, message, now_ms)
         self.effects()
 
-    def install(self, incarnation: int, peer: str, group: int, index: int, term: int) -> None:
+    def install(self, raft: Raft, peer: str, index: int, term: int) -> None:
         """The snapshot is durable."""
-        if not self.up or incarnation != self.incarnation:
+        group = raft.group
+        if not self.up or self.rafts.get(group) is not raft:
             return
-        if self.rafts[group].install_snapshot(index, term):
+        configuration = self.simulation.configuration_at(group, index)
+        if raft.install_snapshot(index, term, configuration):
             for position, write in enumerate(self.writes):  # what was under way for the log before is void
                 if write[0] == group:
                     self.writes[position] = (group, write[1], (), write[3])
-            self.disks[group].reset(index, term)
+            self.disks[group].reset(index, term, configuration)
         self.simulation.send(self.name, peer, ("installed", group, index, term))
         self.effects()
 
@@ -246,7 +265,7 @@ class Node:
         self.sync()
 
     def snapshot_late(self, incarnation: int, group: int, peer: str) -> None:
-        if self.up and incarnation == self.incarnation:
+        if self.up and incarnation == self.incarnation and group in self.rafts:
             self.rafts[group].snapshot_failed(peer, self.now_ms())
 
     def sync(self) -> None:
@@ -265,6 +284,8 @@ class Node:
         done, self.writes = self.writes[: self.syncing], self.writes[self.syncing :]
         self.syncing = 0
         for group, hard_state, entries, after in done:
+            if group not in self.disks:
+                continue
             if hard_state is not None and self.disks[group].hard_state.vote == FORGOTTEN != hard_state.vote:
                 self.simulation.counts["readmitted"] += 1
             self.disks[group].write(self.simulation.durable(hard_state), entries)
@@ -317,6 +338,7 @@ class Simulation:
         self.leaders: dict[tuple[int, int], tuple[str, int]] = {}
         self.committed: dict[int, list[Entry]] = {group: [] for group in self.groups}
         self.committed_in: dict[int, list[int]] = {group: [] for group in self.groups}  # not before this term
+        self.configurations: dict[int, list[tuple[int, Configuration]]] = {group: [] for group in self.groups}
         self.counts = dict.fromkeys(COUNTED, 0)
 
     # --- the world ----------------------------------------------------------------------------------------
@@ -324,6 +346,25 @@ class Simulation:
     def voters(self, group: int) -> list[str]:
         turn = group % len(self.voter_names)
         return self.voter_names[turn:] + self.voter_names[:turn]
+
+    def first(self, group: int) -> Configuration:
+        """The configuration that the group begins with."""
+        voters = self.voters(group)
+        return Configuration(tuple(voters), (), tuple(name for name in self.names if name not in voters))
+
+    def base(self, group: int) -> Configuration:
+        """What the catalog tells a replica that is made now."""
+        return self.first(group)
+
+    def configuration_at(self, group: int, index: int) -> Configuration:
+        """The one that the committed entries up to `index` have put in force."""
+        known = [one for position, one in self.configurations[group] if position <= index]
+        return known[-1] if known else self.first(group)
+
+    @staticmethod
+    def group_of(message: Any) -> int:
+        group: int = message[1] if message[0] in {"snapshot", "installed", "refused"} else message.group
+        return group
 
     def durable(self, hard_state: HardState | None) -> HardState | None:
         return hard_state
@@ -430,7 +471,7 @@ class Simulation:
         for node in self.running():
             for raft in node.rafts.values():
                 if raft.role is Role.LEADER and self.random.random() < 0.5:
-                    raft.transfer(self.random.choice(self.voter_names), node.now_ms())
+                    raft.transfer(self.random.choice(raft.voters), node.now_ms())
                     if self.random.random() < 0.5:
                         self.schedule(self.random.choice((1, 5, 20)), self.isolate, node.name, other, lasting)
             node.effects()
@@ -473,7 +514,7 @@ class Simulation:
         )
         if healthy and not self.nodes[one].up:
             self.counts["lost disks"] += 1
-            self.nodes[one].disks = {group: Disk(FORGOTTEN) for group in self.groups}
+            self.nodes[one].disks = {group: Disk(self.base(group), FORGOTTEN) for group in self.nodes[one].disks}
 
     def lost_holder(self, one: str, other: str, lasting: float) -> None:
         """Only a leader and one follower can have the newest entries; then the leader dies for longer, and the
@@ -575,6 +616,10 @@ class Simulation:
             position = len(log) + 1
             log.extend(raft.log.entries(position, known, ALL_BYTES))
             self.committed_in[group].extend([raft.term] * (known - position + 1))
+            for entry in log[position - 1 :]:
+                configuration = configuration_of(entry.payload)
+                if configuration is not None:
+                    self.configurations[group].append((entry.index, configuration))
             self.counts["committed"] += known - position + 1
         low = max(raft.log.offset_index, known - 3)
         if known > low and list(raft.log.entries(low + 1, known, ALL_BYTES)) != log[low:known]:
@@ -594,8 +639,8 @@ class Simulation:
         for group in self.groups:
             holders = []
             for node in self.running():
-                raft = node.rafts[group]
-                if raft.role is not Role.LEADER:
+                raft = node.rafts.get(group)
+                if raft is None or raft.role is not Role.LEADER:
                     continue
                 if raft.lease_valid(node.now_ms()):
                     holders.append(node.name)
@@ -607,7 +652,7 @@ class Simulation:
 
     def check_converged(self) -> None:
         for group in self.groups:
-            rafts = [node.rafts[group] for node in self.nodes.values()]
+            rafts = [node.rafts[group] for node in self.nodes.values() if group in node.rafts]
             leaders = [raft for raft in rafts if raft.role is Role.LEADER]
             if len(leaders) != 1 or not leaders[0].ready_to_serve:
                 raise Violation(f"group {group} has no leader that serves")

@@ -94,10 +94,12 @@ def test_a_higher_term_in_a_refusal_is_adopted() -> None:
     assert replica.step("b", Vote(G, 5, False, True)).hard_state == HardState(5, "")
 
 
-def test_learners_never_vote_or_campaign() -> None:
-    learner = Replica(voters=("b", "c"), learners=("a",), rank=2)
+def test_a_learner_never_stands_but_votes_when_it_is_asked() -> None:
+    """Who asks may know by a later entry that this learner is a voter; nobody else asks it."""
+    learner = Replica(voters=("b", "c"), learners=("a",))
     assert learner.raft.next_deadline_ms is None
-    assert learner.step("b", request(1)).after == ()
+    assert learner.step("b", request(1)).after == (("b", Vote(G, 1, True, False)),)
+    assert learner.raft.next_deadline_ms is None
     learner.raft.campaign_now(START)
     assert learner.raft.role is Role.FOLLOWER
     assert learner.follows("b", 1).after[0][0] == "b"

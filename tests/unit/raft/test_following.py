@@ -12,6 +12,7 @@ from geodyne.messages import (
     Entry,
     Heartbeat,
 )
+from node.raft.configuration import Configuration
 from node.raft.core import ConsensusViolation, Raft
 from node.raft.effects import HardState
 from node.raft.liveness import Liveness
@@ -96,7 +97,7 @@ def test_a_snapshot_takes_the_place_of_a_log_that_does_not_reach_it() -> None:
     replica = Replica(term=1, entries="11", rank=1)
     assert replica.raft.snapshot_offered("b", 2, 9, START)
     assert replica.take().hard_state == HardState(2, "")
-    assert replica.raft.install_snapshot(9, 2)
+    assert replica.raft.install_snapshot(9, 2, None)
     assert (replica.raft.log.first_index, replica.raft.log.last_index, replica.raft.commit_index) == (10, 9, 9)
     assert not replica.raft.snapshot_offered("b", 2, 9, START)
     assert not replica.raft.snapshot_offered("b", 1, 99, START)
@@ -105,7 +106,7 @@ def test_a_snapshot_takes_the_place_of_a_log_that_does_not_reach_it() -> None:
 def test_a_snapshot_leaves_a_log_that_goes_through_it_alone() -> None:
     replica = Replica(term=1, entries="1", rank=1)
     replica.step("b", Append(G, 1, 1, 1, (Entry(2, 1, b""), Entry(3, 1, b"")), 0), durable=False)
-    assert not replica.raft.install_snapshot(2, 1)
+    assert not replica.raft.install_snapshot(2, 1, None)
     assert (replica.raft.log.last_index, replica.raft.commit_index) == (3, 2)
     replica.raft.persisted(3, 1)  # the answer that promised it was already waiting
     assert replica.raft.log.persisted_index == 3
@@ -116,14 +117,15 @@ def test_parts_that_contradict_each_other_are_refused_at_the_start() -> None:
         Replica(term=1, entries="2")
     log, liveness = RaftLog(5, 1), Liveness(S, ["b"], 1, START)
     with pytest.raises(ValueError):
-        Raft("a", G, ("a", "b"), (), 0, HardState(1, ""), log, 4, liveness, S, random.Random(1), START)
+        Raft("a", G, Configuration(("a", "b")), HardState(1, ""), log, 4, liveness, S, random.Random(1), START)
 
 
 def test_a_thousand_quiet_groups_ask_for_no_tick() -> None:
     liveness = Liveness(S, ["b", "c"], 1, START)
     liveness.on_heartbeat("b", Heartbeat(1, 1), START)
+    configuration = Configuration(("b", "a", "c"))
     groups = [
-        Raft("a", group, ("b", "a", "c"), (), 1, HardState(0, ""), RaftLog(), 0, liveness, S, random.Random(1), START)
+        Raft("a", group, configuration, HardState(0, ""), RaftLog(), 0, liveness, S, random.Random(1), START)
         for group in range(1000)
     ]
     for raft in groups:

@@ -17,6 +17,7 @@ from node.raft.effects import HardState
 from node.raft.leadership import Leadership
 from node.raft.liveness import NEVER_MS, Liveness
 from node.raft.progress import Progress
+from node.raft.support import Support
 from tests.unit.raft.simulation import Simulation, Violation
 
 SEEDS = 30
@@ -76,8 +77,8 @@ class LeaseFromTheReceiptOfTheAcknowledgement(Liveness):
         return sent_ms if sent_ms == NEVER_MS else sent_ms + 600
 
 
-class PromisesIgnored(Raft):
-    def _supports_live_leader(self, now_ms: int) -> bool:
+class PromisesIgnored(Support):
+    def live(self, now_ms: int) -> bool:
         return False
 
 
@@ -129,6 +130,10 @@ class LiveInsteadOfConfirmed(Leadership):
 class NewcomersVote(Raft):
     @property
     def _votes(self) -> bool:
+        return True
+
+    @property
+    def _stands(self) -> bool:
         return self.node_id in self.voters
 
 
@@ -215,6 +220,8 @@ def test_the_simulation_finds_what_is_switched_off(
         monkeypatch.setattr(Simulation, "make_liveness", mutation)
     elif issubclass(mutation, Raft):
         monkeypatch.setattr(Simulation, "make_raft", mutation)
+    elif issubclass(mutation, Support):
+        monkeypatch.setattr("node.raft.core.Support", mutation)
     elif issubclass(mutation, Leadership):
         monkeypatch.setattr("node.raft.core.Leadership", mutation)
     elif issubclass(mutation, Progress):

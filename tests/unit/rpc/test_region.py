@@ -597,3 +597,48 @@ def test_many_calls_through_random_leader_changes_all_get_an_answer():
         assert sorted(answer.size_before for answer in answers) == list(range(200))
 
     in_region(test, hold_ms=10_000)
+
+
+# --- members that come and go -----------------------------------------------------------------------------
+
+
+def test_a_node_that_is_added_is_linked_and_the_links_of_the_others_stay():
+    async def test(region: Region) -> None:
+        before = dict(region.links)
+        await region.client.members_changed([*NODES, NodeAddress("d", "b", "d:1")])
+        assert {node: region.links[node] for node in before} == before
+        region["d"].up()
+        assert set(region.client.status()["nodes"]) == {"a", "b", "c", "d"}
+        region["d"].tell(1, [(11, 6)])
+        reply = region.client.call(write(11), timeout_ms=1_000)
+        region["d"].answer_all(WRITTEN)
+        assert await reply == WRITTEN
+
+    in_region(test)
+
+
+def test_what_is_under_way_at_a_node_that_is_removed_goes_to_the_new_leader():
+    async def test(region: Region) -> None:
+        reply = region.client.call(write(10), timeout_ms=2_000)
+        (lost,) = region["a"].sent
+        await region.client.members_changed([node for node in NODES if node.id != "a"])
+        assert not region["a"].connected
+        region["b"].tell(2, [(0, 6), (10, 6), (11, 5)])
+        (again,) = region["b"].sent
+        assert again.write_id == lost.write_id
+        region["b"].answer_all(WRITTEN)
+        assert await reply == WRITTEN
+        assert set(region.client.status()["nodes"]) == {"b", "c"}
+
+    in_region(test)
+
+
+def test_a_node_that_moved_to_another_address_is_dialled_anew():
+    async def test(region: Region) -> None:
+        before = region["c"]
+        moved = [NodeAddress("c", "c", "elsewhere:1") if node.id == "c" else node for node in NODES]
+        await region.client.members_changed(moved)
+        assert region["c"] is not before
+        assert not before.connected
+
+    in_region(test)

@@ -12,12 +12,12 @@ import pytest
 from geodyne import messages as m
 from geodyne.rpc import server as servers
 from geodyne.rpc import stream as streams
-from geodyne.rpc.client import GrpcConnector
+from geodyne.rpc.client import CLIENT_CONTRACT, GrpcConnector
 from geodyne.rpc.codec import STREAM_FORMAT, encode_client_batch
 from geodyne.rpc.delay import DelayedLinks
 from geodyne.rpc.peers import GrpcPeerNetwork
 from geodyne.rpc.server import AddressUnavailable, GrpcNodeServer
-from geodyne.rpc.stream import BatchStream, StreamRefused, check_hello
+from geodyne.rpc.stream import BatchStream, StreamRefused, check_hello, sealed
 
 BOUND_S = 8.0  # how long a test may wait for something before it counts as not happening
 
@@ -215,7 +215,7 @@ def test_bytes_that_are_no_batch_close_that_stream_only():
         await events.until(lambda: link.connected)
         async with grpc.aio.insecure_channel(address) as channel:
             # The bad bytes come last: a write after them could fail with a status of the sender's own.
-            for frames in ([b"\xff\xff"], [encode_client_batch(hello("x")), b"\xff\xff"]):
+            for frames in ([b"\xff\xff"], [CLIENT_CONTRACT.encode_hello(hello("x")), sealed(b"\xff\xff")]):
                 call = channel.stream_stream("/geodyne.node.v1.Node/Exchange")()
                 for frame in frames:
                     await call.write(frame)
@@ -274,13 +274,13 @@ def test_a_client_that_does_not_read_is_cut_off():
         address = f"127.0.0.1:{await server.start()}"
         async with grpc.aio.insecure_channel(address) as channel:
             call = channel.stream_stream("/geodyne.node.v1.Node/Exchange")()
-            await call.write(encode_client_batch(hello("x")))
+            await call.write(CLIENT_CONTRACT.encode_hello(hello("x")))
             await call.read()
             for _ in range(40):  # 160 MB of answers, none of them read
                 if server.clients == 0:
                     break
                 try:
-                    await call.write(encode_client_batch([get(1)]))
+                    await call.write(sealed(encode_client_batch([get(1)])))
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     break
                 await asyncio.sleep(0.005)
@@ -339,7 +339,7 @@ def test_an_answer_too_large_to_travel_is_answered_by_an_error():
 def batches_of(items: list[bytes], encode: Callable[[Any], bytes] = b"".join) -> list[list[bytes]]:
     async def main() -> list[list[bytes]]:
         contract = streams.Contract(encode, lambda data: [], len)
-        stream = BatchStream(contract, None, None, hello("x"))  # type: ignore[arg-type]
+        stream = BatchStream(contract, None, None, hello("x"), STREAM_FORMAT)  # type: ignore[arg-type]
         assert all(stream.send(item) for item in items)
         taken = []
         while stream._queue:
@@ -367,7 +367,7 @@ def test_items_that_weigh_more_than_they_said_are_split_by_their_real_size(monke
     async def main() -> None:
         monkeypatch.setattr(streams, "MESSAGE_BYTES_MAX", 1_000)
         contract = streams.Contract(lambda items: b"".join(items) * 3, lambda data: [], len)  # type: ignore[arg-type]
-        stream = BatchStream(contract, None, None, hello("x"))  # type: ignore[arg-type]
+        stream = BatchStream(contract, None, None, hello("x"), STREAM_FORMAT)  # type: ignore[arg-type]
         item = bytes(250)
         assert [len(data) // 3 // len(item) for data in stream._encoded([item] * 4)] == [1, 1, 1, 1]
 
@@ -442,6 +442,40 @@ def test_a_peer_that_dials_again_replaces_its_old_stream():
         again.start()
         await pair.b.until(lambda: pair.b.kinds()[:3] == ["up", "down", "up"])
         await again.close()
+        await pair.stop()
+
+    run(main())
+
+
+def test_a_peer_that_is_removed_is_let_go_and_may_come_back_only_as_a_member():
+    async def main() -> None:
+        pair = await Pair().start()
+        await pair.network_b.members_changed({"c": "127.0.0.1:2"})
+        await pair.b.until(lambda: not pair.network_b.connected("a"))
+        with pytest.raises(StreamRefused, match="a is no peer of b"):
+            pair.network_b._admit(hello("a"))
+        await pair.network_b.members_changed({"a": "127.0.0.1:3"})
+        await pair.b.until(lambda: pair.network_b.connected("a"))
+        await pair.stop()
+
+    run(main())
+
+
+def test_a_peer_that_is_added_is_dialled_and_streams_to_the_others_stay_up():
+    async def main() -> None:
+        pair = await Pair().start()
+        third = Events()
+        network_c = GrpcPeerNetwork(hello("c"), {"a": "127.0.0.1:1"}, third)
+        server = GrpcNodeServer("127.0.0.1:0", hello("c"), Echo(), network_c)
+        address = f"127.0.0.1:{await server.start()}"
+        await pair.network_a.members_changed({"b": pair.address, "c": address})
+        await third.until(lambda: network_c.connected("a"))
+        assert "down" not in pair.a.kinds()
+        await pair.network_a.members_changed({"b": pair.address})
+        await third.until(lambda: not network_c.connected("a"))
+        assert pair.network_a.connected("b")
+        await network_c.close()
+        await server.stop()
         await pair.stop()
 
     run(main())
