@@ -76,7 +76,8 @@ def remarks(region: dict[str, Any]) -> list[str]:
         towards = " ".join(move.get("target") or move.get("voters", []))
         lines.append(f"  partition {move['partition']} moves to {towards}{waits_for}")
     if short := region.get("short"):
-        lines.append(f"  {len(short)} groups run with a replica less: partitions {', '.join(map(str, short))}")
+        named = ", ".join(map(str, short[:PARTITIONS_NAMED_MAX])) + (", ..." if len(short) > PARTITIONS_NAMED_MAX else "")
+        lines.append(f"  {len(short)} groups run with a replica less: partitions {named}")
     if newcomers := region.get("newcomers"):
         lines.append(f"  {newcomers} replicas are being rebuilt and do not vote yet")
     return lines

@@ -27,7 +27,7 @@ from geodyne.sim.replicadigests import ReplicaDigests
 from node.compose import Node
 from node.group import Group
 from node.raft.core import Role
-from node.raft.effects import Effects, HardState
+from node.raft.effects import FORGOTTEN, Effects, HardState
 from node.state import GroupState
 from node.storage.port import GroupUpdate
 
@@ -317,6 +317,8 @@ class _Watch:
         def hard_state_appended(group: int, term: int, vote: str) -> None:
             append_hard_state(group, term, vote)
             self.log.hard_state_appended(group, term, vote)
+            if vote == FORGOTTEN:
+                checks._promises.forgotten(self.id, group)
 
         def appended(group: int, entries: Sequence[Entry]) -> None:
             append(group, entries)

@@ -40,10 +40,7 @@ KINDS: dict[str, tuple[float, float]] = {
     "rot_log": (0.0, 2.0),  # a byte of the log of a dead one
     "jump": (0.0, 0.0),  # of the wall clock
     "drift": (0.0, 0.0),  # of the lease clock, within the allowance
-    "member": (
-        0.0,
-        0.0,
-    ),  # a node more in a zone takes over from the one there, which leaves, or stays for the next time
+    "member": (0.0, 0.0),  # another node of the zone takes over, and the one there leaves or stays empty
     "router": (0.1, 1.0),  # a router dies with what it was doing
 }
 

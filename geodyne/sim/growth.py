@@ -58,6 +58,7 @@ class Growth:
             await client.region.members_changed(addresses)
 
     async def control(self, operation: str, **body: Any) -> Any:
+        """The answer's body. Raises Violation for any other answer."""
         answer = await self.here.control(operation, body)
         if not isinstance(answer, ControlDone):
             raise Violation(f"{operation} {body}: {answer}")
@@ -105,7 +106,7 @@ class Growth:
         self.check()
 
     async def equal(self) -> None:
-        """Once nothing is written any more: all replicas of a partition have the same state."""
+        """Once nothing is written any more: all replicas of a partition have the same state. Raises Violation."""
 
         def applied() -> bool:
             for record in self.records().values():
@@ -122,7 +123,7 @@ class Growth:
                 raise Violation(f"replicas of partition {record.id} differ: {record}")
 
     def check(self) -> None:
-        """Never two voters in a zone."""
+        """Never two voters in a zone. Raises Violation."""
         for record in self.records().values():
             zones = [self.members[voter] for voter in record.voters]
             if len(set(zones)) < len(zones):

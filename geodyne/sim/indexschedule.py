@@ -14,7 +14,7 @@ from geodyne.sim.indexes import BY_N, BY_V, IndexScene
 from geodyne.sim.items import Items
 from geodyne.sim.loop import run_simulated
 from geodyne.sim.region import Region, region
-from geodyne.sim.troubles import peace, troubles
+from geodyne.sim.troubles import heal, troubles
 
 WRITERS = 3
 DEFINITIONS = (BY_V, BY_N, {**BY_V, "name": "by-v-keys", "projection": "KEYS_ONLY"})
@@ -40,7 +40,7 @@ async def _schedule(seed: int, path: Path) -> Counter[str]:
         tasks.append(asyncio.ensure_future(_change_indexes(here, Random(seed + 9), stop, counts)))
         try:
             await troubles(here, random, counts)
-            peace(here)
+            heal(here)
             await here.run_for(1.0)
         finally:
             stop.set()

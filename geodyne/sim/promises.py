@@ -191,11 +191,16 @@ class Promises:
         for key in [key for key in self._kept if key[0] == node]:
             del self._kept[key]
 
+    def forgotten(self, node: str, group: int) -> None:
+        """The replica has become a newcomer: it counts for nothing until a leader takes it in again, with an entry that
+        whoever wins must have (node.raft.core). What it votes is compared all the same."""
+        self._kept.pop((node, group), None)
+
     def recovered(self, node: str, group: int, term: int, vote: str, reach: int) -> str:
         """What a start found of a group: its hard state, and the last index of log or state."""
         kept = self._kept.get((node, group))
-        if vote == FORGOTTEN:  # it knows that it may have forgotten; what it votes from now on is compared all the same
-            self._kept.pop((node, group), None)
+        if vote == FORGOTTEN:
+            self.forgotten(node, group)
             return ""
         if kept is None:
             return ""

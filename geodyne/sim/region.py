@@ -24,7 +24,7 @@ from geodyne.messages import METADATA_PARTITION, Answer, Call, Control, ControlD
 from geodyne.rpc.catalogview import CatalogView
 from geodyne.rpc.pending import PendingCall
 from geodyne.rpc.region import NodeAddress, RegionClient
-from geodyne.sim.checks import Checks
+from geodyne.sim.checks import PROBLEMS_MAX, Checks
 from geodyne.sim.localindexes import check_local_indexes, held
 from geodyne.sim.loop import PROCESS, SimClock, SimLoop
 from geodyne.sim.network import NEUTRAL, Ledger, Pipe, SimConnector, SimPeers, Violation, World, connect_peers
@@ -51,7 +51,6 @@ CLOCK_RATE = 0.004  # lease clocks run this much too fast or too slow
 CLOCK_SKEW_US = 200_000
 RESTART_S = 0.5  # until a supervisor starts a process again that has ended by itself
 BURIAL_S = 0.01
-PROBLEMS_MAX = 20  # one broken rule breaks others: more would tell nothing new
 
 
 class SimNode:

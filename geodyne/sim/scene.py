@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from geodyne.messages import (
-    Get,
-)
+from geodyne.messages import Get
 from geodyne.model.keys import hash_of
 from geodyne.sim.items import Items, judge, key_of
 from geodyne.sim.loop import run_simulated

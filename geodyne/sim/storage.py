@@ -59,6 +59,7 @@ class DiskTrouble:
         self.writes_left = -1
 
     def fail_write(self) -> None:
+        """Raises OSError while the disk takes no writes."""
         if self.write_error:
             self.failures += 1
             raise OSError(self.write_error, os.strerror(self.write_error))

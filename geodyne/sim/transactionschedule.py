@@ -14,7 +14,7 @@ from geodyne.sim.loop import run_simulated
 from geodyne.sim.network import Violation
 from geodyne.sim.region import Region, region
 from geodyne.sim.transactions import RECOVERED_S, Lists, held, judge, number_of, partitions_of, settled
-from geodyne.sim.troubles import peace, troubles
+from geodyne.sim.troubles import heal, troubles
 
 KEYS = ("a", "b", "c", "d", "e", "f")
 WORKERS = 5
@@ -48,7 +48,7 @@ async def _schedule(seed: int, path: Path) -> Counter[str]:
             workers.append(asyncio.ensure_future(_worker(own, other, Random(seed + 2 + number), stop)))
         try:
             await troubles(here, random, counts)
-            peace(here)
+            heal(here)
             await here.run_for(CALM_S)
         finally:
             stop.set()

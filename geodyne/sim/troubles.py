@@ -106,7 +106,7 @@ async def _revive(node: SimNode, after_s: float) -> None:
     node.start()
 
 
-def peace(here: Region) -> None:
+def heal(here: Region) -> None:
     """The network is whole and the disks are fast."""
     here.world.heal()
     for node in here.nodes:

@@ -7,7 +7,7 @@ place of two.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -57,8 +57,15 @@ def activated(members: Members, node: str) -> MemberRecord:
     return replace(_known(members, node), state=MemberState.ACTIVE)
 
 
-def removed(members: Members, node: str, force: bool, partitions: Iterable[PartitionRecord]) -> MemberRecord:
-    """The member, gone for good. Raises ApiError."""
+def goes_on(members: Members, voters: Collection[str], without: str = "") -> bool:
+    """Whether a majority of the voters is there, as far as is known, when the node `without` is not."""
+    gone = (MemberState.DOWN, MemberState.LEFT)
+    there = sum(one != without and one in members and members[one].state not in gone for one in voters)
+    return 2 * there > len(voters)
+
+
+def removed(members: Members, node: str, force: bool, partitions: Collection[PartitionRecord]) -> MemberRecord:
+    """The member, gone for good. Raises ApiError; whatever the operator says where a group would be lost with it."""
     member = _known(members, node)
     held = sum(node in partition.holders or node in partition.target for partition in partitions)
     if member.state is MemberState.LEFT:
@@ -69,6 +76,13 @@ def removed(members: Members, node: str, force: bool, partitions: Iterable[Parti
         raise _refused(f"{held} replicas are still on node {node}; wait until it is drained, or use --force")
     if member.state is not MemberState.DRAINING and held:
         _check_zones(members, member, force)
+    sets = [(one.id, one.voters) for one in partitions] + [(one.id, one.target) for one in partitions]
+    lost = {id_ for id_, voters in sets if node in voters and not goes_on(members, voters, node)}
+    if lost:
+        raise _refused(
+            f"Without node {node} {len(lost)} partition(s) would have no majority left to rebuild them from, and what "
+            "they hold would be lost; start the nodes that are down first (geodyne start)"
+        )
     return replace(member, state=MemberState.LEFT)
 
 

@@ -8,6 +8,7 @@ Must hold:
 - No two voters in one zone, and never one voter in place of two.
 - A replica is placed on an active node only; a voter may stay on one that is down, while its zone has no other.
 - What was begun for one state of a partition does nothing to another: a move names the voters that it begins from.
+- A group without a majority can change nothing. It begins no move, and one that it is in keeps no other group from moving.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import NamedTuple
 
 from geodyne.catalog import MemberState, PartitionRecord
 from geodyne.messages import METADATA_PARTITION
-from node.catalog.members import Members, active, placeable
+from node.catalog.members import Members, active, goes_on, placeable
 from node.catalog.placement import REPLICAS, Placement, rings_by_zone
 
-MOVES_AT_ONCE_MAX = 8  # partitions whose replicas move at the same time, in one region
+MOVES_AT_ONCE_MAX = 8  # partitions whose replicas move at the same time, in one region; see `due`
 
 
 class Move(NamedTuple):
@@ -51,7 +52,8 @@ class MovePlan:
         return self._placement
 
     def due(self, members: Members, partitions: Iterable[PartitionRecord]) -> list[Move]:
-        """The moves to begin now. `partitions`: all that nodes are to hold, the metadata group's among them."""
+        """The moves to begin now, so that MOVES_AT_ONCE_MAX are on their way. `partitions`: all that nodes are to hold,
+        the metadata group's among them."""
         nodes = active(members)
         if not nodes:
             return []
@@ -61,8 +63,9 @@ class MovePlan:
         again: list[Move] = []
         waiting: list[tuple[int, int, Move]] = []
         for record in partitions:
+            able = goes_on(members, record.voters) and goes_on(members, record.target or record.voters)
             if record.target:
-                moving += 1
+                moving += able
                 if not _lost(record, members):
                     continue
             target = self._wanted(record, members)
@@ -71,7 +74,7 @@ class MovePlan:
             move = Move(record.id, record.voters, target)
             if record.target:
                 again.append(move)
-            else:
+            elif able:
                 waiting.append((_urgency(record, members), record.id, move))
         waiting.sort()
         return again + [move for _, _, move in waiting[: max(0, MOVES_AT_ONCE_MAX - moving)]]

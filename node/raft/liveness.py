@@ -130,9 +130,12 @@ class Liveness:
         pair = (ack.incarnation, ack.support_epoch)
         if pair < state.acked:
             return
-        if pair != state.acked or not state.acking:
+        # One that comes too late to count is no sign of life: on a node that lags, each would be news of a peer
+        # that is back, and at once of the same peer lost.
+        acking = state.acking or now_ms < ack.sent_at_ms + self.settings.election_ms_min
+        if pair != state.acked or acking != state.acking:
             state.acked = pair
-            state.acking = True
+            state.acking = acking
             self._renew(peer)
         state.acked_sent_at_ms = ack.sent_at_ms
 

@@ -122,7 +122,8 @@ def make_writable(place: Place) -> None:
     [
         (fill, free, "No space left on device"),
         pytest.param(make_read_only, make_writable, "Read-only file system", marks=pytest.mark.long),
-        pytest.param(let_no_file_grow, nothing, "File too large", marks=pytest.mark.long),
+        # Not by its name: SQLite, if it meets the limit before the log does, knows it as an I/O error only.
+        pytest.param(let_no_file_grow, nothing, "storage failed", marks=pytest.mark.long),
     ],
     ids=["full", "read-only", "limited"],
 )

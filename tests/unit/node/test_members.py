@@ -106,6 +106,23 @@ def test_a_dead_node_is_removed_at_once_where_its_zone_has_another() -> None:
     assert (region.state("a1"), alone.state("a1")) == (MemberState.LEFT, MemberState.LEFT)
 
 
+def test_a_dead_node_stays_while_groups_could_not_be_rebuilt_without_it_whatever_the_operator_says() -> None:
+    region = Region(b2="b", c2="c")
+    for node in ("b1", "c1"):
+        region.do(NODE_STATE, node=node, expected="ACTIVE", state="DOWN")
+    for force in (False, True):
+        for node in ("b1", "c1"):
+            assert "would have no majority" in region.refused("node_remove", node=node, force=force)
+    region.do(NODE_STATE, node="c1", expected="DOWN", state="ACTIVE")
+    region.do("node_remove", node="b1")
+    assert "would have no majority" in region.refused("node_remove", node="c1", force=True), "b1 is not rebuilt yet"
+    region.do(MOVE_BEGIN, partition=0, voters=["a1", "b1", "c1"], target=["a1", "b2", "c1"])
+    assert "would have no majority" in region.refused("node_remove", node="c1", force=True)
+    region.do(MOVE_DONE, partition=0, voters=["a1", "b2", "c1"], configuration=9)
+    region.do("node_remove", node="c1", force=True)
+    assert (region.state("b1"), region.state("c1")) == (MemberState.LEFT, MemberState.LEFT)
+
+
 def test_a_node_that_left_is_not_taken_in_again_by_the_launch_file_and_is_by_the_operator() -> None:
     region = Region(a2="a")
     region.do(NODE_STATE, node="a2", expected="ACTIVE", state="DOWN")

@@ -89,6 +89,22 @@ def test_a_dead_voter_stays_while_its_zone_has_no_other_node() -> None:
     assert all("c2" in p.voters and "c1" not in p.voters for p in after)
 
 
+def test_groups_without_a_majority_begin_no_move_and_keep_no_place_from_others() -> None:
+    stuck = [record(number, ("a1", "b1", "c1")) for number in range(1, 30)]
+    whole = [record(number, ("a1", "b1", "c2")) for number in range(30, 60)]
+    plan = MovePlan()
+    members = region("a1", "b1", "c1", "b2", "c2", b1=DOWN)
+    begun_before = {move.partition: move for move in plan.due(members, stuck)}
+    assert len(begun_before) == MOVES_AT_ONCE_MAX
+    stuck = [
+        begun(p, begun_before[p.id].voters, begun_before[p.id].target, 5) if p.id in begun_before else p for p in stuck
+    ]
+    members |= {"c1": MemberRecord("c1", "c", DOWN)}
+    due = plan.due(members, [*stuck, *whole])
+    assert {move.partition for move in due if move.partition >= 30} == set(range(30, 30 + MOVES_AT_ONCE_MAX))
+    assert {move.partition for move in due if move.partition < 30} <= set(begun_before)
+
+
 def test_a_zone_that_is_given_up_leaves_two_voters_and_one_that_comes_makes_three() -> None:
     partitions = carried_out(region("a1", "b1", "c1", c1=DRAINING), placed(region("a1", "b1", "c1"), 20))
     assert {len(p.voters) for p in partitions} == {2}

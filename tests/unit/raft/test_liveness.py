@@ -77,6 +77,18 @@ def test_an_acknowledgement_counts_only_under_the_pair_that_the_newest_one_shows
     assert live.acked_ms("stranger", 3, 2) == NEVER_MS
 
 
+def test_an_acknowledgement_that_comes_too_late_to_count_is_no_news_of_the_peer() -> None:
+    live = made()
+    live.on_heartbeat_ack("p", HeartbeatAck(3, 1005, 1), 1010)
+    assert live.renewed() == ["p"]
+    late = 1020 + S.election_ms_min
+    assert live.lost(late) == ["p"]
+    live.on_heartbeat_ack("p", HeartbeatAck(3, 1020, 1), late)
+    assert (live.renewed(), live.lost(late)) == ([], [])
+    live.on_heartbeat_ack("p", HeartbeatAck(3, late, 1), late + 1)
+    assert (live.renewed(), live.lost(late + 1)) == (["p"], [])
+
+
 def test_acknowledgements_with_times_that_this_process_never_sent_are_ignored() -> None:
     live = made()
     live.on_heartbeat_ack("p", HeartbeatAck(3, 999, 1), 1010)  # of the process before
