@@ -12,7 +12,7 @@ from geodyne.messages import METADATA_PARTITION
 from geodyne.ports import Clock
 from node.entries import decode
 from node.group import Backlog, Group
-from node.raft.configuration import Configuration
+from node.raft.configuration import Configuration, Configurations
 from node.raft.core import Raft
 from node.raft.effects import FORGOTTEN, HardState
 from node.raft.liveness import Liveness
@@ -236,12 +236,23 @@ class Groups:
     def _may_give_up(self, partition: int, record: PartitionRecord) -> bool:
         """Not while it leads: others would wait for it. And not when it knows of a later configuration than the
         catalog, in which it votes: the catalog will say so too."""
+        if partition not in self._groups and self._may_know_more(partition, record):
+            self.hold(partition, record.epoch, record.voters, original=False)  # only a living replica is told more
         group = self._groups.get(partition)
         if group is None:
             return True
         raft = group.raft
         later = raft.configuration_index > record.configuration and self._node_id in raft.configuration.voting
         return not group.leading and not later
+
+    def _may_know_more(self, partition: int, record: PartitionRecord) -> bool:
+        """Whether what was recovered of a replica that the catalog does not have here holds a later configuration."""
+        state, log = self.stored_state(partition), self._logs.get(partition)
+        if log is None or state is None:
+            return False
+        settled = state.configuration or Configuration(record.voters)
+        known = Configurations(state.configuration_index, settled, log.entries)
+        return known.index > record.configuration and self._node_id in known.configuration.voting
 
     def _give_up(self, partition: int) -> None:
         """The replica lives on other nodes. What it promised is forgotten with it, and that is written down: should

@@ -1,8 +1,8 @@
 """Telling who leads what: the peers, the clients that watch, the planning of the catalog, the maintainers of indexes.
 
 Each telling looks at all groups. When a node dies, hundreds of groups change hands within a second, and a look for
-each of them would keep the loop from sending the heartbeats on which all the others stand: so there is one look for
-whatever changed within GAP_S, and none later than that.
+each of them would be quadratic in their number: so there is one look for whatever changed within GAP_S, and none later
+than that.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
@@ -46,10 +45,12 @@ from geodyne.messages import (
 from geodyne.ports import Clock, PeerNetwork
 from node.calls import Calls
 from node.catalog.keeper import CatalogKeeper, catalog_records
+from node.early import EarlyMessages
 from node.failing import StorageFailure
 from node.group import AppliedBatch, Group
 from node.groups import Groups
 from node.healing import Healing
+from node.heartbeats import Heartbeats
 from node.indexes.duties import IndexDuties
 from node.leadnews import LeadNews
 from node.membership import Membership
@@ -74,7 +75,6 @@ logger = logging.getLogger("geodyne.node")
 
 TICK_S = 0.05  # only while some group has a deadline
 APPLY_TURN_EFFECTS_MAX = 256  # about 2 ms of SQLite: then other work gets its turn
-EARLY_MESSAGES_MAX = 1024  # consensus messages for partitions that the catalog has not told us of yet
 
 
 class _Durable(NamedTuple):
@@ -132,11 +132,8 @@ class NodeService:
         self.membership = Membership(self, members, rebuild_after_s)
         self._log = log
         self._store = store
-        self._settings = settings
         self._roster = roster
-        self._set_peers(peers)
-        self._held_acks: dict[str, HeartbeatAck] = {}
-        self._heard_ms: dict[str, int] = {}
+        self._heartbeats = Heartbeats(self, settings, peers)
         self._fatal = fatal
         self.failure = StorageFailure(self, fatal)
         self.space: SpaceGuard | None = None
@@ -144,7 +141,7 @@ class NodeService:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests: list[tuple[Sequence[Request], Callable[[Response], None]]] = []
         self._messages: list[tuple[str, Sequence[PeerMessage]]] = []
-        self._early: deque[tuple[str, PeerMessage]] = deque(maxlen=EARLY_MESSAGES_MAX)
+        self._early = EarlyMessages()
         self._touched: set[Group] = set()
         self._readers: set[Group] = set()
         self._unconfirmed: set[Group] = set()
@@ -155,19 +152,14 @@ class NodeService:
         self._pumping = False
         self._apply_scheduled = False
         self._tick_timer: asyncio.TimerHandle | None = None
-        self._beat_timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.wall_us = self.turn_ms = 0  # of the turn that is going on
         self.calls = Calls(self, log, store)
         self.indexes = IndexDuties(self, store, metrics)
 
-    def _set_peers(self, peers: Sequence[str]) -> None:
-        self._peers = tuple(peers)
-        self._paced = frozenset(p for p in peers if self.node_id < p)  # whose heartbeats this node sets the pace of
-
     def members_changed(self, members: Mapping[str, str]) -> None:
         """The launch file names other nodes (node id -> zone), this one included. The network knows them already."""
-        self._set_peers(tuple(node for node in sorted(members) if node != self.node_id))
+        self._heartbeats.set_peers([node for node in sorted(members) if node != self.node_id])
         self.membership.members_changed(members)
 
     # --- start and stop ----------------------------------------------------------------------------------
@@ -179,16 +171,16 @@ class NodeService:
             self.adopt(group)
         self.groups.settle(self.catalog.next_partition())
         self._catalog_changed()
-        self._beat()
+        self._heartbeats.beat()
         self._schedule()
 
     def stop(self) -> None:
         if self._closed:
             self.failure.cancel()
         self._closed = True
-        for timer in (self._tick_timer, self._beat_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._tick_timer is not None:
+            self._tick_timer.cancel()
+        self._heartbeats.close()
         self.transfers.close()
         self.recovery.close()
         self.sweeper.close()
@@ -202,10 +194,7 @@ class NodeService:
         self.recovery.adopt(group)
         self._touched.add(group)
         self._note_behind(group)
-        early = [entry for entry in self._early if getattr(entry[1], "group", None) == group.partition]
-        for entry in early:
-            self._early.remove(entry)
-            self._messages.append((entry[0], (entry[1],)))
+        self._messages += [(peer, (message,)) for peer, message in self._early.take(group.partition)]
         self._schedule()
 
     def fail(self, reason: str) -> None:
@@ -233,6 +222,11 @@ class NodeService:
         """There is something for a turn to do."""
         self._schedule()
 
+    def look_at_touched(self) -> None:
+        """A turn, if some group needs one."""
+        if self._touched:
+            self._schedule()
+
     def confirm_soon(self, group: Group) -> None:
         """Reads of this group wait for the look at the lease that ends the turn."""
         self._readers.add(group)
@@ -259,22 +253,21 @@ class NodeService:
         logger.info("peer connected", extra={"peer": peer})
         now_ms = self.clock.lease_ms()
         self.liveness.on_connected(peer, hello.incarnation, now_ms)
-        self._pass_on_liveness(now_ms)
+        self._heartbeats.pass_on(now_ms)
         self.network.send(peer, Introduction(self._roster.directory, self._roster.known(peer)))
         self.network.send(peer, self.liveness.heartbeat(now_ms))
         self.network.send(peer, self.catalog.leads())
-        self._tell_groups(Raft.peer_connected, peer, now_ms)
+        self.tell_groups(Raft.peer_connected, peer, now_ms)
         self.membership.peer_speaks(peer, hello.format)
         self._schedule()
 
     def on_peer_disconnected(self, peer: str, reason: str) -> None:
         logger.info("peer disconnected", extra={"peer": peer, "reason": reason})
         self.lead_news.lost(peer)
-        self._held_acks.pop(peer, None)
         # What is left of this stream must not be taken for a message of the peer's next process.
         self._messages = [entry for entry in self._messages if entry[0] != peer]
-        self._early = deque((entry for entry in self._early if entry[0] != peer), EARLY_MESSAGES_MAX)
-        self.liveness.on_disconnected(peer, self.clock.lease_ms())
+        self._early.forget(peer)
+        self._heartbeats.on_disconnected(peer, self.clock.lease_ms())
         self.transfers.peer_lost(peer)
 
     # --- the turn ----------------------------------------------------------------------------------------
@@ -335,7 +328,7 @@ class NodeService:
                 self._unconfirmed.add(group)
                 waiting = True
         if waiting:
-            self._send_heartbeats(self.clock.lease_ms(), self._peers)
+            self._heartbeats.send(self.clock.lease_ms(), self.peers)
         if self._touched or self._messages or self._requests or self.scans:
             self._schedule()
 
@@ -418,12 +411,11 @@ class NodeService:
         kind = type(message)
         if kind is Heartbeat:
             assert isinstance(message, Heartbeat)
-            self._on_heartbeat(peer, message, now_ms)
+            self._heartbeats.on_heartbeat(peer, message, now_ms)
             return
         if kind is HeartbeatAck:
             assert isinstance(message, HeartbeatAck)
-            self.liveness.on_heartbeat_ack(peer, message, now_ms)
-            self._pass_on_liveness(now_ms)
+            self._heartbeats.on_ack(peer, message, now_ms)
             if self._unconfirmed:
                 self._readers |= self._unconfirmed
                 self._unconfirmed = set()
@@ -438,7 +430,7 @@ class NodeService:
             return
         group = self.groups.get(message.group)  # type: ignore[union-attr]
         if group is None:
-            self._early.append((peer, message))
+            self._early.add(peer, message.group, message)  # type: ignore[union-attr]
         elif kind is SnapshotChunk:
             assert isinstance(message, SnapshotChunk)
             self.transfers.on_chunk(group, peer, message)
@@ -463,62 +455,12 @@ class NodeService:
             )
         self._touched.update(self.groups.vouched(now_ms))
 
-    def _on_heartbeat(self, peer: str, message: Heartbeat, now_ms: int) -> None:
-        """Of each pair of nodes the smaller id sets the pace: the other answers with its acknowledgement and its own
-        heartbeat at once, whose acknowledgement travels with the next beat. Two messages a beat instead of four: an
-        idle cluster does little else. A lease is counted from the send time, so a late acknowledgement is safe."""
-        ack = self.liveness.on_heartbeat(peer, message, now_ms)
-        self._heard_ms[peer] = now_ms
-        if ack is not None:
-            if peer in self._paced:
-                self._held_acks[peer] = ack
-            else:
-                self.network.send(peer, ack)
-                self.network.send(peer, self.liveness.heartbeat(now_ms))
-        self._pass_on_liveness(now_ms)
-
-    def _pass_on_liveness(self, now_ms: int) -> None:
-        """Tell the groups which peers were lost, came back or restarted."""
-        liveness = self.liveness
-        for peer in liveness.lost(now_ms):
-            logger.warning("peer lost", extra={"peer": peer})
-            self._tell_groups(Raft.peer_lost, peer, now_ms)
-        for peer in liveness.restarted():
-            self._tell_groups(Raft.peer_restarted, peer, now_ms)
-        for peer in liveness.renewed():
-            self._tell_groups(Raft.peer_renewed, peer, now_ms)
-
-    def _tell_groups(self, tell: Callable[[Raft, str, int], None], peer: str, now_ms: int) -> None:
+    def tell_groups(self, tell: Callable[[Raft, str, int], None], peer: str, now_ms: int) -> None:
+        """Something about a peer that concerns all groups of which it has a replica."""
         for group in self.groups:
             if peer in group.peers:
                 tell(group.raft, peer, now_ms)
                 self._touched.add(group)
-
-    def _beat(self) -> None:
-        """Every heartbeat interval: tell the peers, notice the silent, expire long polls."""
-        if self._closed or self._loop is None:
-            return
-        now_ms = self.clock.lease_ms()
-        if self._peers:
-            silence_ms = 2 * self._settings.heartbeat_ms
-            self._send_heartbeats(
-                now_ms,
-                [p for p in self._peers if p in self._paced or now_ms - self._heard_ms.get(p, 0) >= silence_ms],
-            )
-            self._pass_on_liveness(now_ms)
-            if self._touched:
-                self._schedule()
-        if len(self.waits):
-            self.waits.expire(now_ms)
-        self._beat_timer = self._loop.call_later(self._settings.heartbeat_ms / 1000, self._beat)
-
-    def _send_heartbeats(self, now_ms: int, peers: Sequence[str]) -> None:
-        heartbeat = self.liveness.heartbeat(now_ms)
-        for peer in peers:
-            ack = self._held_acks.pop(peer, None)
-            if ack is not None:
-                self.network.send(peer, ack)
-            self.network.send(peer, heartbeat)
 
     def _wake(self, group: Group) -> None:
         self._awake.add(group)
@@ -577,7 +519,7 @@ class NodeService:
             self.failure.happened("the state", error)
         except Exception as error:
             logger.exception("applying failed")
-            if isinstance(error, StateDamaged) and self._peers:
+            if isinstance(error, StateDamaged) and self.peers:
                 self._store.condemn()
             self._fatal(f"applying the log failed: {error}")
             raise
@@ -635,7 +577,7 @@ class NodeService:
 
     @property
     def peers(self) -> tuple[str, ...]:
-        return self._peers
+        return self._heartbeats.peers
 
     def leads_changed(self) -> None:
         """Leadership, a definition or the catalog may have changed: who needs to know is told soon."""

@@ -105,7 +105,8 @@ class SnapshotTransfers:
         key = (group.partition, peer)
         if key in self._outgoing:
             return
-        if len(self._outgoing) >= SENDING_MAX and group.partition != METADATA_PARTITION:
+        full = len(self._outgoing) >= SENDING_MAX and group.partition != METADATA_PARTITION
+        if full or group.damaged:  # what a damaged replica lacks must not become another one's truth
             group.raft.snapshot_failed(peer, self._service.now_ms())
             return
         outgoing = self._outgoing[key] = _Outgoing()

@@ -82,7 +82,8 @@ def _add(arguments: argparse.Namespace, ask: Ask) -> int:
     _progress(arguments, f"{node} is starting in zone {added['zone']}; its data goes to {added['data_dir']}")
     if not arguments.no_wait and not _goes_on(arguments, f"adding {node}", lambda: _joined(arguments, ask, node)):
         return EXIT_INTERRUPTED
-    _result(arguments, {**added, **_member(ask({"command": "node_list"}), node)}, f"{node} is {'being ' if arguments.no_wait else ''}added")
+    state = "being added" if arguments.no_wait else "added"
+    _result(arguments, {**added, **_member(ask({"command": "node_list"}), node)}, f"{node} is {state}")
     return EXIT_OK
 
 

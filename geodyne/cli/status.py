@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[Any]
 
 STATUS_SECONDS_MAX = 15.0
+PARTITIONS_NAMED_MAX = 10  # in one line; `--json` names all
 
 
 def add_to(commands: Subparsers) -> None:
@@ -50,6 +51,7 @@ def as_text(status: dict[str, Any]) -> str:
             ((p["id"], p["zone"], p["pid"] or "", p["address"], p["metrics"], p["state"]) for p in processes),
         )
         lines += remarks(region)
+        lines += leaderless(p for p in status["partitions"] if p["region"] == name)
         lines.append("")
     if status["partitions"]:
         lines += table(
@@ -76,11 +78,21 @@ def remarks(region: dict[str, Any]) -> list[str]:
         towards = " ".join(move.get("target") or move.get("voters", []))
         lines.append(f"  partition {move['partition']} moves to {towards}{waits_for}")
     if short := region.get("short"):
-        named = ", ".join(map(str, short[:PARTITIONS_NAMED_MAX])) + (", ..." if len(short) > PARTITIONS_NAMED_MAX else "")
-        lines.append(f"  {len(short)} groups run with a replica less: partitions {named}")
+        lines.append(f"  {len(short)} groups run with a replica less: partitions {_first(short)}")
     if newcomers := region.get("newcomers"):
         lines.append(f"  {newcomers} replicas are being rebuilt and do not vote yet")
     return lines
+
+
+def leaderless(partitions: Iterable[dict[str, Any]]) -> list[str]:
+    """What nobody leads: for a moment after a node died, and for as long as a majority of the replicas is away."""
+    unled = [partition["id"] for partition in partitions if not partition["leader"]]
+    return [f"  {len(unled)} groups have no leader: partitions {_first(unled)}"] if unled else []
+
+
+def _first(partitions: Sequence[int]) -> str:
+    named = [str(partition) for partition in partitions[:PARTITIONS_NAMED_MAX]]
+    return ", ".join([*named, "..."] if len(partitions) > PARTITIONS_NAMED_MAX else named)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:

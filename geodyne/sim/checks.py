@@ -96,6 +96,10 @@ class Checks:
         """How many terms of all groups had a leader."""
         return self.elections.leaderships
 
+    def committed_term(self, partition: int) -> int:
+        """Of the last entry that any node has committed; -1 when that is not known."""
+        return self._committed.get(partition, {}).get(self._committed_to.get(partition, 0), -1)
+
     def problem(self, what: str) -> None:
         if what and len(self._problems) < PROBLEMS_MAX:
             self._problems.append(f"step {self.steps} at {self._now_s():.6f} s: {what}")
@@ -236,6 +240,9 @@ class Checks:
         own, theirs = watch.machine.clock.lease_ms(), other.machine.clock.lease_ms()
         liveness = watch.node.service.liveness, other.node.service.liveness
         self.problem(self._leases.acknowledged(watch.id, liveness[0], own, peer, liveness[1], theirs))
+        for partition, leading in self._leading.items():
+            if len(leading) > 1 and watch.id in leading:
+                self._exclusive(partition)
 
     def applied(self, watch: _Watch, update: GroupUpdate, applied_index: int) -> None:
         self.replicas_compared += 1
@@ -278,8 +285,8 @@ class Checks:
 def _quorums(group: Group) -> list[Sequence[str]]:
     """The sets of voters of which each must have a majority: one, or the old and the new one in a joint
     configuration."""
-    configuration = getattr(group.raft, "configuration", None)
-    return [group.raft.voters] if configuration is None else list(configuration.parts)
+    configuration = group.raft.configuration
+    return [part for part in (configuration.voters, configuration.outgoing) if part]
 
 
 class _Watch:
@@ -294,6 +301,7 @@ class _Watch:
         self.log = DurableLog(machine.node._log, machine.disk.files)
         self.terms: dict[int, int] = {}
         self.commits: dict[int, int] = {}
+        self.given_up: set[int] = set()  # in this life
         self.logged: dict[int, int] = {}  # the last index that a group's log has reached
         self._checks = checks
         self._network = network
@@ -338,7 +346,7 @@ class _Watch:
                     checks.applied(self, update, group.state.applied_index)
 
         groups = self.node.service.groups
-        give_up = groups._give_up
+        give_up, hold = groups._give_up, groups.hold
 
         def given_up(group: int) -> None:
             """The replica lives elsewhere: what is left of it here counts for nothing."""
@@ -346,10 +354,20 @@ class _Watch:
             self.log.cut(group, 1)
             self.commits.pop(group, None)
             self.logged.pop(group, None)
+            self.given_up.add(group)
             checks.destroyed(self, group)
 
+        def held_again(group: int, *arguments: Any, **more: Any) -> None:
+            """What is held again after it was given up has forgotten what it promised."""
+            hold(group, *arguments, **more)
+            replica = groups.get(group)
+            if group in self.given_up and replica is not None:
+                self.given_up.discard(group)
+                if not replica.raft.newcomer:
+                    checks.problem(f"{self.id} holds group {group} again, and counts at once")
+
         vars(log).update(set_hard_state=hard_state_appended, append=appended, destroy=destroyed)
-        vars(groups).update(_give_up=given_up)
+        vars(groups).update(_give_up=given_up, hold=held_again)
         vars(store).update(apply=applied)
 
     def _look_at_service(self) -> None:

@@ -27,6 +27,7 @@ KINDS: dict[str, tuple[float, float]] = {
     "cut": (0.0, 0.0),  # streams break, and what was on its way is lost
     "partition": (0.5, 6.0),  # a node from the others, with or without clients
     "oneway": (0.5, 6.0),  # in one direction between two nodes
+    "glimpse": (0.8, 1.6),  # a node from the others for an election's time, and then from one of them only
     "corner": (0.5, 5.0),  # a node and one client from everybody else
     "disorder": (0.5, 5.0),  # messages of consensus lost, doubled, reordered
     "slow_network": (0.5, 5.0),

@@ -25,8 +25,18 @@ WRITES_MAX = 8  # writes until it dies in the middle of one
 DRIFT = 0.008  # two clocks apart by this much twice stay within the allowance of a lease
 JUMPS_US = (2_000, 500_000, 2_000_000, 600_000_000)
 LOOK_S = 0.25
+GLIMPSE_S = 0.6  # more than a heartbeat and its answer take
 WHOLE_S = 3.0  # more than a slow disk takes to keep what makes a newcomer a member
 SECOND_DEATH_CHANCE = 0.35  # of a process while another one is dead
+
+
+def _end_of(course: Course) -> bool:
+    """Of one that is at its last wait."""
+    try:
+        next(course)
+    except StopIteration as end:
+        return bool(end.value)
+    raise AssertionError("it goes on")
 
 
 class Routers(Protocol):
@@ -201,6 +211,24 @@ class Injector:
         ends = [(node.id, other.id) for other in others]
         return self._blocking(fault, ends if random.random() < 0.5 else [(two, one) for one, two in ends])
 
+    def _glimpse(self, fault: Fault, node: SimNode, random: Random) -> Course:
+        """A leader that is cut off and heard again by one that may have voted for another meanwhile, while that other
+        cannot tell it so."""
+        heard, *others = random.sample(self._here.others(node), len(self._here.others(node)))
+        courses = [
+            self._blocking(fault, [(node.id, heard.id), (heard.id, node.id)]),
+            self._blocking(
+                fault._replace(for_s=fault.for_s + GLIMPSE_S),
+                [ends for other in others for ends in ((node.id, other.id), (other.id, node.id))],
+            ),
+        ]
+        waits = [next(course) for course in courses]
+        yield waits[0]
+        held = [_end_of(courses[0])]
+        yield waits[1] - waits[0]
+        held.append(_end_of(courses[1]))
+        return any(held)
+
     def _corner(self, fault: Fault, node: SimNode, random: Random) -> Course:
         others = [other.id for other in self._here.others(node)]
         alone = random.choice(self._here.clients).id
@@ -307,8 +335,6 @@ class Injector:
             return False
         node.crash()
         found = rot.rot_log(node.data / "log", random)
-        if found:
-            self._here.checks.disk_lost(node.id)
         self._whole_since.pop(node.id, None)
         self._here.revive_soon(node, fault.for_s)
         return found

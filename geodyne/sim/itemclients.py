@@ -5,6 +5,7 @@ Items are registers (attribute v) and counters (attribute n) in a few collection
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 from typing import Any
 
@@ -21,11 +22,27 @@ SORT_KEYS = (*COUNTERS, *REGISTERS)
 ITEMS = tuple(f"{pk}/{sk}" for pk in PKS for sk in SORT_KEYS)
 PAGE_LIMIT = 3  # so that a scan is several pages
 PAGES_MAX = 100
+RACERS = 2  # reads beside one write
+RACE_S = (0.0, 0.001, 0.003, 0.02, 0.1)  # how long after it
 LOCAL_INDEX, GLOBAL_INDEX = "local-by-v", "global-by-v"
 
 KINDS = (
-    *("put", "put old", "cas", "cas", "cas update", "drop", "delete", "delete old", "add", "add", "add", "batch"),
-    *("get", "get", "get", "get", "get stale", "query", "scan"),
+    *(
+        "put",
+        "put old",
+        "cas",
+        "cas",
+        "cas update",
+        "drop",
+        "delete",
+        "delete old",
+        "add",
+        "add",
+        "add",
+        "batch",
+        "race",
+    ),
+    *("get", "get", "get", "get", "get stale", "query", "scan", "race"),
 )
 
 
@@ -84,6 +101,8 @@ class ItemClient:
             await self._write("UpdateItem", item, Step("add"))
         elif kind == "batch":
             await self._batch(pk)
+        elif kind == "race":
+            await self._race(pk, sk)
         elif kind == "together":
             await self._together()
         elif kind == "get together":
@@ -114,6 +133,22 @@ class ItemClient:
         code = self._histories.wrote({item: call}, attempts, answered)
         if code == "" and call.kind != "add":
             self._last[item] = call.value
+
+    async def _race(self, pk: str, sk: str) -> None:
+        """A write that is not tried again, and reads by others while it is under way: what one of them has seen may
+        not be lost."""
+        item, call = f"{pk}/{sk}", Step("put", self._value())
+
+        async def write() -> None:
+            body = _writing("PutItem", item, call)
+            self._histories.wrote({item: call}, await self._sdk.call("PutItem", body, attempts_max=1))
+
+        async def look(number: int, after_s: float) -> None:
+            await asyncio.sleep(after_s)
+            await self._get(pk, sk, strong=True, first=number)
+
+        waits_s = sorted(self._random.choice(RACE_S) for _ in range(RACERS))
+        await asyncio.gather(write(), *(look(number, after_s) for number, after_s in enumerate(waits_s)))
 
     async def _batch(self, pk: str) -> None:
         """Puts and a deletion in one BatchWriteItem: each for itself. What the answer hands back may have happened."""
@@ -148,10 +183,10 @@ class ItemClient:
 
     # --- reads --------------------------------------------------------------------------------------------
 
-    async def _get(self, pk: str, sk: str, strong: bool) -> None:
+    async def _get(self, pk: str, sk: str, strong: bool, first: int = 0) -> None:
         item = f"{pk}/{sk}"
         body = {"TableName": TABLE, "Key": _key(item), "ConsistentRead": strong}
-        last = (await self._sdk.call("GetItem", body))[-1]
+        last = (await self._sdk.call("GetItem", body, first))[-1]
         if last.code != "":
             return
         value = value_of(last.body.get("Item"))

@@ -28,6 +28,7 @@ from geodyne.sim.checks import PROBLEMS_MAX, Checks
 from geodyne.sim.localindexes import check_local_indexes, held
 from geodyne.sim.loop import PROCESS, SimClock, SimLoop
 from geodyne.sim.network import NEUTRAL, Ledger, Pipe, SimConnector, SimPeers, Violation, World, connect_peers
+from geodyne.sim.reads import watched_reads
 from geodyne.sim.storage import (
     DiskTrouble,
     DurableStates,
@@ -41,6 +42,7 @@ from node import handover, maintenance, service, transfer
 from node.compose import Node, NodePlace, open_node
 from node.group import Group
 from node.membership import REBUILD_AFTER_S
+from node.storage.condemned import ASIDE
 from node.storage.port import GroupDamaged, StateDamaged, StorageError, WalCorrupt
 
 REGION = "us-east-1"
@@ -120,6 +122,8 @@ class SimNode:
         self._failures = self.trouble.failures
         self.disk = SimDisk(Random(region.random.getrandbits(64)), self.trouble, self._durable, region.world.saw)
         region.durable.troubles[self._directory(self.life)] = self.trouble
+        aside = self._directory(self.life) / ("log" + ASIDE)
+        shutil.rmtree(aside, ignore_errors=True)
         place = NodePlace("sim", REGION, self.id, dict(region.members), self._directory(self.life), MEMBERS)
         node = open_node(
             place,
@@ -132,6 +136,8 @@ class SimNode:
         )
         self.node = node
         self.alive = True
+        if aside.exists():  # it has noticed that its log is damaged: nothing in it was promised by this directory
+            region.checks.disk_lost(self.id)
         self._check_indexes()
         connector = SimConnector(region.world, region.ledger, self.id, region.nodes_by_id)
         node.start(region.checks.watch(self, SimPeers(self)), connector)
@@ -155,13 +161,18 @@ class SimNode:
                 await asyncio.sleep(RESTART_S)
 
     def _check_indexes(self) -> None:
-        """What was recovered is whole: rows and entries are of one transaction."""
+        """What was recovered is whole: rows and entries are of one transaction. The start goes on: a start that fails
+        is a fault, and this is a finding."""
         assert self.node is not None
         groups = self.node.service.groups
         for partition in self.node._store._groups:
             state = groups.stored_state(partition)
-            if state is not None:
+            if state is None:
+                continue
+            try:
                 check_local_indexes(self.id, self.node._store, partition, state.definition)
+            except Violation as violation:
+                self._region.problem(f"{self.id} starts, {violation}")
 
     def _on_fatal(self, reason: str) -> None:
         if not self.alive:
@@ -275,7 +286,7 @@ class SimNode:
         self.node._store._db.close()
         self.node._directory.close()
         self._close_files()
-        shutil.rmtree(self._directory(self.life))
+        shutil.rmtree(self._directory(self.life), ignore_errors=True)  # it may not have come to make one
         self.node = None
 
     def _close_files(self) -> None:
@@ -569,8 +580,9 @@ async def region(seed: int, path: Path, *, clients: int = 2, small: bool = True)
     with simulated_storage(random) as durable, _patched(small, random):
         here = Region(seed, path, loop, durable, clients)
         try:
-            await here.start()
-            yield here
-            here.check()
+            with watched_reads(here.checks.committed_term, here.checks.problem):
+                await here.start()
+                yield here
+                here.check()
         finally:
             await here.close()

@@ -89,6 +89,9 @@ def _run(loop: SimLoop, play: Any) -> None:
 @contextmanager
 def _without_collector() -> Iterator[None]:
     """Garbage is collected between runs: in the midst of one it costs more, and finalizers would run at any time."""
+    if not gc.get_freeze_count():  # modules live as long as the process: collections need not look at them
+        gc.collect()
+        gc.freeze()
     gc.disable()
     try:
         yield

@@ -43,13 +43,14 @@ class Sdk:
         self._counts = counts
         self._timeout_s = timeout_s or random.choice(TIMEOUTS_S)
 
-    async def call(self, operation: str, body: Body) -> list[Attempt]:
-        """All attempts; of each but the last it is unknown, or certain, that it had no effect."""
+    async def call(self, operation: str, body: Body, first: int = 0, attempts_max: int = ATTEMPTS_MAX) -> list[Attempt]:
+        """All attempts, the first one at that router; of each but the last it is unknown, or certain, that it had no
+        effect."""
         attempts: list[Attempt] = []
-        for number in range(ATTEMPTS_MAX):
-            if number:
+        for number in range(first, first + attempts_max):
+            if number > first:
                 self._counts["retries"] += 1
-                await asyncio.sleep(self._random.uniform(0.0, BACK_OFF_S * 2**number))
+                await asyncio.sleep(self._random.uniform(0.0, BACK_OFF_S * 2 ** (number - first)))
             attempt = await self._attempt(operation, body, number)
             attempts.append(attempt)
             kind = CATALOGUE.get(attempt.code) if attempt.code else None

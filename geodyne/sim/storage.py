@@ -85,6 +85,7 @@ class SimFile:
         self.path = path
         self.size = size
         self.synced = synced
+        self.given_up = False
 
     def write(self, data: bytes) -> None:
         trouble = self._disk.trouble
@@ -111,11 +112,14 @@ class SimFile:
         return self._file.read_at(offset, length)
 
     def sync(self) -> None:
+        """As kernels have it: what an fsync that failed was to write is given up, and the next one reports success."""
         trouble = self._disk.trouble
         if trouble.sync_error:
             trouble.failures += 1
+            self.given_up = True
             raise OSError(trouble.sync_error, os.strerror(trouble.sync_error))
-        self.synced = self.size
+        if not self.given_up:
+            self.synced = self.size
 
     def truncate(self, size: int) -> None:
         self._file.truncate(size)

@@ -29,7 +29,7 @@ from geodyne.sim.transactions import RECOVERED_S, Lists, held, number_of
 from geodyne.sim.transactions import judge as judge_lists
 
 CLIENTS = 4
-PAUSES_S = (0.0, 0.002, 0.05, 0.4, 1.4)  # between two operations of a client
+PAUSES_S = (0.0, 0.002, 0.05, 0.5, 1.8)  # between two operations of a client
 LISTS_TABLE, LISTS, LIST_WORKERS = "T", ("a", "b", "c", "d"), 2
 LIST_CALLS_MAX = 12  # of one transaction: a coordinator that dies does so at one of them
 LIST_PAUSES_S = (0.05, 0.4, 2.0)

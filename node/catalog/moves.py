@@ -8,7 +8,7 @@ Must hold:
 - No two voters in one zone, and never one voter in place of two.
 - A replica is placed on an active node only; a voter may stay on one that is down, while its zone has no other.
 - What was begun for one state of a partition does nothing to another: a move names the voters that it begins from.
-- A group without a majority can change nothing. It begins no move, and one that it is in keeps no other group from moving.
+- A group without a majority can change nothing. It begins no move, and a move that it is in takes no other's place.
 """
 
 from __future__ import annotations

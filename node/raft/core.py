@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Protocol
 
 from geodyne.messages import Append, Appended, RaftMessage, TimeoutNow, Vote, VoteRequest
 from node.raft.change import WAIT, Act, Step
@@ -33,6 +32,7 @@ from node.raft.effects import FORGOTTEN, Effects, HardState
 from node.raft.leadership import Leadership
 from node.raft.liveness import Liveness
 from node.raft.log import RaftLog
+from node.raft.patience import Patience, RandomSource
 from node.raft.settings import Settings
 from node.raft.support import Support
 
@@ -54,12 +54,6 @@ class NotLeaderError(Exception):
 
 class ConsensusViolation(Exception):
     """Something that Raft rules out has been seen: the replica must stop, its data must be looked at."""
-
-
-class RandomSource(Protocol):
-    """What is used of random.Random."""
-
-    def random(self) -> float: ...
 
 
 class Raft:
@@ -103,7 +97,7 @@ class Raft:
         self._configurations = Configurations(configuration_index, configuration, log.after(applied_index))
         self._liveness = liveness
         self._settings = settings
-        self._random = random
+        self._patience = Patience(settings, random)
         self._now_ms = now_ms
         self._leadership: Leadership | None = None
         self._granted: set[str] = set()
@@ -424,7 +418,7 @@ class Raft:
         if not self._stands or (self.leader and self._liveness.alive(self.leader, now_ms)):
             self._deadline_ms = None
         else:
-            self._deadline_ms = now_ms + self._election_timeout_ms()
+            self._deadline_ms = now_ms + self._patience.election_ms()
 
     def _follow(self, leader: str, term: int, now_ms: int) -> None:
         """An Append or a snapshot came from the leader of `term`: what is answered confirms that term."""
@@ -478,9 +472,8 @@ class Raft:
         self.leader = ""
         self._granted = {self.node_id}
         self._refused = set()
-        wait_ms = min(self._settings.prevote_retry_ms << min(self._prevote_rounds, 16), self._settings.election_ms_min)
+        self._deadline_ms = now_ms + self._patience.again_ms(self._prevote_rounds)
         self._prevote_rounds += 1
-        self._deadline_ms = now_ms + self._jitter_ms(wait_ms, 2 * wait_ms)
         if self.configuration.agreed(self._granted):
             self._stand(now_ms, transfer=False)
         else:
@@ -498,7 +491,7 @@ class Raft:
         self.leader = ""
         self._granted = {self.node_id}
         self._refused = set()
-        self._deadline_ms = now_ms + self._election_timeout_ms()
+        self._deadline_ms = now_ms + self._patience.election_ms()
         if self.configuration.agreed(self._granted):
             self._become_leader(now_ms)
         else:
@@ -519,6 +512,8 @@ class Raft:
         if request.pre:
             granted = request.term > self.term and current and not bound and not settled
             self._before.append((sender, Vote(self.group, request.term if granted else self.term, granted, True)))
+            if granted:
+                self._give_way(sender, now_ms)
             if self._leadership is not None:
                 self._leadership.reassure(sender)
             return
@@ -531,8 +526,17 @@ class Raft:
         if granted:
             self._support.vote_away(sender, request.transfer)
             self._vote = sender
-            self._deadline_ms = now_ms + self._election_timeout_ms() if self._stands else None
+            self._deadline_ms = now_ms + self._patience.election_ms() if self._stands else None
         self._after.append((sender, Vote(self.group, self.term, granted, False)))
+
+    def _give_way(self, candidate: str, now_ms: int) -> None:
+        """A pre-vote binds nobody. But two that stand at the same time share the votes, and of the two that are left
+        of three neither can win: so who has granted one waits, and of two who ask at once the less preferred does."""
+        preferred = rank(candidate, self.voters) <= rank(self.node_id, self.voters)
+        if self._deadline_ms is None or (self.role is not Role.FOLLOWER and not preferred):
+            return
+        self.role = Role.FOLLOWER
+        self._deadline_ms = max(self._deadline_ms, now_ms + self._patience.again_ms(0))
 
     def _hear_candidate(self, sender: str, term: int, now_ms: int) -> None:
         """Who asks for votes in a later term does not lead this one any more, and never will again."""
@@ -558,7 +562,9 @@ class Raft:
             else:
                 self._become_leader(now_ms)
         elif not self.configuration.agreed([one for one in self.configuration.voting if one not in self._refused]):
-            self.role = Role.FOLLOWER  # the deadline stays
+            if not vote.pre:  # most likely nobody has won: ask again soon, and not at the same time
+                self._deadline_ms = now_ms + self._staggered_ms()
+            self.role = Role.FOLLOWER
 
     def _on_timeout_now(self, sender: str, message: TimeoutNow, now_ms: int) -> None:
         if message.term == self.term and sender == self.leader and self._stands and self._leadership is None:
@@ -671,14 +677,7 @@ class Raft:
         self._deadline_ms = now_ms + self._staggered_ms() if self._stands else None
 
     def _staggered_ms(self) -> int:
-        stagger_ms = self._settings.stagger_ms
-        return rank(self.node_id, self.voters) * stagger_ms + self._jitter_ms(0, stagger_ms)
-
-    def _election_timeout_ms(self) -> int:
-        return self._jitter_ms(self._settings.election_ms_min, self._settings.election_ms_max)
-
-    def _jitter_ms(self, low_ms: int, high_ms: int) -> int:
-        return low_ms + int(self._random.random() * (high_ms - low_ms))
+        return self._patience.staggered_ms(rank(self.node_id, self.voters))
 
     # --- tests --------------------------------------------------------------------------------------------
 

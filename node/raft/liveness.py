@@ -165,6 +165,13 @@ class Liveness:
                 lost.append(peer)
         return lost
 
+    def next_loss_ms(self) -> int | None:
+        """When `lost` will name a peer, if nothing more is heard of it; None: never."""
+        silent = [state.lost_at_ms for state in self._peers.values() if state.hearing]
+        patience_ms = self.settings.election_ms_min
+        unheard = [state.acked_sent_at_ms + patience_ms for state in self._peers.values() if state.acking]
+        return min(silent + unheard, default=None)
+
     def restarted(self) -> list[str]:
         """Peers seen with a new incarnation since the last call: call `Raft.peer_restarted` on every group."""
         peers, self._restarted = self._restarted, []

@@ -41,7 +41,8 @@ class Idle:
     nodes: tuple[float, ...]
     memory_mb: tuple[float, ...]
     start_s: float
-    elections_s: float
+    paused_s: float
+    killed_s: float
 
 
 def measure(directory: Path, environment: dict[str, str], idle_s: float, tables: int = TABLES) -> Idle:
@@ -64,14 +65,14 @@ def measure(directory: Path, environment: dict[str, str], idle_s: float, tables:
         nodes = region.nodes()
         shares = _shares([node["pid"] for node in nodes], idle_s)
         memory = tuple(_memory_mb(node["pid"]) for node in nodes)
-        began = time.monotonic()
-        region.pause(nodes[0])
-        try:
-            region.until_led(groups, nodes[1:])
-            elections_s = time.monotonic() - began
-        finally:
-            os.kill(nodes[0]["pid"], signal.SIGKILL)
-        return Idle(groups, tables_s, shares, memory, start_s, elections_s)
+        paused_s = region.lose(nodes, signal.SIGSTOP, groups)
+        os.kill(nodes[0]["pid"], signal.SIGKILL)
+        region.down()
+        region.up()
+        region.until_led(groups)
+        time.sleep(SETTLE_S)
+        killed_s = region.lose(region.nodes(), signal.SIGKILL, groups)
+        return Idle(groups, tables_s, shares, memory, start_s, paused_s, killed_s)
     finally:
         region.down()
 
@@ -131,9 +132,17 @@ class _Region:
         asked = nodes or self.nodes()
         _until(lambda: sum(_led(node["metrics"]) for node in asked) >= groups)
 
-    def pause(self, node: dict[str, Any]) -> None:
-        """It is dead to the others, and the supervisor has nothing to start again."""
-        os.kill(node["pid"], signal.SIGSTOP)
+    def lose(self, nodes: Sequence[dict[str, Any]], how: signal.Signals, groups: int) -> float:
+        """Stop or kill the first of these nodes. Seconds until the others lead and serve all groups. One that is
+        stopped is dead to the others, and the supervisor has nothing to start again."""
+        began = time.monotonic()
+        os.kill(nodes[0]["pid"], how)
+        try:
+            self.until_led(groups, nodes[1:])
+        except BaseException:
+            os.kill(nodes[0]["pid"], signal.SIGKILL)
+            raise
+        return time.monotonic() - began
 
 
 def _led(metrics: str) -> int:
@@ -151,7 +160,7 @@ def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         if time.monotonic() > latest:
             raise SystemExit(f"not all groups were led within {WAIT_S_MAX:.0f} s")
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
 def _shares(pids: Sequence[int], seconds: float) -> tuple[float, ...]:
@@ -173,4 +182,5 @@ def report(found: Idle) -> None:
     print(f"        memory of each node: {', '.join(f'{size:.0f} MB' for size in found.memory_mb)}")
     print(f"        all tables made and led after {found.tables_s:.1f} s")
     print(f"        started again and all groups led after {found.start_s:.1f} s")
-    print(f"        all groups led again after a node was lost: {found.elections_s:.1f} s")
+    print(f"        all groups led again after a node stopped (SIGSTOP): {found.paused_s:.1f} s")
+    print(f"        all groups led again after a node was killed (SIGKILL): {found.killed_s:.1f} s")

@@ -14,10 +14,10 @@ import grpc
 import grpc.aio
 import pytest
 
-from geodyne.messages import Hello
-from geodyne.rpc.codec import OLDEST_STREAM_FORMAT, STREAM_FORMAT, encode_client_batch
+from geodyne import messages as m
+from geodyne.rpc.codec import OLDEST_STREAM_FORMAT, STREAM_FORMAT, decode_node_batch, encode_client_batch
 from geodyne.rpc.peercodec import encode_peer_batch
-from geodyne.rpc.stream import sealed
+from geodyne.rpc.stream import sealed, verify
 from tests.cluster.clusters import Cluster
 from tests.cluster.tables import create_table
 from tests.cluster.traffic import Attempts, Traffic
@@ -33,6 +33,8 @@ VISITED = f"{REGION}/node-b"
 PEER = f"{REGION}/node-a"  # dials the visited one
 CONNECTIONS = 40
 FRAMES = 25
+MESSAGES = 3_000  # more than a node keeps for partitions that it has not heard of
+NO_PARTITION = 1 << 40
 KEYS = 30
 STEPS = 20
 ANSWER_S_MAX = 15.0
@@ -67,16 +69,20 @@ def cluster_id(world: Cluster) -> str:
     return str(json.loads((world.data_dir / "cluster.json").read_text())["cluster_id"])
 
 
-def hello(world: Cluster, process_id: str = f"{REGION}/router-9", **changes: Any) -> Hello:
-    usual = Hello(cluster_id(world), REGION, process_id, 1, STREAM_FORMAT, OLDEST_STREAM_FORMAT)
+def hello(world: Cluster, process_id: str = f"{REGION}/router-9", **changes: Any) -> m.Hello:
+    usual = m.Hello(cluster_id(world), REGION, process_id, 1, STREAM_FORMAT, OLDEST_STREAM_FORMAT)
     return usual._replace(**changes)
+
+
+def dialled(address: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),))
 
 
 def end_of_stream(address: str, path: str, frames: Sequence[bytes]) -> str:
     """Send these and return how the node ends the stream: the status's text."""
 
     async def say() -> str:
-        async with grpc.aio.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+        async with dialled(address) as channel:
             call = channel.stream_stream(path)()
             try:
                 async with asyncio.timeout(ANSWER_S_MAX):
@@ -91,33 +97,79 @@ def end_of_stream(address: str, path: str, frames: Sequence[bytes]) -> str:
     return asyncio.run(say())
 
 
-@pytest.mark.parametrize("path", [CLIENT_PATH, PEER_PATH])
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
+def test_who_does_not_belong_here_is_told_why(disturbed: Cluster) -> None:
+    address = disturbed.process(VISITED).address
+    strangers: list[tuple[dict[str, Any], str]] = [
         ({"cluster_id": "another"}, "belongs to cluster another"),
         ({"format": 999, "oldest": 998}, "speaks stream format 998 to 999"),
         ({"format": 1, "oldest": 1}, "speaks stream format"),
-        ({"process_id": "eu-west-1/node-x", "region": "eu-west-1"}, "eu-west-1"),
-    ],
-    ids=["another cluster", "newer", "too old", "another region"],
-)
-def test_who_does_not_belong_here_is_told_why(
-    disturbed: Cluster, path: str, changes: dict[str, Any], says: str
-) -> None:
-    encode = encode_client_batch if path == CLIENT_PATH else encode_peer_batch
-    address = disturbed.process(VISITED).address
-    stranger = hello(disturbed, **changes)
-    assert says in end_of_stream(address, path, [sealed(encode(stranger))])
+        ({"process_id": "eu-west-1/node-x", "region": "eu-west-1"}, "is of region eu-west-1"),
+    ]
+    for changes, says in strangers:
+        stranger = hello(disturbed, **changes)
+        assert says in end_of_stream(address, CLIENT_PATH, [sealed(encode_client_batch(stranger))])
+        assert says in end_of_stream(address, PEER_PATH, [sealed(encode_peer_batch(stranger))])
+    client = sealed(encode_peer_batch(hello(disturbed)))
+    assert "is no peer of" in end_of_stream(address, PEER_PATH, [client])
 
 
 def test_a_first_message_that_is_no_hello_ends_the_stream(disturbed: Cluster) -> None:
     address = disturbed.process(VISITED).address
     assert "no hello" in end_of_stream(address, CLIENT_PATH, [sealed(b"")])
-    assert end_of_stream(address, CLIENT_PATH, [b"\xff" * 100])
+    assert "no hello" in end_of_stream(address, PEER_PATH, [sealed(encode_peer_batch([m.TimeoutNow(1, 9)]))])
+    assert "not a client batch" in end_of_stream(address, CLIENT_PATH, [b"\xff" * 100])
     damaged = bytearray(sealed(encode_client_batch(hello(disturbed))))
     damaged[-1] ^= 1
     assert "checksum" in end_of_stream(address, CLIENT_PATH, [bytes(damaged)])
+
+
+def test_a_damaged_batch_costs_its_stream_and_the_next_one_is_answered(disturbed: Cluster) -> None:
+    address = disturbed.process(VISITED).address
+    first = sealed(encode_client_batch(hello(disturbed)))
+    batch = sealed(encode_client_batch([m.Request(1, m.Get(NO_PARTITION, 1, b"k", True), None, 5_000)]))
+    for damaged in (batch[:-1], bytes([batch[0] ^ 1]) + batch[1:]):
+        assert "does not match its checksum" in end_of_stream(address, CLIENT_PATH, [first, damaged])
+    assert isinstance(answer_to(address, first, batch), m.Moved | m.NotLeader | m.Busy)
+
+
+def answer_to(address: str, first: bytes, batch: bytes) -> m.Answer:
+    """What a client with a sound stream is answered."""
+
+    async def ask() -> m.Answer:
+        async with dialled(address) as channel, asyncio.timeout(ANSWER_S_MAX):
+            call = channel.stream_stream(CLIENT_PATH)()
+            await call.write(first)
+            await call.read()
+            await call.write(batch)
+            data = await call.read()
+            verify(data)
+            decoded = decode_node_batch(data)
+            assert not isinstance(decoded, m.Hello)
+            (response,) = decoded
+            return response.answer
+
+    return asyncio.run(ask())
+
+
+def test_messages_of_a_peer_for_groups_that_are_not_there_do_no_harm(disturbed: Cluster) -> None:
+    """Somebody who claims to be a peer of the node takes that one's place; the peer itself dials again."""
+    address = disturbed.process(VISITED).address
+    snapshot = m.SnapshotChunk(NO_PARTITION, 1, 1, 1, 0, bytes(100_000), False)
+    batches = [sealed(encode_peer_batch([m.TimeoutNow(NO_PARTITION, 9)] * MESSAGES))]
+    batches += [sealed(encode_peer_batch([snapshot] * 20))] * 10
+
+    async def intrude() -> None:
+        async with dialled(address) as channel, asyncio.timeout(ANSWER_S_MAX):
+            call = channel.stream_stream(PEER_PATH)()
+            await call.write(sealed(encode_peer_batch(hello(disturbed, PEER))))
+            await call.read()
+            for batch in batches:
+                await call.write(batch)
+            await call.read()
+            call.cancel()
+
+    asyncio.run(intrude())
+    disturbed.await_running()
 
 
 def random_frame(random: Random) -> bytes:
@@ -132,6 +184,7 @@ def of_a_later_kind(random: Random) -> bytes:
     return sealed(UNKNOWN_KIND)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("frame", [random_frame, with_right_checksum, of_a_later_kind])
 @pytest.mark.parametrize(("path", "speaker"), [(CLIENT_PATH, f"{REGION}/router-9"), (PEER_PATH, PEER)])
 def test_a_frame_that_cannot_be_read_costs_its_stream_only(

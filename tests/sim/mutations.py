@@ -7,25 +7,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
+from geodyne.catalog import PartitionRecord
 from geodyne.messages import Answer, Appended, Entry, Found, HeartbeatAck, Vote, VoteRequest, Write, WriteId
 from geodyne.sim import storage
 from node import groups, transfer
 from node.group import Asker, Group
+from node.groups import Groups
+from node.healing import Healing
+from node.membership import Membership
+from node.raft.configuration import Configuration
 from node.raft.core import Raft
 from node.raft.effects import Effects
 from node.raft.leadership import Leadership
 from node.raft.liveness import Liveness
 from node.raft.log import RaftLog
+from node.raft.quorum import majority
 from node.service import NodeService
+from node.storage import sqlite, sqlite_entries, sqlite_snapshots, wal_format
 from node.storage.roster import Roster
 from node.storage.sqlite_entries import EntryChanges
 from node.storage.sqlite_snapshots import Import
 from node.storage.wal import Wal
-from node.storage.wal_sync import SyncJob
+from node.storage.wal_sync import SyncJob, make_durable
 from node.window import Window
 
 Mutation = Callable[[], AbstractContextManager[Any]]
@@ -315,6 +322,105 @@ def sizes_of_collections_are_forgotten() -> AbstractContextManager[Any]:
     return patch.object(EntryChanges, "_count", lambda changes, entries, sizes, sign: 0)
 
 
+# --- members ------------------------------------------------------------------------------------------------
+
+
+def joint_configurations_count_the_new_half() -> AbstractContextManager[Any]:
+    return patch.object(Configuration, "parts", property(lambda configuration: (configuration.voters,)))
+
+
+def learners_count() -> AbstractContextManager[Any]:
+    """Towards a commit, and newcomers with them."""
+
+    def matched(leadership: Leadership, part: Any) -> int:
+        matches = [one.match for one in leadership._progress.values()] + [leadership._log.persisted_index]
+        return sorted(matches, reverse=True)[majority(len(part.followers) + part.leads) - 1]
+
+    return patch.object(Leadership, "_matched", matched)
+
+
+def replicas_go_before_the_move_is_done() -> AbstractContextManager[Any]:
+    """As soon as a move has begun, the catalog's word counts, whatever consensus says."""
+    return both(
+        patch.object(PartitionRecord, "holders", property(lambda record: record.target or record.voters)),
+        patch.object(Groups, "_may_give_up", lambda held, partition, record: True),
+    )
+
+
+def replicas_that_come_back_are_trusted() -> AbstractContextManager[Any]:
+    """What a node gave up leaves no mark, and what it holds again counts at once."""
+    real = Groups.hold
+
+    def hold(held: Groups, *arguments: Any, original: bool = True, **more: Any) -> None:
+        real(held, *arguments, original=True, **more)
+
+    return patch.multiple(Groups, _give_up=Groups._destroy, hold=hold)
+
+
+def moves_are_never_reported() -> AbstractContextManager[Any]:
+    return patch.object(Membership, "_report", lambda membership, group, now_ms: None)
+
+
+# --- disks that fail and rot --------------------------------------------------------------------------------
+
+
+def snapshots_are_not_fsynced() -> AbstractContextManager[Any]:
+    """The log is reset to a snapshot that the disk may not have."""
+    real = sqlite.StateStore.install
+
+    async def install(store: sqlite.StateStore, *arguments: Any) -> None:
+        vars(store)["_synchronous"] = nullcontext
+        try:
+            await real(store, *arguments)
+        finally:
+            vars(store).pop("_synchronous", None)
+
+    return patch.object(sqlite.StateStore, "install", install)
+
+
+def failed_fsyncs_are_successes() -> AbstractContextManager[Any]:
+    def told(disk: Any, job: SyncJob) -> None:
+        make_durable(disk, job)
+
+    return patch.object(storage, "make_durable", told)
+
+
+def failed_fsyncs_are_tried_again() -> AbstractContextManager[Any]:
+    real = storage._TimedSyncer._done
+
+    def done(syncer: storage._TimedSyncer) -> None:
+        if syncer._disk.trouble.sync_error and not syncer._disk.dead:
+            assert syncer._job is not None
+            make_durable(syncer._disk, syncer._job)
+            syncer.submit(syncer._job)
+        else:
+            real(syncer)
+
+    return patch.object(storage._TimedSyncer, "_done", done)
+
+
+def damage_in_the_log_is_taken_for_its_end() -> AbstractContextManager[Any]:
+    return patch.object(wal_format, "mark_behind", lambda data, position, nonce: None)
+
+
+@contextmanager
+def checksums_are_not_looked_at() -> Iterator[None]:
+    with (
+        patch.object(sqlite, "row_matches", lambda *parts: True),
+        patch.object(sqlite_entries, "row_matches", lambda *parts: True),
+        patch.object(sqlite_snapshots, "row_matches", lambda *parts: True),
+    ):
+        yield
+
+
+def snapshots_are_taken_of_damaged_rows() -> AbstractContextManager[Any]:
+    return patch.object(sqlite_snapshots, "row_matches", lambda *parts: True)
+
+
+def damage_is_not_healed() -> AbstractContextManager[Any]:
+    return patch.object(Healing, "found", lambda healing, partition, what: None)
+
+
 MUTATIONS: dict[str, Mutation] = {
     "nothing is fsynced": disk_lies,
     "followers acknowledge before they have fsynced": lambda: answers_do_not_wait(Appended),
@@ -350,4 +456,16 @@ MUTATIONS: dict[str, Mutation] = {
     "snapshots come without local entries": snapshots_come_without_entries,
     "entries of a local index stay": old_entries_stay,
     "the sizes of item collections are forgotten": sizes_of_collections_are_forgotten,
+    "joint configurations count the new half only": joint_configurations_count_the_new_half,
+    "learners count": learners_count,
+    "replicas go before the move is done": replicas_go_before_the_move_is_done,
+    "replicas that come back are trusted": replicas_that_come_back_are_trusted,
+    "moves are never reported": moves_are_never_reported,
+    "snapshots are not fsynced": snapshots_are_not_fsynced,
+    "a failed fsync is taken for a success": failed_fsyncs_are_successes,
+    "a failed fsync is tried again": failed_fsyncs_are_tried_again,
+    "damage in the log is taken for its torn end": damage_in_the_log_is_taken_for_its_end,
+    "checksums of rows are not looked at": checksums_are_not_looked_at,
+    "snapshots are taken of damaged rows": snapshots_are_taken_of_damaged_rows,
+    "damage is not healed": damage_is_not_healed,
 }

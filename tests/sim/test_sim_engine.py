@@ -128,14 +128,17 @@ def test_a_full_disk_takes_a_part_and_a_failed_fsync_makes_nothing_durable(tmp_p
     trouble.sync_error = errno.EIO
     with pytest.raises(OSError, match="Input/output"):
         file.sync()
-    assert disk.files[tmp_path / "log"].synced == 0
     trouble.clear()
     file.sync()
+    assert disk.files[tmp_path / "log"].synced == 0  # what the failed one was to write is given up for good
+    other = disk.create(tmp_path / "other")
+    other.write(b"x" * 100)
+    other.sync()
     trouble.write_error = errno.ENOSPC
     with pytest.raises(OSError, match="No space"):
-        file.write(b"y" * 100)
-    assert 100 <= (tmp_path / "log").stat().st_size <= 200
-    assert disk.files[tmp_path / "log"].synced == 100
+        other.write(b"y" * 100)
+    assert 100 <= (tmp_path / "other").stat().st_size <= 200
+    assert disk.files[tmp_path / "other"].synced == 100
     assert disk.space(tmp_path).free_bytes == 0
     assert trouble.failures == 2
 

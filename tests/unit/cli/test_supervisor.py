@@ -431,3 +431,8 @@ def test_members_are_those_of_the_newest_catalog_and_moves_those_of_all_leaders(
         "2 replicas are being rebuilt and do not vote yet",
     ]
     assert status.remarks(merged["s"]) == []
+    assert status.leaderless([{"id": 3, "leader": "x"}, {"id": 4, "leader": ""}]) == [
+        "  1 groups have no leader: partitions 4"
+    ]
+    (many,) = status.remarks({"short": list(range(167))})
+    assert many.endswith("167 groups run with a replica less: partitions 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...")

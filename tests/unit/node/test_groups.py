@@ -95,6 +95,7 @@ class Recovered:
         voters: tuple[str, ...] = ("a", "b", "c"),
         since: int | None = 0,
         original: bool = True,
+        held: bool = True,
     ) -> None:
         self.log = Log()
         self.roster = Roster("a", 100, lambda data: None, since)
@@ -111,11 +112,12 @@ class Recovered:
             roster=self.roster,
         )
         groups.recover({PARTITION: log} if log else {}, {PARTITION: state} if state else {})
-        groups.hold(PARTITION, 1, voters, original=original)
-        group = groups.get(PARTITION)
-        assert group is not None
         self.groups = groups
-        self.raft = group.raft
+        if held:
+            groups.hold(PARTITION, 1, voters, original=original)
+            group = groups.get(PARTITION)
+            assert group is not None
+            self.raft = group.raft
 
 
 def test_a_replica_that_died_before_its_first_log_record_begins_empty() -> None:
@@ -301,3 +303,11 @@ def test_a_replica_whose_log_knows_more_than_the_catalog_is_kept() -> None:
     moved_away(recovered, configuration=4)
     assert recovered.groups.get(PARTITION) is None
     assert not recovered.groups.lingering
+
+
+def test_a_start_keeps_it_too_though_the_catalog_does_not_ask_for_it() -> None:
+    joined = [Entry(3, 2, Configuration(("a", "c", "d"), ("b", "c", "d")).to_payload())]
+    recovered = Recovered(RecoveredGroup((3, "b"), 0, 0, [*entries(1, 1, 2), *joined]), stored(2, 2), held=False)
+    moved_away(recovered, configuration=2)
+    assert recovered.groups.get(PARTITION) is not None
+    assert not recovered.log.resets

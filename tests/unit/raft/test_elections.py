@@ -225,3 +225,35 @@ def test_the_loss_of_a_leader_wakes_its_followers_by_rank_with_jitter() -> None:
         replica.raft.peer_lost("b", now)
         wait_ms = (replica.raft.next_deadline_ms or 0) - now
         assert rank * S.stagger_ms <= wait_ms < (rank + 1) * S.stagger_ms
+
+
+def test_who_grants_a_pre_vote_waits_with_its_own_campaign() -> None:
+    replica = Replica(rank=2)
+    replica.follows("b", 1)
+    replica.now += S.election_ms_min
+    replica.raft.peer_lost("b", replica.now)
+    effects = replica.step("c", request(2, pre=True))
+    assert effects.before == (("c", Vote(G, 2, True, True)),)
+    assert (replica.raft.next_deadline_ms or 0) >= replica.now + S.prevote_retry_ms
+
+
+@pytest.mark.parametrize(("rank", "role"), [(0, Role.PRE_CANDIDATE), (1, Role.FOLLOWER), (2, Role.FOLLOWER)])
+def test_of_two_that_ask_at_once_the_less_preferred_gives_way(rank: int, role: Role) -> None:
+    """Else each would vote for itself, and of three replicas that lost one none could win."""
+    replica = Replica(rank=rank)
+    replica.raft.campaign_now(replica.now)
+    replica.take()
+    effects = replica.step("b", request(1, pre=True))
+    assert effects.before == (("b", Vote(G, 1, True, True)),)
+    assert replica.raft.role is role
+
+
+def test_a_candidate_that_cannot_win_asks_again_as_soon_as_its_rank_allows() -> None:
+    replica = Replica()
+    replica.tick()
+    replica.step("b", Vote(G, 1, True, True))
+    assert replica.raft.role is Role.CANDIDATE
+    replica.step("b", Vote(G, 1, False, False))
+    replica.step("c", Vote(G, 1, False, False))
+    assert replica.raft.role is Role.FOLLOWER
+    assert replica.now <= (replica.raft.next_deadline_ms or 0) < replica.now + S.stagger_ms

@@ -113,3 +113,14 @@ def test_a_new_incarnation_ends_promises_to_the_old_and_silences_it() -> None:
     assert not live.alive("p", 1011)
     assert live.on_heartbeat("p", Heartbeat(7, 2), 1012) is None
     assert live.on_heartbeat("p", Heartbeat(8, 3), 1013) == HeartbeatAck(5, 3, 1)
+
+
+def test_the_next_loss_is_told_before_it_happens() -> None:
+    liveness = Liveness(Settings(), ["b"], 1, 1_000)
+    assert liveness.next_loss_ms() is None
+    liveness.on_heartbeat("b", Heartbeat(1, 5), 1_100)
+    due_ms = liveness.next_loss_ms()
+    assert due_ms == 1_100 + Settings().election_ms_min
+    assert liveness.lost(due_ms - 1) == []
+    assert liveness.lost(due_ms) == ["b"]
+    assert liveness.next_loss_ms() is None

@@ -3,6 +3,8 @@ campaigns."""
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from geodyne.messages import Append, Appended, Entry, TimeoutNow, Vote, VoteRequest
@@ -194,7 +196,7 @@ def test_a_configuration_in_the_log_is_in_force_again_after_a_restart() -> None:
         0,
         again.liveness,
         S,
-        replica.raft._random,
+        Random(7),
         START,
     )
     assert again.raft.configuration == JOINT
