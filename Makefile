@@ -79,9 +79,10 @@ JOBS := 2
 sim: setup
 	@$(BIN)/geodyne sim --seeds $(SEEDS) --jobs $(JOBS) --fresh
 
+# The simulation goes first: the last line is pytest's summary.
 test: static clients-js
-	@$(PYTEST) -m "not long"
 	@$(MAKE) --no-print-directory sim
+	@$(PYTEST) -m "not long"
 
 test-long: setup clients-js
 	@$(PYTEST) -m long
