@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := geodyne node router replication
+PACKAGES := geodyne node router replication delivery
 PROTOS := $(wildcard proto/geodyne/wire/*.proto)
 INSTALLED := $(VENV)/installed.stamp
 GENERATED := $(VENV)/generated.stamp

@@ -30,6 +30,8 @@ class ControlOperation(StrEnum):
                       null member is removed), index_add (definition of one global index), index_remove (name),
                       index_update {name: {read_units, write_units, extra}}    -> table
                       An optional table_id, and as_replica: asked by another region, so not to be passed on
+    SET_TTL           name, attribute, enabled; interval_ms: refused if the last change is not as long ago -> table
+                      as_replica, changed_ms: another region's change of that time, taken over if it is the newest
     TAG_TABLE         name, add {key: value}, remove [key]                     -> table; not while DELETING
     INDEX_FILLED      name, index, revision (of the index), partition          -> table; from that partition's leader
     INDEX_TOLD        name, region, revision: that region has taken over the index change of that revision -> table
@@ -50,6 +52,7 @@ class ControlOperation(StrEnum):
     CREATE_TABLE = "create_table"
     UPDATE_TABLE = "update_table"
     DELETE_TABLE = "delete_table"
+    SET_TTL = "set_ttl"
     TAG_TABLE = "tag_table"
     INDEX_FILLED = "index_filled"
     INDEX_TOLD = "index_told"
@@ -64,6 +67,17 @@ class ControlOperation(StrEnum):
 
 
 INDEX_CONSUMER = "index"  # under which the partitions of a table keep the cursor of its global indexes
+
+
+STREAM_PREFIX = "stream/"  # of the name under which partitions keep how far a stream has been trimmed
+TRIGGER_PREFIX = "trigger/"  # of a bookmark that begins with what is written after it was made,
+TRIGGER_OLDEST_PREFIX = "trigger-oldest/"  # and of one that begins with the oldest records there are
+STREAM_RETENTION_S = 86_400  # of records, and of streams that have ended
+
+
+def stream_consumer(label: str) -> str:
+    """The name under which partitions keep how far a stream has been trimmed."""
+    return STREAM_PREFIX + label
 
 
 def replica_consumer(region: str) -> str:
@@ -82,6 +96,15 @@ class ReplicaStatus(StrEnum):
     CREATING = "CREATING"
     ACTIVE = "ACTIVE"
     DELETING = "DELETING"
+
+
+class TtlStatus(StrEnum):
+    """Of a table's Time to Live. It is being changed until all partitions have applied the definition."""
+
+    ENABLING = "ENABLING"
+    ENABLED = "ENABLED"
+    DISABLING = "DISABLING"
+    DISABLED = "DISABLED"
 
 
 class MemberState(StrEnum):
@@ -124,7 +147,8 @@ class PartitionRecord:
 
     While replicas move, `target` is what the voters shall be, in order, and `incoming` those of them that are no voters
     yet: they hold a replica that learns. The partition's leader drives its consensus there and reports the voters that
-    came of it, with the log index of that configuration; `configuration` is the newest so reported (0: none ever was).
+    came of it, with the log index of that configuration; `configuration` is the newest so reported (0: none ever was),
+    `configuration_term` the term of what the log has there (0: it is not known).
     `number` is the catalog revision of the last decision about it: who knows of an older one does not act on it.
     """
 
@@ -137,6 +161,7 @@ class PartitionRecord:
     target: tuple[str, ...] = ()
     configuration: int = 0
     number: int = 0
+    configuration_term: int = 0
 
     @property
     def holders(self) -> tuple[str, ...]:
@@ -160,6 +185,7 @@ class PartitionRecord:
             tuple(data.get("target", ())),
             data.get("configuration", 0),
             data.get("number", 0),
+            data.get("configuration_term", 0),
         )
 
 
@@ -237,8 +263,8 @@ class IndexRecord:
 
 @dataclass(frozen=True, slots=True)
 class IndexNews:
-    """A change of a global table's indexes, made here at catalog `revision`, that `regions` are yet to take over.
-    `change` has index_add, index_remove or both, as UPDATE_TABLE takes them."""
+    """A change of a global table's indexes or Time to Live, made here at catalog `revision`, that `regions` are yet to
+    take over. `change` has index_add, index_remove or both, as UPDATE_TABLE takes them, or ttl, as SET_TTL does."""
 
     revision: int
     change: dict[str, Any]
@@ -250,11 +276,27 @@ class IndexNews:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamRecord:
+    """A stream of a table. `label` is the time of its making, in milliseconds, unlike that of any other of the table."""
+
+    label: str
+    view: str  # StreamViewType
+    created_ms: int
+    ended_ms: int = 0  # 0: it goes on
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> StreamRecord:
+        return StreamRecord(data["label"], data["view"], data["created_ms"], data.get("ended_ms", 0))
+
+
+@dataclass(frozen=True, slots=True)
 class TableRecord:
     """A table of one region.
 
     `revision` is the catalog revision of its last change of definition: the table is ACTIVE once every partition has
-    applied that one.
+    applied that one. `streams` are those whose records may be read: the enabled one, and what was disabled less than
+    STREAM_RETENTION_S ago; `bookmarks` the consumers that read them without holding them back. Where `stream_view` is
+    set and the newest of `streams` has ended, or is not of `stream_label`, that stream is yet to begin.
     """
 
     name: str
@@ -274,11 +316,22 @@ class TableRecord:
     deletion_protection: bool = False
     table_class: str = "STANDARD"
     stream_view: str | None = None  # StreamViewType, None when off
-    stream_label: str | None = None
+    stream_label: str | None = None  # of the newest stream, also when it is off
     tags: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     indexes: tuple[IndexRecord, ...] = ()
     index_news: tuple[IndexNews, ...] = ()
+    ttl_attribute: str | None = None  # None when off; still named while it is being disabled
+    ttl_status: TtlStatus = TtlStatus.DISABLED
+    ttl_changed_ms: int = 0  # when somebody asked for the last change
+    streams: tuple[StreamRecord, ...] = ()  # oldest first
+    bookmarks: tuple[str, ...] = ()
+
+    @property
+    def expires_by(self) -> str:
+        """The attribute that tells when items expire, "" when none does."""
+        on = self.ttl_status in (TtlStatus.ENABLING, TtlStatus.ENABLED)
+        return self.ttl_attribute or "" if on else ""
 
     @property
     def is_global(self) -> bool:
@@ -328,6 +381,9 @@ class TableRecord:
                 "partitions": _partitions_from_json(data["partitions"]),
                 "indexes": tuple(IndexRecord.from_json(index) for index in data.get("indexes", ())),
                 "index_news": tuple(IndexNews.from_json(news) for news in data.get("index_news", ())),
+                "streams": tuple(StreamRecord.from_json(stream) for stream in data.get("streams", ())),
+                "bookmarks": tuple(data.get("bookmarks", ())),
+                "ttl_status": TtlStatus(data.get("ttl_status", TtlStatus.DISABLED)),
             }
         )
 

@@ -54,6 +54,8 @@ CATALOGUE: dict[str, ErrorKind] = {
         ErrorKind("ThrottlingException", prefix=CORAL, retryable=True),
         ErrorKind("RequestLimitExceeded", retryable=True),
         ErrorKind("ReplicatedWriteConflictException", retryable=True),
+        ErrorKind("ExpiredIteratorException"),
+        ErrorKind("TrimmedDataAccessException"),
         ErrorKind("RequestEntityTooLargeException", status=413, prefix=CORAL),
         ErrorKind("InternalServerError", status=500, retryable=True, definite=False),
         ErrorKind("ServiceUnavailable", status=503, prefix=CORAL, retryable=True),

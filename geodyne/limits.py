@@ -79,6 +79,13 @@ ON_DEMAND_READ_UNITS = 12_000
 ON_DEMAND_WRITE_UNITS = 4_000
 TAGS_MAX = 50
 
+# --- streams -----------------------------------------------------------------------------------------------
+
+STREAMS_PAGE_MAX = 100  # of ListStreams
+STREAM_SHARDS_PAGE_MAX = 100  # of DescribeStream
+STREAM_PAGE_RECORDS_MAX = 1000  # of GetRecords
+STREAM_PAGE_BYTES = 1 * MB
+
 # --- secondary indexes -------------------------------------------------------------------------------------
 
 LOCAL_INDEXES_MAX = 5

@@ -218,7 +218,8 @@ class ReadTogether(NamedTuple):
     keys: tuple[bytes, ...]
 
 
-FROM_COMMITTED = -1  # as `ReadFeed.after`: the consumer's committed cursor, else the oldest record retained
+FROM_COMMITTED = -1  # as `after` of a read: the consumer's committed cursor, else the oldest record retained
+FROM_LATEST = -2  # as `ReadStream.after`: the newest record
 
 
 class ReadFeed(NamedTuple):
@@ -235,6 +236,36 @@ class ReadFeed(NamedTuple):
     max_bytes: int
     wait_ms: int
     origin: str = ""
+
+
+class ListShards(NamedTuple):
+    """The shards of a table's stream in one partition; answered by Shards, or Refused (ResourceNotFoundException)."""
+
+    partition: int
+    epoch: int
+    label: str
+
+
+class ReadStream(NamedTuple):
+    """Records of a table's stream after position `after`, waiting up to `wait_ms` for the first; answered by StreamPage
+    at the leader. What changed nothing is left out.
+
+    `shard` is the `opened_us` of a shard, 0 for all shards of the stream in the partition, one after the other. `after`
+    may also be FROM_COMMITTED (the bookmark `consumer`) or FROM_LATEST. With `since_us` nothing is answered that was
+    written before that time. `limit` 0 asks for a position only. Refused with ResourceNotFoundException when there is
+    no such stream, shard or bookmark, TrimmedDataAccessException when there was such a shard.
+    """
+
+    partition: int
+    epoch: int
+    label: str
+    shard: int
+    after: int
+    limit: int
+    max_bytes: int
+    wait_ms: int = 0
+    since_us: int = 0
+    consumer: str = ""
 
 
 class AdvanceCursor(NamedTuple):
@@ -275,6 +306,8 @@ Call = (
     | ApplyIndex
     | ReadRows
     | ReadFeed
+    | ListShards
+    | ReadStream
     | AdvanceCursor
     | Control
     | Watch
@@ -362,9 +395,13 @@ class Rows(NamedTuple):
 
 
 class FeedRecord(NamedTuple):
+    """`wall_us`: the leader's clock at the change, never before that of the record before; `expired`: its time was up."""
+
     sequence: int
     change: Change
     old_image: bytes | None
+    wall_us: int = 0
+    expired: bool = False
 
 
 class FeedPage(NamedTuple):
@@ -372,6 +409,32 @@ class FeedPage(NamedTuple):
     next: int  # the cursor after these records
     head: int  # the newest sequence of the partition
     trimmed: bool  # the cursor lies before what is retained: resynchronise
+
+
+class ShardSpan(NamedTuple):
+    """A shard holds the records with after < sequence <= last; it is open while `last` is None. `opened_us` is a whole
+    number of milliseconds and names the shard within its partition: a later one's is larger."""
+
+    opened_us: int
+    after: int
+    last: int | None
+
+
+class Shards(NamedTuple):
+    """Oldest first. What lies at or before `floor` has been trimmed."""
+
+    shards: tuple[ShardSpan, ...]
+    floor: int
+
+
+class StreamPage(NamedTuple):
+    """`next` is the position after these records and what was left out. `closed`: the shard has ended, and `next` is at
+    its end. `trimmed`: the position lies before what is retained, which begins after `next`."""
+
+    records: tuple[FeedRecord, ...]
+    next: int
+    closed: bool
+    trimmed: bool
 
 
 class ControlDone(NamedTuple):
@@ -448,6 +511,8 @@ Answer = (
     | Applied
     | Rows
     | FeedPage
+    | Shards
+    | StreamPage
     | ControlDone
     | Watched
     | Refused
@@ -506,6 +571,7 @@ class Vote(NamedTuple):
     term: int
     granted: bool
     pre: bool
+    resigned: bool = False  # the sender leads neither this term nor an earlier one, and never will again
 
 
 class Append(NamedTuple):
@@ -575,10 +641,13 @@ class Leads(NamedTuple):
 
 class Introduction(NamedTuple):
     """First message between two nodes after the Hello: which data directory the sender has, and which one it first
-    knew the receiver by (0: none before this stream). What is promised is tied to a directory (node.storage.roster)."""
+    knew the receiver by (0: none before this stream). What is promised is tied to a directory (node.storage.roster).
+    `incarnation` is the newest that the sender has seen of the receiver's node: nothing counts that an older one says.
+    0: it comes from a version that did not tell."""
 
     directory: int
     knows: int
+    incarnation: int = 0
 
 
 class SnapshotWanted(NamedTuple):

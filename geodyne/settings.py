@@ -27,6 +27,19 @@ REBUILD_AFTER_S = 300.0  # how long a node may be silent before its replicas are
 REBUILD_AFTER_S_MIN = 1.0
 REBUILD_AFTER_S_MAX = 7 * 86_400.0
 
+TTL_INTERVAL_S = 1.0  # how often a node looks for items that have expired
+TTL_INTERVAL_S_MIN = 0.1
+TTL_INTERVAL_S_MAX = 3_600.0
+TTL_CHANGE_INTERVAL_S = 3_600.0  # between two changes of a table's Time to Live; 0: as often as one likes
+TTL_CHANGE_INTERVAL_S_MAX = 86_400.0
+
+SHARD_LIFE_S = 4 * 3_600.0  # after which a stream of a table gets a new shard in each partition
+SHARD_LIFE_S_MIN = 1.0
+SHARD_LIFE_S_MAX = 86_400.0
+FEED_MB = 1_024.0  # MiB of changes that a partition keeps for those who have not read them
+FEED_MB_MIN = 1.0
+FEED_MB_MAX = 65_536.0
+
 
 class SettingsError(ValueError):
     """A launch file that cannot be used; the text is one line that names the file and the member."""
@@ -62,6 +75,10 @@ class ProcessConfig:
     data_dir: str = ""  # nodes only
     log_level: str = "info"
     rebuild_after_s: float = REBUILD_AFTER_S  # nodes only
+    ttl_interval_s: float = TTL_INTERVAL_S  # nodes only
+    ttl_change_interval_s: float = TTL_CHANGE_INTERVAL_S  # routers only
+    shard_life_s: float = SHARD_LIFE_S  # nodes only
+    feed_mb: float = FEED_MB  # nodes only
     launch_file: str = field(default="", compare=False)
 
     @property
@@ -78,11 +95,16 @@ class ProcessConfig:
         ):
             if value not in allowed:
                 raise SettingsError(f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-        if not REBUILD_AFTER_S_MIN <= self.rebuild_after_s <= REBUILD_AFTER_S_MAX:
-            raise SettingsError(
-                f"rebuild_after_s must be from {REBUILD_AFTER_S_MIN:.0f} to {REBUILD_AFTER_S_MAX:.0f} seconds, "
-                f"not {self.rebuild_after_s}"
-            )
+        for name, seconds, (least, most) in (
+            ("rebuild_after_s", self.rebuild_after_s, (REBUILD_AFTER_S_MIN, REBUILD_AFTER_S_MAX)),
+            ("ttl_interval_s", self.ttl_interval_s, (TTL_INTERVAL_S_MIN, TTL_INTERVAL_S_MAX)),
+            ("ttl_change_interval_s", self.ttl_change_interval_s, (0.0, TTL_CHANGE_INTERVAL_S_MAX)),
+            ("shard_life_s", self.shard_life_s, (SHARD_LIFE_S_MIN, SHARD_LIFE_S_MAX)),
+        ):
+            if not least <= seconds <= most:
+                raise SettingsError(f"{name} must be from {least:g} to {most:.0f} seconds, not {seconds}")
+        if not FEED_MB_MIN <= self.feed_mb <= FEED_MB_MAX:
+            raise SettingsError(f"feed_mb must be from {FEED_MB_MIN:g} to {FEED_MB_MAX:.0f}, not {self.feed_mb}")
         for name, endpoint in (("listen", self.listen), ("metrics", self.metrics)):
             if not endpoint.host or not 0 <= endpoint.port <= PORT_MAX:
                 raise SettingsError(f"{name} must be a host and a port from 0 to {PORT_MAX}, not {endpoint}")
@@ -115,6 +137,10 @@ class ProcessConfig:
             "capacity": self.capacity,
             "log_level": self.log_level,
             "rebuild_after_s": self.rebuild_after_s,
+            "ttl_interval_s": self.ttl_interval_s,
+            "ttl_change_interval_s": self.ttl_change_interval_s,
+            "shard_life_s": self.shard_life_s,
+            "feed_mb": self.feed_mb,
             "topology": self.topology.to_json(),
         }
 
@@ -146,7 +172,14 @@ def load(path: Path) -> ProcessConfig:
 
 _TEXTS = ("cluster_id", "process_id", "role", "region", "zone", "data_dir", "credentials", "capacity", "log_level")
 _MEMBERS = {*_TEXTS, "format", "listen", "metrics", "auth", "topology"}
-_OPTIONAL = {"rebuild_after_s"}  # in files that an older version has written it is missing
+# In files that an older version has written these are missing.
+_OPTIONAL = {
+    "rebuild_after_s": REBUILD_AFTER_S,
+    "ttl_interval_s": TTL_INTERVAL_S,
+    "ttl_change_interval_s": TTL_CHANGE_INTERVAL_S,
+    "shard_life_s": SHARD_LIFE_S,
+    "feed_mb": FEED_MB,
+}
 
 
 def _from_json(data: Any) -> ProcessConfig:
@@ -154,16 +187,17 @@ def _from_json(data: Any) -> ProcessConfig:
         raise SettingsError("a JSON object is expected")
     if data.get("format") != CONFIG_FORMAT:
         raise SettingsError(f"format {data.get('format')!r} is not known; this version reads format {CONFIG_FORMAT}")
-    for name in sorted(_MEMBERS ^ (data.keys() - _OPTIONAL)):
+    for name in sorted(_MEMBERS ^ (data.keys() - _OPTIONAL.keys())):
         raise SettingsError(f"{name} is {'unknown' if name in data else 'missing'}")
     for name in _TEXTS:
         if not isinstance(data[name], str):
             raise SettingsError(f"{name} must be a text, not {data[name]!r}")
     if data["auth"] not in {"on", "off"}:
         raise SettingsError(f"auth must be on or off, not {data['auth']!r}")
-    rebuild_after_s = data.get("rebuild_after_s", REBUILD_AFTER_S)
-    if not isinstance(rebuild_after_s, int | float) or isinstance(rebuild_after_s, bool):
-        raise SettingsError(f"rebuild_after_s must be a number, not {rebuild_after_s!r}")
+    numbers = {name: data.get(name, default) for name, default in _OPTIONAL.items()}
+    for name, value in numbers.items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise SettingsError(f"{name} must be a number, not {value!r}")
     try:
         topology = Topology.from_json(data["topology"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -174,7 +208,7 @@ def _from_json(data: Any) -> ProcessConfig:
         metrics=_endpoint(data, "metrics"),
         auth=data["auth"] == "on",
         topology=topology,
-        rebuild_after_s=float(rebuild_after_s),
+        **{name: float(value) for name, value in numbers.items()},
     )
 
 
@@ -196,3 +230,7 @@ class DevConfig:
     credentials: Path | None  # None: the data directory's own, made when needed
     capacity: str
     log_level: str
+    ttl_interval_s: float = TTL_INTERVAL_S
+    ttl_change_interval_s: float = 0.0
+    shard_life_s: float = SHARD_LIFE_S
+    feed_mb: float = FEED_MB

@@ -21,12 +21,14 @@ from geodyne.messages import (
     Control,
     Finish,
     Get,
+    ListShards,
     Moved,
     NotLeader,
     Prepare,
     Range,
     ReadFeed,
     ReadRows,
+    ReadStream,
     ReadTogether,
     Refused,
     Request,
@@ -34,7 +36,8 @@ from geodyne.messages import (
     Watch,
     Write,
 )
-from node.feed import read_page
+from node.feed.pages import read_page
+from node.feed.streams import list_shards, read_stream
 from node.group import Asker, Group
 from node.storage.port import GroupDamaged, GroupLog
 from node.storage.sqlite import StateStore
@@ -45,6 +48,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("geodyne.node")
 
+# As the service words it (developer guide, "Key-range throughput exceeded"): back-pressure of a global index.
+INDEXES_BEHIND = (
+    "Throughput exceeds the current capacity for one or more global secondary indexes. "
+    "DynamoDB is automatically scaling your index so please try again shortly."
+)
+
 PartitionCall = (
     Write
     | Get
@@ -53,6 +62,8 @@ PartitionCall = (
     | ApplyIndex
     | AdvanceCursor
     | ReadFeed
+    | ListShards
+    | ReadStream
     | ReadRows
     | Prepare
     | Finish
@@ -75,6 +86,8 @@ class Calls:
             ApplyIndex: self._apply_index,
             AdvanceCursor: self._advance_cursor,
             ReadFeed: self._read_feed,
+            ListShards: self._list_shards,
+            ReadStream: self._read_stream,
             ReadRows: self._read_rows,
             Watch: self._watch,
             Prepare: self._prepare,
@@ -126,9 +139,17 @@ class Calls:
 
     def _write(self, call: Write, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
-        if group is not None and self._log_keeps_up(asker):
+        if group is not None and group.feed_full:
+            asker.answer(Refused("ThrottlingException", INDEXES_BEHIND))
+        elif group is not None and self._log_keeps_up(asker):
             group.write(call, request.write_id, asker, self._service.wall_us)
             self._service.proposed(group)
+
+    def _takes_changes(self, group: Group, asker: Asker) -> bool:
+        if group.feed_full:
+            asker.answer(Busy("global indexes of the table are too far behind"))
+            return False
+        return self._log_keeps_up(asker)
 
     def _log_keeps_up(self, asker: Asker) -> bool:
         """Bounds the memory of what waits for a slow disk: beyond, writers are asked to come back."""
@@ -143,7 +164,7 @@ class Calls:
 
     def _apply_changes(self, call: ApplyChanges, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
-        if group is not None and self._log_keeps_up(asker):
+        if group is not None and self._takes_changes(group, asker):
             group.apply_changes(call, asker, self._service.wall_us)
             self._service.proposed(group)
 
@@ -155,7 +176,7 @@ class Calls:
 
     def _prepare(self, call: Prepare, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
-        if group is not None and self._log_keeps_up(asker):
+        if group is not None and self._takes_changes(group, asker):
             group.participant.prepare(call, asker, self._service.wall_us)
             self._service.proposed(group)
             self._service.recovery.watch(group)
@@ -215,6 +236,36 @@ class Calls:
         self._service.waits.add(
             call.partition, Wait(asker.reply, asker.id, attempt, self._service.now_ms() + call.wait_ms)
         )
+
+    def _list_shards(self, call: ListShards, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None:
+            self._service.apply_all(group)
+            asker.answer(list_shards(group.state, call))
+
+    def _read_stream(self, call: ReadStream, request: Request, asker: Asker) -> None:
+        """What a leader has applied is committed, so no look at the lease is needed: one that leads no more answers
+        with less, never with anything else."""
+        group = self._for_leader(call, request, asker)
+        if group is None:
+            return
+        if call.after < 0:
+            self._service.apply_all(group)  # what was acknowledged before counts
+
+        def attempt(late: bool) -> Answer | None:
+            assert group is not None
+            held = self._service.groups.get(call.partition)
+            if held is not group or not group.serving:
+                catalog = self._service.catalog
+                elsewhere = group.not_leader() if held is not None else catalog.elsewhere(call.partition, call.epoch)
+                return elsewhere or Moved(call.partition, catalog.revision)
+            try:
+                return read_stream(self._store, group.state, call, late)
+            except GroupDamaged as error:
+                return self._service.healing.answer(error)
+
+        until_ms = self._service.now_ms() + call.wait_ms
+        self._service.waits.add(call.partition, Wait(asker.reply, asker.id, attempt, until_ms))
 
     def _watch(self, call: Watch, request: Request, asker: Asker) -> None:
         attempt = partial(self._service.catalog.watched, call)

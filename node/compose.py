@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,6 +22,7 @@ from geodyne.ports import ClientConnector, Clock, PeerNetwork
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.catalog.placement import REPLICAS, rings_by_zone
 from node.failing import unusable
+from node.feed.retention import FeedSettings
 from node.groups import Groups
 from node.handover import HandOver
 from node.maintenance import Maintenance
@@ -47,6 +49,7 @@ from node.storage.port import (
 )
 from node.storage.sqlite import StateStore
 from node.storage.wal import Wal, WalSettings
+from node.ttl import TtlSettings
 
 logger = logging.getLogger("geodyne.node")
 
@@ -254,6 +257,8 @@ def open_node(
     disk: Disk | None = None,
     collection_bytes_max: int = ITEM_COLLECTION_BYTES_MAX,
     rebuild_after_s: float = REBUILD_AFTER_S,
+    ttl: TtlSettings | None = None,
+    feed: FeedSettings | None = None,
 ) -> Node:
     """Open the data directory and recover. `disk` is the log's, the machine's own unless given.
     `collection_bytes_max` bounds what one partition key may have in a table with local indexes. The replicas of a node
@@ -274,6 +279,8 @@ def open_node(
                 disk,
                 collection_bytes_max,
                 rebuild_after_s,
+                ttl or TtlSettings(),
+                feed or FeedSettings(),
             )
         except BaseException:
             directory.close()
@@ -306,6 +313,8 @@ def _open(
     disk: Disk | None,
     collection_bytes_max: int,
     rebuild_after_s: float,
+    ttl: TtlSettings,
+    feed: FeedSettings,
 ) -> Node:
     settings = RaftSettings()
     metrics = NodeMetrics(registry)
@@ -362,11 +371,15 @@ def _open(
         fatal=fatal,
         members=place.members,
         rebuild_after_s=rebuild_after_s,
+        ttl=ttl,
+        feed=feed,
     )
     service.data_grows = directory.grow
+    service.outgrow = directory.outgrow
     groups.adopted = service.adopt
     groups.dropped = service.moved
     groups.freed = service.replicas_freed
+    groups.failed = partial(service.failure.happened, "the state")
     stored = groups.stored_state(METADATA_PARTITION)
     if stored is not None:
         keeper.restore(stored.catalog_revision, catalog_records(store))

@@ -44,14 +44,17 @@ class EntryBuilder:
         self.effects: list[Effect] = []
         self.size = 0
 
-    def add(self, effect: Effect, old_image: bytes | None) -> None:
-        """All of it or nothing: what followers read and what this leader applies must be the same."""
+    def add(self, effect: Effect, old_image: bytes | None, expired: bool = False) -> None:
+        """All of it or nothing: what followers read and what this leader applies must be the same. `expired`: nobody
+        asked for the deletion, the item's time had come."""
         count = len(self.effects)
         try:
             self._add(effect, old_image)
         except BaseException:
             del self.payload.effects[count:]
             raise
+        if expired:
+            self.payload.effects[-1].expired = True
         self.effects.append(effect)
 
     def _add(self, effect: Effect, old_image: bytes | None) -> None:

@@ -23,7 +23,6 @@ from geodyne.ledger import CONFLICT
 from geodyne.limits import ITEM_COLLECTION_BYTES_MAX
 from geodyne.messages import (
     INDEX_FENCED,
-    METADATA_PARTITION,
     AdvanceCursor,
     Answer,
     Applied,
@@ -43,6 +42,7 @@ from geodyne.messages import (
 )
 from geodyne.model import version as versions
 from geodyne.wire import log_v1_pb2 as log
+from node.applying import Outcome, Scrubbed
 from node.catalog.machine import Changes
 from node.engine.localindexes import LocalIndexes
 from node.engine.writes import Verdict, evaluate
@@ -52,7 +52,7 @@ from node.itemcollections import ItemCollections
 from node.overlay import Overlay
 from node.raft.change import Step
 from node.raft.core import Raft, Role
-from node.state import SEQUENCE_SHIFT, Definition, GroupState, put_source, source_of
+from node.state import SEQUENCE_SHIFT, Definition, GroupState, put_source
 from node.storage.port import GroupUpdate, Row
 from node.storage.sqlite import StateStore
 from node.transactions.participant import Participant
@@ -78,14 +78,6 @@ class Asker(NamedTuple):
 
     def answer(self, answer: Answer) -> None:
         self.reply(Response(self.id, answer))
-
-
-class Scrubbed(NamedTuple):
-    """An applied entry that asks for a digest of the rows in [low, high)."""
-
-    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody needs here
-    low: bytes
-    high: bytes
 
 
 class AppliedBatch(NamedTuple):
@@ -150,6 +142,7 @@ class Group:
         self.reported_revision = -1  # definition revision last told to the others
         self.handing_over = False
         self.participant = Participant(self)
+        self.feed_full = False  # the indexes are too far behind for more changes
         self.frozen = 0  # how many snapshots are being begun or installed: while any is, nothing is applied
         self.damaged = ""  # what of the state is; then nothing is answered from it until a snapshot has replaced it
 
@@ -219,7 +212,7 @@ class Group:
     catch_up_sink: Callable[[AppliedBatch], None]  # set by the driver: performs a batch at once
 
     def _stop_serving(self) -> None:
-        self.serving = False
+        self.serving = self.feed_full = False
         self._builder = None
         self.participant.end()
         self._overlay.clear()
@@ -358,11 +351,30 @@ class Group:
         self._add(entry.key, row, NO_VERSION, prior, None, None, wall_us)
         return True
 
+    @property
+    def expires_by(self) -> str:
+        """While serving: the attribute that tells when items expire, "" for none, as of the log's end."""
+        return self._definition.ttl
+
+    def expire(self, key: bytes, prior: Row, wall_us: int) -> None:
+        """Log the deletion of an item, as it is now, because its time has come (node.ttl)."""
+        version = versions.make(versions.time_us(prior.version) + 1, self._region)
+        row = Row(None, version, 0) if self._definition.tombstones else None
+        self._add(key, row, version, prior, None, None, wall_us, expired=True)
+
     def advance_cursor(self, call: AdvanceCursor, asker: Asker, wall_us: int) -> None:
         builder = self._open(wall_us)
         builder.payload.cursors.add(consumer=call.consumer, sequence=call.sequence)
         builder.size += 64
         self._waiting.setdefault(builder.index, []).append((asker, Applied(1)))
+
+    def keep_feed(self, cursors: Sequence[log.CursorAdvance], roll: str, wall_us: int) -> None:
+        """On the serving leader: log what the feed gives up, and the stream that gets a new shard ("": none)."""
+        builder = self._open(wall_us)
+        builder.payload.cursors.extend(cursors)
+        if roll:
+            builder.payload.roll.label = roll
+        builder.size += 96 * (len(cursors) + 1)
 
     def change_catalog(self, revision: int, changes: Changes, wall_us: int) -> int:
         """Metadata group only: log changed records; returns the index whose commit makes them so."""
@@ -449,6 +461,7 @@ class Group:
         outcome: Written | None,
         wall_us: int,
         collection: int = -1,
+        expired: bool = False,
     ) -> int:
         """Add an effect to the entry of this turn. `collection`: the size of the item collection after it, if known."""
         builder = self._open(wall_us)
@@ -456,7 +469,8 @@ class Group:
         live_after = row is not None and row.value is not None
         bytes_delta = (row.size if row is not None else 0) - (prior.size if prior is not None else 0)
         old_image = prior.value if prior is not None and self._definition.old_images else None
-        builder.add(Effect(key, row, version, live_after - live_before, bytes_delta, write_id, outcome), old_image)
+        effect = Effect(key, row, version, live_after - live_before, bytes_delta, write_id, outcome)
+        builder.add(effect, old_image, expired)
         self._overlay.put(key, builder.index, row)
         if not live_after:
             self.participant.deletions.note(key)
@@ -602,25 +616,29 @@ class Group:
             return None
         last = self._appliable_index
         state = self.state
-        rows: dict[bytes, Row | None] = {}
-        feed: list[tuple[int, bytes]] = []
-        keys: list[tuple[bytes, int]] = []
-        catalog: list[tuple[int, Changes]] = []
-        local = self.local_indexes
-        trim: int | None = None
-        scrub: Scrubbed | None = None
-        count = 0
-        while state.applied_index < last and count <= effects_max:
-            decided = self._next_decided(state.applied_index + 1)
-            count += 1 + len(decided.effects)
-            trim = self._apply_entry(decided, rows, feed, keys, catalog) or trim
-            if decided.payload.HasField("scrub"):
-                scrub = Scrubbed(decided.index, decided.payload.scrub.low, decided.payload.scrub.high)
-                break  # what is compared is what storage holds after this entry
+        definition, local = state.definition, self.local_indexes
+        outcome = Outcome()
+        while state.applied_index < last and outcome.effects <= effects_max and outcome.scrub is None:
+            decided = self._next_decided(state.applied_index + 1)  # what is scrubbed is what storage holds after it
+            outcome.apply(state, self.window, decided)
+            self._in_flight_no_more(decided)
+        if state.definition is not definition:
+            self.local_indexes = LocalIndexes.of(state.definition)
         indexes = self.local_indexes
         reindex = indexes is not local and (indexes is None or not indexes.same_as(local))
-        update = GroupUpdate(self.partition, rows, feed, trim, state.to_bytes(), indexes, reindex)
-        return AppliedBatch(update, keys, catalog, bool(feed) or trim is not None, scrub)
+        feed, trim = outcome.feed, outcome.trim
+        stored = state.to_bytes()
+        update = GroupUpdate(self.partition, outcome.rows, feed, trim, stored, indexes, reindex, state.definition.ttl)
+        fed = bool(feed) or trim is not None or outcome.shards
+        return AppliedBatch(update, outcome.keys, outcome.catalog, fed, outcome.scrub)
+
+    def _in_flight_no_more(self, decided: Decided) -> None:
+        if self._in_flight:
+            for effect in decided.effects:
+                if effect.write_id is not None:
+                    self._in_flight.pop((effect.write_id.router, effect.write_id.sequence), None)
+        if self.uncommitted_bytes:
+            self.uncommitted_bytes = max(0, self.uncommitted_bytes - decided.payload.ByteSize())
 
     def _next_decided(self, index: int) -> Decided:
         decided = self._decided
@@ -630,49 +648,6 @@ class Group:
             return decided.popleft()
         return decode(self.raft.log.entries(index, index, 0)[0])
 
-    def _apply_entry(
-        self,
-        decided: Decided,
-        rows: dict[bytes, Row | None],
-        feed: list[tuple[int, bytes]],
-        keys: list[tuple[bytes, int]],
-        catalog: list[tuple[int, Changes]],
-    ) -> int | None:
-        state, index, payload = self.state, decided.index, decided.payload
-        feeding = state.definition.feed
-        for position, effect in enumerate(decided.effects):
-            key, row, version, items_delta, bytes_delta, write_id, outcome = effect
-            rows[key] = row
-            keys.append((key, index))
-            state.items += items_delta
-            state.bytes += bytes_delta
-            state.last_us = max(state.last_us, versions.time_us(version))
-            if feeding:
-                state.feed_head = index << SEQUENCE_SHIFT | position
-                feed.append((state.feed_head, payload.effects[position].SerializeToString()))
-            if write_id is not None and outcome is not None:
-                self.window.remember(write_id, outcome, payload.wall_us)
-                self._in_flight.pop((write_id.router, write_id.sequence), None)
-        for step in payload.transactions:
-            self.window.transactions.apply(step, payload.wall_us)
-        state.applied_index = index
-        state.applied_term = decided.term
-        if decided.configuration is not None:
-            state.configuration, state.configuration_index = decided.configuration, index
-        if payload.HasField("definition"):
-            state.define(Definition.from_wire(payload.definition))
-            self.local_indexes = LocalIndexes.of(state.definition)
-        for cursor in payload.cursors:
-            state.advance(cursor.consumer, cursor.sequence)
-        for source in payload.sources:
-            state.sources.update([source_of(source)])
-        if self.partition == METADATA_PARTITION and payload.catalog_revision:
-            state.catalog_revision = payload.catalog_revision
-            catalog.append((payload.catalog_revision, _catalog_changes(payload, rows)))
-        if self.uncommitted_bytes:
-            self.uncommitted_bytes = max(0, self.uncommitted_bytes - payload.ByteSize())
-        return state.trim_to() if payload.cursors or payload.HasField("definition") else None
-
     def applied(self, batch: AppliedBatch) -> None:
         """Storage has the batch: reads find it there."""
         for key, index in batch.applied_keys:
@@ -680,14 +655,3 @@ class Group:
         if self.local_indexes is not None:
             for key, index in batch.applied_keys:
                 self._collections.applied(key, index)
-
-
-def _catalog_changes(payload: log.EntryPayload, rows: dict[bytes, Row | None]) -> Changes:
-    """The catalog's records are rows of the metadata group, so that they travel in its snapshots."""
-    changes: Changes = []
-    version = payload.catalog_revision.to_bytes(8, "big")
-    for change in payload.catalog:
-        value: bytes | None = change.value_json if change.HasField("value_json") else None
-        rows[change.key.encode()] = Row(value, version, 0) if value is not None else None
-        changes.append((change.key, orjson.loads(value) if value is not None else None))
-    return changes

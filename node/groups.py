@@ -8,7 +8,7 @@ from random import Random
 
 from geodyne.catalog import PartitionRecord
 from geodyne.limits import ITEM_COLLECTION_BYTES_MAX
-from geodyne.messages import METADATA_PARTITION
+from geodyne.messages import METADATA_PARTITION, Vote, VoteRequest
 from geodyne.ports import Clock
 from node.entries import decode
 from node.group import Backlog, Group
@@ -18,8 +18,9 @@ from node.raft.effects import FORGOTTEN, HardState
 from node.raft.liveness import Liveness
 from node.raft.log import RaftLog
 from node.raft.settings import Settings as RaftSettings
+from node.raft.support import resignation
 from node.state import GroupState
-from node.storage.port import GroupLog, RecoveredGroup, StoredGroup
+from node.storage.port import GroupLog, RecoveredGroup, StateFailed, StorageError, StoredGroup, WalFailed
 from node.storage.roster import Roster
 from node.storage.sqlite import StateStore
 from node.window import Window
@@ -34,7 +35,8 @@ class StateLost(Exception):
 
 class Groups:
     """All replicas by partition id. `adopted` and `dropped` tell the service, and so does `freed`: a replica that was
-    to be held again while the one before it was still going can be held now."""
+    to be held again while the one before it was still going can be held now. `failed`: the state took no write when
+    the log had become durable, so outside of any turn."""
 
     def __init__(
         self,
@@ -61,7 +63,8 @@ class Groups:
         self._roster = roster
         self._settles_at: int | None = None
         self._unproved: set[int] = set()  # newcomers only because it is not known what this directory is
-        self._given_up: set[int] = set()  # of partitions that live elsewhere; only a mark in the log is left
+        self._given_up: set[int] = set()  # of partitions that live elsewhere, or no more; a mark in the log is left
+        self._no_more: dict[int, int] = {}  # of those: up to where the catalog was applied when that was known
         self._going: set[int] = set()  # of those, whose rows are not off the disk yet
         self._awaited: set[int] = set()  # of those, that the catalog assigns to this node again
         self._collection_bytes_max = collection_bytes_max
@@ -73,6 +76,7 @@ class Groups:
         self.adopted: Callable[[Group], None] = _nothing
         self.dropped: Callable[[Group], None] = _nothing
         self.freed: Callable[[], None] = _none
+        self.failed: Callable[[StorageError], None] = _raised
 
     def recover(self, logs: Mapping[int, RecoveredGroup], stored: Mapping[int, StoredGroup]) -> None:
         """Take over what is on disk; a replica comes to life when the catalog assigns it (`hold`)."""
@@ -87,6 +91,16 @@ class Groups:
 
     def get(self, partition: int) -> Group | None:
         return self._groups.get(partition)
+
+    def given_up(self, partition: int) -> bool:
+        """A replica was here that lives on elsewhere, and none is here yet that takes its place."""
+        return partition in self._given_up
+
+    def resigned(self, request: VoteRequest) -> Vote | None:
+        """The answer of a replica that was given up to a request for a pre-vote: whoever asks may still support the
+        leader that it was (node.raft.support). None to any other request."""
+        mark = self._logs.get(request.group) if request.group in self._given_up else None
+        return resignation(request.group, mark.hard_state[0]) if mark is not None and request.pre else None
 
     def __iter__(self) -> Iterator[Group]:
         return iter(list(self._groups.values()))
@@ -224,18 +238,35 @@ class Groups:
             if partition == METADATA_PARTITION or partition in held or partition >= next_partition:
                 continue
             record = records.get(partition)
-            if record is None:
-                self._destroy(partition)
-            elif partition in self._given_up:
+            if record is None and partition not in self._no_more:
+                self._no_more[partition] = self._catalog_applied()
+            if partition in self._given_up:
                 continue
-            elif self._may_give_up(partition, record):
+            if record is None or self._may_give_up(partition, record):
                 self._give_up(partition)
             else:
                 self.lingering = True
 
+    def forget_marks(self) -> None:
+        """Now and then, after the log was cut: no mark is needed of a partition that is no more once the log of the
+        catalog begins beyond that. Whatever this node loses but its disk, its catalog will not name the partition."""
+        catalog = self._groups.get(METADATA_PARTITION)
+        if catalog is None:
+            return
+        begins = catalog.raft.log.offset_index
+        for partition in [one for one, index in self._no_more.items() if index <= begins and one not in self._going]:
+            del self._no_more[partition]
+            self._given_up.discard(partition)
+            self._logs.pop(partition, None)
+            self._log.destroy(partition)
+
+    def _catalog_applied(self) -> int:
+        catalog = self._groups.get(METADATA_PARTITION)
+        return catalog.state.applied_index if catalog is not None else 0
+
     def _may_give_up(self, partition: int, record: PartitionRecord) -> bool:
         """Not while it leads: others would wait for it. And not when it knows of a later configuration than the
-        catalog, in which it votes: the catalog will say so too."""
+        catalog, in which it votes: the catalog will say so too, or show another one that rules it out."""
         if partition not in self._groups and self._may_know_more(partition, record):
             self.hold(partition, record.epoch, record.voters, original=False)  # only a living replica is told more
         group = self._groups.get(partition)
@@ -243,7 +274,7 @@ class Groups:
             return True
         raft = group.raft
         later = raft.configuration_index > record.configuration and self._node_id in raft.configuration.voting
-        return not group.leading and not later
+        return not group.leading and not (later and _goes_on_from(raft.log, record))
 
     def _may_know_more(self, partition: int, record: PartitionRecord) -> bool:
         """Whether what was recovered of a replica that the catalog does not have here holds a later configuration."""
@@ -255,8 +286,9 @@ class Groups:
         return known.index > record.configuration and self._node_id in known.configuration.voting
 
     def _give_up(self, partition: int) -> None:
-        """The replica lives on other nodes. What it promised is forgotten with it, and that is written down: should
-        it come back to this node, it is a newcomer, even if this node then starts with an older catalog."""
+        """The replica lives on other nodes, or nowhere. What it promised is forgotten with it, and that is written
+        down: should it come back to this node, it is a newcomer, even if this node then starts with an older catalog:
+        a power cut may take back what the state had applied, but nothing of the log."""
         group, log = self._groups.get(partition), self._logs.get(partition)
         term = group.raft.term if group is not None else log.hard_state[0] if log is not None else 0
         self._let_go(partition)
@@ -265,7 +297,7 @@ class Groups:
         self._logs[partition] = RecoveredGroup((term, FORGOTTEN), 0, 0, [])
         self._given_up.add(partition)
         self._going.add(partition)
-        self._log.sync(lambda: self._gone(partition))
+        self._when_durable(lambda: self._gone(partition))
 
     def _gone(self, partition: int) -> None:
         self._store.destroy(partition)
@@ -274,17 +306,23 @@ class Groups:
             self._awaited.discard(partition)
             self.freed()
 
-    def _destroy(self, partition: int) -> None:
-        self._let_go(partition)
-        self._log.destroy(partition)
-        self._log.sync(lambda: self._store.destroy(partition))
+    def _when_durable(self, change: Callable[[], None]) -> None:
+        """Change the state once the log holds what has been written to it. Nothing is raised into the log: whoever
+        waits for the same fsync would never be told."""
+
+        def durable() -> None:
+            try:
+                change()
+            except (WalFailed, StateFailed) as error:
+                self.failed(error)
+
+        self._log.sync(durable)
 
     def _let_go(self, partition: int) -> None:
         logger.info("replica dropped", extra={"partition": partition})
         self._stored.pop(partition, None)
         self._logs.pop(partition, None)
         self._unproved.discard(partition)
-        self._given_up.discard(partition)
         group = self._groups.pop(partition, None)
         if group is not None:
             self.dropped(group)
@@ -293,6 +331,13 @@ class Groups:
 def _is_mark(log: RecoveredGroup) -> bool:
     """It is all that a replica leaves behind that was given up."""
     return log.hard_state[1] == FORGOTTEN and not log.offset_index and not log.entries
+
+
+def _goes_on_from(log: RaftLog, record: PartitionRecord) -> bool:
+    """False when the log has another entry where the configuration was committed that the catalog shows: whatever it
+    has beyond that will never be."""
+    index, term = record.configuration, record.configuration_term
+    return not term or index <= log.offset_index or log.holds(index, term)
 
 
 def _reaches(log: RecoveredGroup, index: int, term: int) -> bool:
@@ -325,3 +370,7 @@ def _nothing(group: Group) -> None:
 
 def _none() -> None:
     return None
+
+
+def _raised(error: StorageError) -> None:
+    raise error

@@ -114,4 +114,5 @@ class Maintenance:
                 term = log.term(through)
                 held.raft.compact(through)
                 self._log.compact(partition, through, term)
+        self._groups.forget_marks()
         self._metrics.checkpoints.inc()

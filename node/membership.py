@@ -21,8 +21,9 @@ from geodyne.catalog import MemberState, PartitionRecord
 from geodyne.errors import ApiError
 from geodyne.messages import METADATA_PARTITION, Control
 from node.catalog.machine import MOVE_BEGIN, MOVE_DONE, NODE_STATE, NODES_SEEN
-from node.catalog.members import listed
+from node.catalog.members import all_speak, listed
 from node.catalog.placement import REPLICAS
+from node.catalog.streams import STREAMS_FORMAT
 from node.raft.change import Act
 
 if TYPE_CHECKING:
@@ -139,11 +140,14 @@ class Membership:
         return self._untold(group)
 
     def _untold(self, group: Group) -> bool:
-        """Consensus has voters that the catalog does not show."""
-        record = self._service.catalog.assigned(group.partition)
+        """Consensus has voters that the catalog does not show; or a later configuration, and some replica may be kept
+        for one that is only its own (`Groups`): that of a move which was given up, say."""
+        record, raft = self._service.catalog.assigned(group.partition), group.raft
         if record is None:
             return False
-        return (record.target or record.voters) != record.voters or record.voters != group.raft.voters
+        if (record.target or record.voters) != record.voters or record.voters != raft.voters:
+            return True
+        return raft.configuration_index > record.configuration and group.partition != METADATA_PARTITION
 
     def _step_soon(self) -> None:
         if self._timer is None and not self._closed:
@@ -204,7 +208,9 @@ class Membership:
         if told or len(self._reports) >= REPORTS_MAX:
             return
         self._reported[partition] = raft.configuration_index, now_ms
-        body = {"partition": partition, "voters": list(raft.voters), "configuration": raft.configuration_index}
+        index, log = raft.configuration_index, raft.log
+        term = log.term(index) if index >= log.offset_index else 0  # it may be compacted by now
+        body = {"partition": partition, "voters": list(raft.voters), "configuration": index, "term": term}
         if self._leads_metadata():
             self._service.control_internally(Control(MOVE_DONE, body))
             return
@@ -267,14 +273,12 @@ class Membership:
             self._quiet_revision = keeper.revision
 
     def _speaks(self, node: str) -> int:
-        return MEMBERSHIP_FORMAT if node == self._service.node_id else self._formats.get(node, 0)
+        return STREAMS_FORMAT if node == self._service.node_id else self._formats.get(node, 0)
 
     def _may_begin(self) -> bool:
         """Every node that takes part knows entries that change a configuration."""
-        return all(
-            member.format >= MEMBERSHIP_FORMAT or member.state in (MemberState.DOWN, MemberState.LEFT)
-            for member in self._service.catalog.catalog.members.values()
-        )
+        members = self._service.catalog.catalog.members
+        return not members or all_speak(members, MEMBERSHIP_FORMAT)
 
     def _watch_members(self, now_ms: int) -> None:
         liveness = self._service.liveness

@@ -43,6 +43,40 @@ class NodeMetrics:
             "Age of the oldest change, of the partitions led here, that is on its way to a global index",
             registry=registry,
         )
+        self.ttl_deleted = Counter(
+            "geodyne_ttl_deleted_items", "Items that were deleted because their time had come", registry=registry
+        )
+        self.ttl_overdue_seconds = Gauge(
+            "geodyne_ttl_overdue_seconds",
+            "For how long the oldest item that has expired, of the partitions led here, has been due",
+            registry=registry,
+        )
+        self.ttl_filling = Gauge(
+            "geodyne_ttl_filling", "Replicas here whose index of what expires is not complete yet", registry=registry
+        )
+        self.feed_lag_seconds = Gauge(
+            "geodyne_feed_lag_seconds",
+            "Age of the oldest change, of the partitions led here, that a kind of consumer has not passed",
+            ["consumer"],
+            registry=registry,
+        )
+        self.feed_lag_bytes = Gauge(
+            "geodyne_feed_lag_bytes",
+            "Changes of the partitions led here that consumers have not passed, by their kind",
+            ["consumer"],
+            registry=registry,
+        )
+        self.feed_bytes = Gauge("geodyne_feed_bytes", "Changes that the partitions led here retain", registry=registry)
+        self.feeds_full = Gauge(
+            "geodyne_feeds_full",
+            "Partitions led here that refuse writes because global indexes are too far behind",
+            registry=registry,
+        )
+        self.feed_places_lost = Counter(
+            "geodyne_feed_places_lost",
+            "Times that the change feed of a partition outgrew its bound before a replica had read it",
+            registry=registry,
+        )
         self.transactions_recovered = Counter(
             "geodyne_transactions_recovered",
             "Parts of transactions that were brought to an end without their coordinator",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from geodyne.messages import Answer, Moved, NotLeader, Range, ReadRows, Refused
 from geodyne.model.indexkeys import item_key_of
 from node.engine.ranges import PageBuilder
-from node.feed import read_rows
+from node.feed.pages import read_rows
 from node.storage.port import GroupDamaged, Row
 from node.storage.sqlite import StateStore
 

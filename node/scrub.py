@@ -17,11 +17,13 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from geodyne.messages import ScrubDigest
+from geodyne.model.expiry import Expiry
 from node.storage.port import LocalEntry, StorageError
 from node.storage.sqlite import StateStore
 
 if TYPE_CHECKING:
-    from node.group import Group, Scrubbed
+    from node.applying import Scrubbed
+    from node.group import Group
     from node.service import NodeService
 
 logger = logging.getLogger("geodyne.node.storage")
@@ -76,6 +78,9 @@ class Scrub:
     def _digest(self, group: Group, low: bytes, high: bytes) -> bytes:
         digest = blake2b(digest_size=DIGEST_BYTES)
         state, indexes = group.state, group.local_indexes
+        # Rows that the index does not have yet are not missed.
+        whole = state.definition.ttl and self._store.expiries_filled(group.partition)
+        expiry = Expiry(state.definition.ttl) if whole else None
         digest.update(b"%d %d %d %d" % (state.items, state.bytes, state.feed_head, state.feed_floor))
         for key, row in self._store.range(group.partition, low, high, False, DIGEST_ROWS_MAX, tombstones=True):
             value = row.value
@@ -83,6 +88,8 @@ class Scrub:
             digest.update(b"%d %d %d %d " % (len(key), len(row.version), row.size, length))
             if indexes is not None and not all(map(partial(self._holds, group), indexes.derive(key, row).entries)):
                 self._service.healing.found(group.partition, "an entry of a local index")
+            if expiry is not None and not self._store.expires(group.partition, expiry.second(value), key):
+                self._service.healing.found(group.partition, "an entry of the index of what expires")
             digest.update(key + row.version)
             if value is not None:
                 digest.update(value)

@@ -25,6 +25,8 @@ from geodyne.rpc.peers import GrpcPeerNetwork
 from geodyne.rpc.server import GrpcNodeServer
 from geodyne.settings import ProcessConfig
 from node.compose import Node, NodePlace, open_node
+from node.feed.retention import FeedSettings
+from node.ttl import TtlSettings
 from node.waiting import opened_when_usable
 
 logger = logging.getLogger("geodyne.node")
@@ -68,6 +70,8 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             registry=registry,
             fatal=_fatal,
             rebuild_after_s=config.rebuild_after_s,
+            ttl=TtlSettings(config.ttl_interval_s),
+            feed=FeedSettings.of(config.shard_life_s, config.feed_mb),
         )
         return node, registry
 

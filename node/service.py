@@ -41,12 +41,15 @@ from geodyne.messages import (
     SnapshotChunk,
     SnapshotWanted,
     Unknown,
+    VoteRequest,
 )
 from geodyne.ports import Clock, PeerNetwork
 from node.calls import Calls
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.early import EarlyMessages
 from node.failing import StorageFailure
+from node.feed.duty import FeedDuty
+from node.feed.retention import FeedSettings
 from node.group import AppliedBatch, Group
 from node.groups import Groups
 from node.healing import Healing
@@ -69,6 +72,7 @@ from node.storage.sqlite import StateStore
 from node.transactions.recovery import Recovery
 from node.transactions.sweeper import Sweeper
 from node.transfer import SnapshotTransfers
+from node.ttl import Expiring, TtlSettings
 from node.waits import CATALOG_TOPIC, Waits
 
 logger = logging.getLogger("geodyne.node")
@@ -109,6 +113,8 @@ class NodeService:
         fatal: Callable[[str], None],
         members: Mapping[str, str],
         rebuild_after_s: float,
+        ttl: TtlSettings,
+        feed: FeedSettings,
     ) -> None:
         """`members`: node id -> zone of the region's nodes as the launch file has them; the replicas of one that is
         silent for `rebuild_after_s` are rebuilt on others."""
@@ -125,7 +131,7 @@ class NodeService:
         self._random = random
         self.healing = Healing(self, store)
         self.scrub = Scrub(self, store)
-        self.scans = Scans(self, store, self._apply_all)
+        self.scans = Scans(self, store, self.apply_all)
         self.recovery = Recovery(self)
         self.sweeper = Sweeper(self, store)
         self.lead_news = LeadNews(self)
@@ -138,6 +144,7 @@ class NodeService:
         self.failure = StorageFailure(self, fatal)
         self.space: SpaceGuard | None = None
         self.data_grows: Callable[[], None] = _nothing  # before what older versions would misread is written
+        self.outgrow: Callable[[int], None] = _ignore_number  # the next start is to have a larger incarnation
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests: list[tuple[Sequence[Request], Callable[[Response], None]]] = []
         self._messages: list[tuple[str, Sequence[PeerMessage]]] = []
@@ -156,6 +163,8 @@ class NodeService:
         self.wall_us = self.turn_ms = 0  # of the turn that is going on
         self.calls = Calls(self, log, store)
         self.indexes = IndexDuties(self, store, metrics)
+        self.expiring = Expiring(self, store, ttl)
+        self.feeds = FeedDuty(self, store, feed)
 
     def members_changed(self, members: Mapping[str, str]) -> None:
         """The launch file names other nodes (node id -> zone), this one included. The network knows them already."""
@@ -185,6 +194,7 @@ class NodeService:
         self.recovery.close()
         self.sweeper.close()
         self.indexes.close()
+        self.expiring.close()
         self.lead_news.close()
         self.membership.close()
 
@@ -192,6 +202,7 @@ class NodeService:
         """A group has been created or recovered: drive it."""
         group.catch_up_sink = self._write_batch
         self.recovery.adopt(group)
+        self.expiring.review(group)
         self._touched.add(group)
         self._note_behind(group)
         self._messages += [(peer, (message,)) for peer, message in self._early.take(group.partition)]
@@ -210,6 +221,7 @@ class NodeService:
             self.catalog.restore(group.state.catalog_revision, catalog_records(self._store))
             self._catalog_changed()
         self.scans.news(group.partition)
+        self.expiring.review(group)
         self.leads_changed()
         self.waits.news(group.partition)
 
@@ -250,11 +262,14 @@ class NodeService:
         self._schedule()
 
     def on_peer_connected(self, peer: str, hello: Hello) -> None:
+        if self._closed:
+            return  # nothing may be sent any more that tells of life
         logger.info("peer connected", extra={"peer": peer})
         now_ms = self.clock.lease_ms()
         self.liveness.on_connected(peer, hello.incarnation, now_ms)
         self._heartbeats.pass_on(now_ms)
-        self.network.send(peer, Introduction(self._roster.directory, self._roster.known(peer)))
+        directory, seen = self._roster.directory, self.liveness.peer_incarnation(peer)
+        self.network.send(peer, Introduction(directory, self._roster.known(peer), seen))
         self.network.send(peer, self.liveness.heartbeat(now_ms))
         self.network.send(peer, self.catalog.leads())
         self.tell_groups(Raft.peer_connected, peer, now_ms)
@@ -392,6 +407,7 @@ class NodeService:
         )
         self._touched.add(group)
         self.scans.news(group.partition)
+        self.waits.news(group.partition)
         self.leads_changed()
         self.catalog.counts.forget(group.partition)
         if group.serving:
@@ -430,7 +446,7 @@ class NodeService:
             return
         group = self.groups.get(message.group)  # type: ignore[union-attr]
         if group is None:
-            self._early.add(peer, message.group, message)  # type: ignore[union-attr]
+            self._on_early(peer, message)
         elif kind is SnapshotChunk:
             assert isinstance(message, SnapshotChunk)
             self.transfers.on_chunk(group, peer, message)
@@ -446,6 +462,15 @@ class NodeService:
             group.raft.step(peer, message, now_ms)  # type: ignore[arg-type]
             self._touched.add(group)
 
+    def _on_early(self, peer: str, message: PeerMessage) -> None:
+        """It may be for a replica that is yet to be made. Not where one has been given up: what is said to that one,
+        that it is a member now above all, must not reach the next one; what is asked of it others may wait for."""
+        partition: int = message.group  # type: ignore[union-attr]
+        if not self.groups.given_up(partition):
+            self._early.add(peer, partition, message)
+        elif isinstance(message, VoteRequest) and (answer := self.groups.resigned(message)) is not None:
+            self.network.send(peer, answer)
+
     def _on_introduction(self, peer: str, message: Introduction, now_ms: int) -> None:
         """Before anything else of the stream, so that nothing is taken from a directory that is not on the roster."""
         if not self._roster.meet(peer, message.directory, message.knows):
@@ -454,11 +479,32 @@ class NodeService:
                 extra={"peer": peer, "directory": self._roster.directory, "before": message.knows},
             )
         self._touched.update(self.groups.vouched(now_ms))
+        if message.incarnation > self.liveness.incarnation:
+            self._outdated(peer, message.incarnation)
+
+    def _outdated(self, peer: str, incarnation: int) -> None:
+        """This process counts as an earlier one than one that is gone: the data directory was emptied, and the wall
+        clock, which the first incarnation of a directory comes from, was set back. Nobody would ever listen to it."""
+        logger.critical(
+            "this node counts as an earlier process of itself; it starts anew as a later one",
+            extra={
+                "peer": peer,
+                "incarnation": self.liveness.incarnation,
+                "before": incarnation,
+                "hint": "the wall clock of this machine was set back, or is wrong",
+            },
+        )
+        try:
+            self.outgrow(incarnation)
+        except OSError as error:
+            self.failure.happened("the data directory", error)
+        else:
+            self.fail("another process of this node had a larger incarnation; see the log")
 
     def tell_groups(self, tell: Callable[[Raft, str, int], None], peer: str, now_ms: int) -> None:
         """Something about a peer that concerns all groups of which it has a replica."""
         for group in self.groups:
-            if peer in group.peers:
+            if peer in group.peers or peer == group.raft.leader:  # it may lead, or have led, as none of its voters
                 tell(group.raft, peer, now_ms)
                 self._touched.add(group)
 
@@ -515,7 +561,7 @@ class NodeService:
                 self._apply_scheduled = True
                 assert self._loop is not None
                 self._loop.call_soon(self._apply_turn)
-        except StateFailed as error:
+        except (WalFailed, StateFailed) as error:
             self.failure.happened("the state", error)
         except Exception as error:
             logger.exception("applying failed")
@@ -553,6 +599,7 @@ class NodeService:
                     self._catalog_changed()
             if group.state.definition.revision != group.reported_revision:
                 group.reported_revision = group.state.definition.revision
+                self.expiring.review(group)
                 self.leads_changed()
 
     def _store_batches(self, batches: list[tuple[Group, AppliedBatch]]) -> list[tuple[Group, AppliedBatch]]:
@@ -566,7 +613,7 @@ class NodeService:
                 break
         return batches
 
-    def _apply_all(self, group: Group) -> None:
+    def apply_all(self, group: Group) -> None:
         """Apply what can be applied, so that a read of SQLite sees it."""
         while group.behind:
             batch = group.take_applied(APPLY_TURN_EFFECTS_MAX)
@@ -585,6 +632,8 @@ class NodeService:
 
     def _catalog_changed(self) -> None:
         """Take up and put down replicas as the catalog now says, and tell everybody."""
+        if any(table.streams for table in self.catalog.catalog.tables.values()):
+            self.data_grows()
         self._touched.update(self.catalog.changed())
         self.leads_changed()
         self.membership.review()
@@ -600,6 +649,7 @@ class NodeService:
         self.healing.step()
         self.scrub.step()
         self.membership.maintain()
+        self.feeds.step()
 
     def publish_counts(self) -> None:
         """Tell watchers how many items the partitions hold that have changed."""
@@ -632,6 +682,10 @@ class NodeService:
 
 
 def _nothing() -> None:
+    return None
+
+
+def _ignore_number(number: int) -> None:
     return None
 
 

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from geodyne.catalog import INDEX_CONSUMER, IndexStatus, ReplicaStatus, TableRecord, replica_consumer
+from geodyne.catalog import (
+    INDEX_CONSUMER,
+    STREAM_PREFIX,
+    TRIGGER_OLDEST_PREFIX,
+    IndexStatus,
+    ReplicaStatus,
+    TableRecord,
+    replica_consumer,
+    stream_consumer,
+)
 from geodyne.model.indexkeys import IndexSchema
 from geodyne.model.keys import KeySchema
 from geodyne.wire import log_v1_pb2 as log
+from node.feed.records import stamped
+from node.feed.shards import Shard, Shards, StreamDefinition, defined, rolled, trimmed
 from node.raft.configuration import Configuration
 
 SEQUENCE_SHIFT = 16  # a change record's sequence is its entry's index, shifted, plus its position in the entry
@@ -28,7 +39,8 @@ class IndexDefinition(NamedTuple):
 class Definition(NamedTuple):
     """What a partition logs and keeps for its table; changes only by a marker in the log.
 
-    `indexes` and `key` are set in the partitions of a table, never in those of a global index."""
+    `indexes` and `key` are set in the partitions of a table, never in those of a global index. `consumers` hold the
+    feed, `bookmarks` do not: what they have not passed may be trimmed."""
 
     revision: int = 0
     feed: bool = False
@@ -37,6 +49,9 @@ class Definition(NamedTuple):
     consumers: tuple[str, ...] = ()
     indexes: tuple[IndexDefinition, ...] = ()
     key: KeySchema | None = None
+    streams: tuple[StreamDefinition, ...] = ()
+    bookmarks: tuple[str, ...] = ()
+    ttl: str = ""  # the attribute that tells when items expire; "": they do not
 
     @property
     def local_indexes(self) -> tuple[IndexDefinition, ...]:
@@ -53,7 +68,11 @@ class Definition(NamedTuple):
             old_images=self.old_images,
             tombstones=self.tombstones,
             consumers=self.consumers,
+            bookmarks=self.bookmarks,
+            ttl=self.ttl,
         )
+        for stream in self.streams:
+            message.streams.add(label=stream.label, view=stream.view, ended=stream.ended)
         if self.key is not None:
             _put_attributes(message.key, _key_pairs(self.key))
         for index in self.indexes:
@@ -91,6 +110,9 @@ class Definition(NamedTuple):
             tuple(message.consumers),
             indexes,
             key,
+            tuple(StreamDefinition(stream.label, stream.view, stream.ended) for stream in message.streams),
+            tuple(message.bookmarks),
+            message.ttl,
         )
 
 
@@ -137,14 +159,21 @@ def definition_of(table: TableRecord, region: str) -> Definition:
     indexed = any(not index.slot for index in indexes)
     if indexed:
         consumers.append(INDEX_CONSUMER)
+    streams = tuple(StreamDefinition(stream.label, stream.view, bool(stream.ended_ms)) for stream in table.streams)
+    streaming = not all(stream.ended for stream in streams)
+    feed = streaming or bool(consumers)
+    consumers += [stream_consumer(stream.label) for stream in streams]  # those that have ended hold what they had
     return Definition(
         revision=table.revision,
-        feed=bool(consumers),
-        old_images=indexed,
+        feed=feed,
+        old_images=indexed or streaming,
         tombstones=table.is_global,
         consumers=tuple(sorted(consumers)),
         indexes=indexes,
         key=key,
+        streams=streams,
+        bookmarks=table.bookmarks,
+        ttl=table.expires_by,
     )
 
 
@@ -173,6 +202,14 @@ def source_of(message: log.IndexSource) -> tuple[int, IndexSource]:
     return message.source, IndexSource(message.term, message.number, message.sequence)
 
 
+def _shards_of(definition: Definition, stored: Iterable[log.Shard]) -> Shards:
+    shards: dict[str, tuple[Shard, ...]] = {stream.label: () for stream in definition.streams}
+    for one in stored:
+        last = one.last if one.HasField("last") else None
+        shards[one.label] += (Shard(one.opened_us, one.after, last, one.closed_us),)
+    return shards
+
+
 class GroupState:
     """Mutable only through applying entries. Equal on all replicas at equal `applied_index`."""
 
@@ -185,11 +222,15 @@ class GroupState:
         "configuration_index",
         "cursors",
         "definition",
+        "definition_wire",
         "epoch",
         "feed_floor",
         "feed_head",
+        "feed_total",
+        "feed_us",
         "items",
         "last_us",
+        "shards",
         "sources",
     )
 
@@ -198,29 +239,68 @@ class GroupState:
         self.applied_term = 0
         self.last_us = 0
         self.definition = Definition()
+        self.definition_wire = (self.definition, log.Definition())  # the last that was written: it seldom changes
         self.cursors: dict[str, int] = {}
         self.items = 0
         self.bytes = 0
         self.feed_head = 0
         self.feed_floor = 0
+        self.feed_us = 0  # of the newest record
+        self.feed_total = 0  # bytes of all records that there ever were
+        self.shards: Shards = {}
         self.catalog_revision = 0
         self.epoch = epoch
         self.sources: dict[int, IndexSource] = {}  # partitions of a global index only: by partition of the table
         self.configuration: Configuration | None = None  # of consensus; None: no entry has changed the first one
         self.configuration_index = 0  # of the entry that made it so
 
-    def define(self, definition: Definition) -> None:
+    def define(self, definition: Definition, wall_us: int = 0) -> None:
         """Apply a marker. A consumer that is new starts here; one that is gone no longer holds the feed."""
+        if definition.streams and not self.definition.streams:
+            self.feed_us = wall_us  # replicas of a version that kept no times may have disagreed about it
+        self.shards = defined(self.shards, definition.streams, self.feed_head, wall_us) if definition.streams else {}
+        cursors = {name: self.cursors.get(name, self.feed_head) for name in definition.consumers if not self.lost(name)}
+        for name in definition.bookmarks:
+            cursors[name] = self.cursors.get(name, 0 if name.startswith(TRIGGER_OLDEST_PREFIX) else self.feed_head)
+        self.cursors = cursors
         self.definition = definition
-        self.cursors = {name: self.cursors.get(name, self.feed_head) for name in definition.consumers}
 
-    def advance(self, consumer: str, sequence: int) -> None:
-        if consumer in self.cursors:
-            self.cursors[consumer] = max(self.cursors[consumer], min(sequence, self.feed_head))
+    def lost(self, consumer: str) -> bool:
+        """Records were trimmed that a consumer had not passed: it has no cursor until it has caught up otherwise."""
+        return consumer not in self.cursors and consumer in self.definition.consumers
+
+    def lose(self, consumer: str, sequence: int) -> None:
+        """The feed is to be trimmed up to a sequence: a consumer that has not passed it loses its place."""
+        if self.cursors.get(consumer, sequence) < sequence:
+            del self.cursors[consumer]
+
+    def fed(self, sequence: int, effect: bytes, wall_us: int) -> bytes:
+        """The change record of a serialised effect, the newest one from now on."""
+        self.feed_head = sequence
+        self.feed_us = max(self.feed_us, wall_us)
+        record = stamped(effect, self.feed_us, self.feed_total)
+        self.feed_total += len(record)
+        return record
+
+    def advance(self, consumer: str, sequence: int, closed_us: int = 0) -> None:
+        """Move a cursor, forwards. `closed_us`: shards of a stream that were closed by then go with their records."""
+        known = self.cursors.get(consumer)
+        if known is None:
+            if not self.lost(consumer) or sequence < self.feed_floor:
+                return
+            known = self.feed_floor  # it has read all that is retained, or what it lacked from the rows
+        self.cursors[consumer] = passed = max(known, min(sequence, self.feed_head))
+        if closed_us and consumer.startswith(STREAM_PREFIX):
+            self.shards = trimmed(self.shards, consumer.removeprefix(STREAM_PREFIX), passed, closed_us)
+
+    def roll(self, label: str, wall_us: int) -> None:
+        """Another shard of a stream begins here."""
+        self.shards = rolled(self.shards, label, self.feed_head, wall_us)
 
     def trim_to(self) -> int | None:
-        """Records up to here have been passed by every consumer; None when nothing new may go."""
-        passed = min(self.cursors.values(), default=self.feed_head)
+        """Records up to here have been passed by every consumer that holds them; None when nothing new may go."""
+        places = [self.cursors[name] for name in self.definition.consumers if name in self.cursors]
+        passed = min(places, default=self.feed_head)
         if passed <= self.feed_floor:
             return None
         self.feed_floor = passed
@@ -237,9 +317,16 @@ class GroupState:
             feed_floor=self.feed_floor,
             catalog_revision=self.catalog_revision,
             epoch=self.epoch,
+            feed_us=self.feed_us,
+            feed_total=self.feed_total,
         )
+        for label, shards in self.shards.items():
+            for opened_us, after, last, closed_us in shards:
+                message.shards.add(label=label, opened_us=opened_us, after=after, last=last, closed_us=closed_us)
         if self.definition.revision:
-            message.definition.CopyFrom(self.definition.to_wire())
+            if self.definition_wire[0] is not self.definition:
+                self.definition_wire = (self.definition, self.definition.to_wire())
+            message.definition.CopyFrom(self.definition_wire[1])
         for consumer, sequence in self.cursors.items():
             message.cursors.add(consumer=consumer, sequence=sequence)
         for number, source in self.sources.items():
@@ -270,6 +357,9 @@ class GroupState:
         state.bytes = message.bytes
         state.feed_head = message.feed_head
         state.feed_floor = message.feed_floor
+        state.feed_us = message.feed_us
+        state.feed_total = message.feed_total
+        state.shards = _shards_of(state.definition, message.shards)
         state.catalog_revision = message.catalog_revision
         state.sources = dict(map(source_of, message.sources))
         if message.HasField("configuration"):

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from geodyne.messages import METADATA_PARTITION, SnapshotAck, SnapshotChunk
 from geodyne.ports import PeerNetwork
 from node.engine.localindexes import LocalIndexes
+from node.places import Places
 from node.state import GroupState
-from node.storage.port import GroupLog, StateDamaged, StateFailed, StorageError
-from node.storage.sqlite import StateStore
+from node.storage.port import GroupLog, StateDamaged, StateFailed, StorageError, WalFailed
+from node.storage.sqlite import EXPORTS_MAX, StateStore
 from node.storage.sqlite_snapshots import Export, Import
 from node.window import Window
 
@@ -33,7 +34,7 @@ ACK_TIMEOUT_S = 10.0
 RESUME_S_MAX = 20.0  # how long a part waits for a stream on which it can be sent, or sent again
 RESUME_POLL_S = 0.1
 IDLE_MS_MAX = 60_000  # an import that nothing was added to for so long is given up
-SENDING_MAX = 4  # transfers at once from one node; a group's next attempt comes with its next probe
+WAITING_MAX = 10_000  # transfers of a node that are under way or wait for their turn
 
 
 class _Outgoing:
@@ -82,6 +83,7 @@ class SnapshotTransfers:
         self._log = log
         self.network = network
         self._outgoing: dict[tuple[int, str], _Outgoing] = {}
+        self._places = Places(EXPORTS_MAX)
         self._incoming: dict[int, _Incoming] = {}
         self._installing: dict[int, _Installing] = {}
 
@@ -101,16 +103,17 @@ class SnapshotTransfers:
     # --- sending -----------------------------------------------------------------------------------------
 
     def begin(self, group: Group, peer: str) -> None:
-        """Send this group's state to a peer, unless that is under way."""
+        """Send this group's state to a peer, unless that is under way. In the term that this node leads now: when the
+        task first runs, the group may follow somebody else already, in a term that is not this node's to speak for."""
         key = (group.partition, peer)
-        if key in self._outgoing:
+        if key in self._outgoing or not group.leading:
             return
-        full = len(self._outgoing) >= SENDING_MAX and group.partition != METADATA_PARTITION
+        full = len(self._outgoing) >= WAITING_MAX and group.partition != METADATA_PARTITION
         if full or group.damaged:  # what a damaged replica lacks must not become another one's truth
             group.raft.snapshot_failed(peer, self._service.now_ms())
             return
         outgoing = self._outgoing[key] = _Outgoing()
-        outgoing.task = asyncio.get_running_loop().create_task(self._send(group, peer, outgoing))
+        outgoing.task = asyncio.get_running_loop().create_task(self._send(group, peer, group.raft.term, outgoing))
 
     def peer_lost(self, peer: str) -> None:
         for (_, receiver), outgoing in self._outgoing.items():
@@ -130,10 +133,17 @@ class SnapshotTransfers:
             outgoing.ack = ack
             outgoing.acked.set()
 
-    async def _send(self, group: Group, peer: str, outgoing: _Outgoing) -> None:
-        raft, term, partition = group.raft, group.raft.term, group.partition
+    async def _send(self, group: Group, peer: str, term: int, outgoing: _Outgoing) -> None:
+        raft, partition = group.raft, group.partition
         export: Export | None = None
         try:
+            await self._its_turn(group)
+        except asyncio.CancelledError:
+            del self._outgoing[(partition, peer)]
+            raise
+        try:
+            if not group.leading or raft.term != term or not self.network.connected(peer):
+                raise _Refused("things have changed while it waited for its turn")
             export = await self._export(group)
             index, index_term = export.applied_index, export.applied_term
             logger.info("sending snapshot", extra={"partition": partition, "peer": peer, "index": index})
@@ -159,17 +169,28 @@ class SnapshotTransfers:
             if isinstance(reason, StateFailed):
                 self._service.failure.happened("the state", reason)
         finally:
-            if export is not None:
-                await export.close()
-            del self._outgoing[(partition, peer)]
-            self._service.touch(group)
+            try:
+                if export is not None:
+                    await export.close()
+            finally:
+                self._places.give_back()
+                del self._outgoing[(partition, peer)]
+                self._service.touch(group)
+
+    async def _its_turn(self, group: Group) -> None:
+        """Until one of the few snapshots that are read at once is over: those of groups that wait for a commit first,
+        as what they lack may be this very follower. The catalog's waits for none: without it the receiver knows of no
+        other partition."""
+        if group.partition == METADATA_PARTITION:
+            self._places.take_now()
+        else:
+            await self._places.take(lambda: group.raft.log.last_index > group.raft.commit_index)
 
     async def _export(self, group: Group) -> Export:
         """Begin to read the state, with a window as new as the rows: the receiver has no log to catch up from."""
         group.frozen += 1
         try:
             self._store.save_window(group.partition, group.window.to_bytes(), group.state.applied_index)
-            # The catalog first: without it the receiver knows of no other partition.
             first = group.partition == METADATA_PARTITION
             return await self._store.export(group.partition, CHUNK_BYTES, first)
         finally:
@@ -335,9 +356,15 @@ class SnapshotTransfers:
                 ),
             )
 
+        def once_durable() -> None:
+            try:
+                self._log.sync(send)
+            except WalFailed:  # the log has told of it already: the process ends, and answers nobody
+                return
+
         # The acknowledgement confirms the leader's term, so a new term must be durable first: it is among the
         # effects that the rest of this turn performs.
-        asyncio.get_running_loop().call_soon(self._log.sync, send)
+        asyncio.get_running_loop().call_soon(once_durable)
 
 
 def _indexes_of(state: bytes) -> LocalIndexes | None:

@@ -213,5 +213,7 @@ def definition_of(table: TableRecord) -> dict[str, Any]:
         "table_class": table.table_class,
         "stream_view": table.stream_view,
         "indexes": table.index_definitions(),
+        "ttl_attribute": table.expires_by or None,
+        "ttl_changed_ms": table.ttl_changed_ms,
         "extra": {name: table.extra[name] for name in SYNCHRONISED_EXTRA if name in table.extra},
     }

@@ -52,7 +52,7 @@ class ReplicaSteps:
             elif command.operation is Operation.DELETE:
                 table = await self._delete(command)
             elif command.operation is Operation.INDEX:
-                table = await self._change_indexes(command)
+                table = await self._take_change(command)
             else:
                 table = await self._forget(command)
         except ApiError as error:
@@ -89,11 +89,15 @@ class ReplicaSteps:
             {"definition": dict(command.definition), "members": wanted, "table_id": command.table_id},
         )
 
-    async def _change_indexes(self, command: Command) -> TableRecord | None:
-        """Add and remove what the change says and is not so yet. A table that is busy with another change refuses."""
+    async def _take_change(self, command: Command) -> TableRecord | None:
+        """Take over a change of Time to Live, or one of indexes as far as it is not so yet. A table that is busy with
+        another change of indexes refuses."""
         table = await self._look(command)
         if table is None or table.id != command.table_id or table.status is TableStatus.DELETING:
             return table
+        if (ttl := command.definition.get("ttl")) is not None:
+            body = {"name": command.table, "table_id": command.table_id, "as_replica": True, **ttl}
+            return await self._control(ControlOperation.SET_TTL, body)
         present = {index.name for index in table.indexes if index.status is not IndexStatus.DELETING}
         add, remove = command.definition.get("index_add"), command.definition.get("index_remove")
         change: dict[str, Any] = {}

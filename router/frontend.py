@@ -20,7 +20,7 @@ from geodyne.ports import ClientConnector, Clock
 from geodyne.rpc.drive import Reply
 from geodyne.rpc.region import NodeAddress, RegionClient
 from router.api.context import Api, ApiSettings
-from router.api.registry import OPERATIONS
+from router.api.registry import SERVICES
 from router.auth.sigv4 import Credential, SignatureVerifier
 from router.http import regionhealth
 from router.http.dynamodb import DynamoDb, execute_locally, health_answer
@@ -29,7 +29,6 @@ from router.http.values import HttpRequest, HttpResponse, error_response
 
 logger = logging.getLogger("geodyne.router")
 
-SERVICE = "DynamoDB_20120810"
 COMPLETE_S_MAX = 5.0  # how long a successor waits for all leaders of its region before it takes over
 COMPLETE_STEPS = 250
 READY_S_MAX = 2.5  # how long a request waits for the region's catalog; as long as a call waits for a leader
@@ -37,12 +36,14 @@ READY_S_MAX = 2.5  # how long a request waits for the region's catalog; as long 
 
 @dataclass(frozen=True, slots=True)
 class FrontendSettings:
-    """`credentials` None: signatures are not checked. `regions`: all regions of the cluster."""
+    """`credentials` None: signatures are not checked. `regions`: all regions of the cluster. A table's Time to Live may
+    be changed once in `ttl_change_interval_s`."""
 
     region: str
     zone: str
     regions: Sequence[str]
     credentials: Mapping[str, Credential] | None
+    ttl_change_interval_s: float = 0.0
 
 
 class Frontend:
@@ -65,7 +66,7 @@ class Frontend:
         verifier = None if credentials is None else SignatureVerifier([settings.region], credentials.get)
         self._api: Api | None = None
         self._dynamodb = DynamoDb(
-            {SERVICE: OPERATIONS},
+            SERVICES,
             execute_locally(self._context),
             verifier=verifier,
             wall_s=lambda: clock.wall_us() / 1e6,
@@ -100,7 +101,11 @@ class Frontend:
             self.region,
             region=self._settings.region,
             now_ms=lambda: self._clock.wall_us() // 1_000,
-            settings=ApiSettings(regions=tuple(self._settings.regions), endpoint=f"{host}:{bound}"),
+            settings=ApiSettings(
+                regions=tuple(self._settings.regions),
+                endpoint=f"{host}:{bound}",
+                ttl_change_interval_ms=int(self._settings.ttl_change_interval_s * 1_000),
+            ),
         )
         self._opening = asyncio.get_running_loop().create_task(self._open())
         return bound

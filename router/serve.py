@@ -45,6 +45,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             config.zone,
             tuple(config.topology.regions),
             credentials.load(Path(config.credentials)) if config.auth else None,
+            config.ttl_change_interval_s,
         ),
         await members.addresses(),
         GrpcConnector(hello, SystemRandom()),

@@ -14,10 +14,9 @@ from geodyne.listen import SERVING, supervision
 from geodyne.observe.server import ObserveServer
 from geodyne.rpc.delay import DelayedLinks
 from geodyne.settings import ProcessConfig
-from router.api.registry import OPERATIONS
+from router.api.registry import SERVICES
 from router.auth import credentials
 from router.auth.sigv4 import SignatureVerifier
-from router.frontend import SERVICE
 from router.geo import Geography
 from router.globalrole import GlobalEndpoint
 from router.http.dynamodb import DynamoDb, health_answer
@@ -48,7 +47,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         wall_s=time.time,
     )
     gates = DynamoDb(
-        {SERVICE: OPERATIONS},
+        SERVICES,
         endpoint.execute,
         verifier=SignatureVerifier(tuple(topology.regions), keys.get) if keys is not None else None,
         wall_s=time.time,

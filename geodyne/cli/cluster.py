@@ -86,6 +86,10 @@ def launch_options(
         arguments.capacity,
         arguments.log_level,
         arguments.rebuild_after,
+        arguments.ttl_interval,
+        arguments.ttl_change_interval,
+        arguments.shard_life,
+        arguments.feed_mb,
     )
 
 

@@ -52,9 +52,12 @@ def start_detached(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+_SECONDS = ("rebuild_after", "ttl_interval", "ttl_change_interval", "shard_life", "feed_mb")
+
+
 def _arguments(arguments: argparse.Namespace) -> list[str]:
     passed = ["up", "--detached", "--data-dir", arguments.data_dir]
-    for name in ("auth", "capacity", "log_level", "topology", "credentials", "rebuild_after"):
+    for name in ("auth", "capacity", "log_level", "topology", "credentials", *_SECONDS):
         value = getattr(arguments, name)
         if value is not None:
             passed += [f"--{name.replace('_', '-')}", str(value)]

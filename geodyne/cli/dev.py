@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from geodyne.cli.options import add_service_options
+from geodyne.cli.options import add_feed_options, add_service_options, add_ttl_options
 from geodyne.settings import CAPACITY_ACCOUNT
 from geodyne.topology import PORT_MAX
 
@@ -33,6 +33,8 @@ def add_to(commands: Subparsers) -> None:
         help=f"where the data lies; made when it does not exist (default: {DEFAULT_DEV_DATA_DIR})",
     )
     add_service_options(parser, auth=False, capacity=CAPACITY_ACCOUNT, log_level="warning")
+    add_ttl_options(parser, change_interval_s=0.0)
+    add_feed_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -50,6 +52,10 @@ def run(arguments: argparse.Namespace) -> int:
         credentials=Path(arguments.credentials).absolute() if arguments.credentials else None,
         capacity=arguments.capacity,
         log_level=arguments.log_level,
+        ttl_interval_s=arguments.ttl_interval,
+        ttl_change_interval_s=arguments.ttl_change_interval,
+        shard_life_s=arguments.shard_life,
+        feed_mb=arguments.feed_mb,
     )
     return serve_dev(config)
 

@@ -21,8 +21,10 @@ from geodyne.rpc.local import LocalConnector
 from geodyne.rpc.region import NodeAddress
 from geodyne.settings import DevConfig
 from node.compose import NoPeers, open_node, single_node_place
+from node.feed.retention import FeedSettings
 from node.groups import StateLost
 from node.storage.port import StorageError
+from node.ttl import TtlSettings
 from router.auth import credentials
 from router.auth.credentials import CredentialsError
 from router.auth.sigv4 import Credential
@@ -49,10 +51,12 @@ async def _serve(config: DevConfig, stop: asyncio.Event) -> None:
     place = single_node_place(CLUSTER_ID, config.region, config.data_dir / config.region)
     registry = CollectorRegistry()
     clock = SystemClock()
-    node = open_node(place, clock=clock, random=SystemRandom(), registry=registry, fatal=_fatal)
+    ttl = TtlSettings(config.ttl_interval_s)
+    feed = FeedSettings.of(config.shard_life_s, config.feed_mb)
+    node = open_node(place, clock=clock, random=SystemRandom(), registry=registry, fatal=_fatal, ttl=ttl, feed=feed)
     keys = _credentials(config) if config.auth else None
     frontend = Frontend(
-        FrontendSettings(config.region, "a", (config.region,), keys),
+        FrontendSettings(config.region, "a", (config.region,), keys, config.ttl_change_interval_s),
         [NodeAddress(place.node_id, "a", "")],
         LocalConnector({place.node_id: node.service}),
         clock=clock,

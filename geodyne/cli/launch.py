@@ -11,7 +11,16 @@ from pathlib import Path
 import geodyne
 from geodyne.cli.datadir import ClusterDirectory
 from geodyne.cli.localports import LOOPBACK
-from geodyne.settings import REBUILD_AFTER_S, Endpoint, ProcessConfig, save
+from geodyne.settings import (
+    FEED_MB,
+    REBUILD_AFTER_S,
+    SHARD_LIFE_S,
+    TTL_CHANGE_INTERVAL_S,
+    TTL_INTERVAL_S,
+    Endpoint,
+    ProcessConfig,
+    save,
+)
 from geodyne.topology import ROLE_GLOBAL, ROLE_NODE, ROLE_REPLICATOR, ROLE_ROUTER, ProcessSpec, Topology
 
 MODULES: Mapping[str, str] = {
@@ -32,6 +41,10 @@ class ClusterOptions:
     capacity: str
     log_level: str
     rebuild_after_s: float = REBUILD_AFTER_S
+    ttl_interval_s: float = TTL_INTERVAL_S
+    ttl_change_interval_s: float = TTL_CHANGE_INTERVAL_S
+    shard_life_s: float = SHARD_LIFE_S
+    feed_mb: float = FEED_MB
 
 
 def public_ports(topology: Topology) -> dict[str, int]:
@@ -75,6 +88,10 @@ def process_config(spec: ProcessSpec, topology: Topology, options: ClusterOption
         data_dir=str(data_dir) if spec.role == ROLE_NODE else "",
         log_level=options.log_level,
         rebuild_after_s=options.rebuild_after_s,
+        ttl_interval_s=options.ttl_interval_s,
+        ttl_change_interval_s=options.ttl_change_interval_s,
+        shard_life_s=options.shard_life_s,
+        feed_mb=options.feed_mb,
     )
 
 

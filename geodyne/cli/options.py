@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from geodyne.cli.datadir import DEFAULT_DATA_DIR
-from geodyne.settings import CAPACITIES, LOG_LEVELS, REBUILD_AFTER_S, REBUILD_AFTER_S_MAX, REBUILD_AFTER_S_MIN
+from geodyne.settings import (
+    CAPACITIES,
+    FEED_MB,
+    FEED_MB_MAX,
+    FEED_MB_MIN,
+    LOG_LEVELS,
+    REBUILD_AFTER_S,
+    REBUILD_AFTER_S_MAX,
+    REBUILD_AFTER_S_MIN,
+    SHARD_LIFE_S,
+    SHARD_LIFE_S_MAX,
+    SHARD_LIFE_S_MIN,
+    TTL_CHANGE_INTERVAL_S_MAX,
+    TTL_INTERVAL_S,
+    TTL_INTERVAL_S_MAX,
+    TTL_INTERVAL_S_MIN,
+)
 
 
 def add_service_options(parser: argparse.ArgumentParser, *, auth: bool, capacity: str, log_level: str = "info") -> None:
@@ -30,23 +47,62 @@ def add_rebuild_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rebuild-after",
         metavar="SECONDS",
-        type=_rebuild_after_s,
+        type=_seconds(REBUILD_AFTER_S_MIN, REBUILD_AFTER_S_MAX),
         default=REBUILD_AFTER_S,
         help="rebuild the replicas of a node on others of its zone once it has been silent for so long "
         f"(default: {REBUILD_AFTER_S:.0f})",
     )
 
 
-def _rebuild_after_s(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not REBUILD_AFTER_S_MIN <= seconds <= REBUILD_AFTER_S_MAX:
-        raise argparse.ArgumentTypeError(
-            f"seconds from {REBUILD_AFTER_S_MIN:.0f} to {REBUILD_AFTER_S_MAX:.0f} are expected, not {text!r}"
-        )
-    return seconds
+def add_ttl_options(parser: argparse.ArgumentParser, *, change_interval_s: float) -> None:
+    """--ttl-interval and --ttl-change-interval, the latter with a command's own default."""
+    parser.add_argument(
+        "--ttl-interval",
+        metavar="SECONDS",
+        type=_seconds(TTL_INTERVAL_S_MIN, TTL_INTERVAL_S_MAX),
+        default=TTL_INTERVAL_S,
+        help=f"look for items whose Time to Live is over so often (default: {TTL_INTERVAL_S:g})",
+    )
+    parser.add_argument(
+        "--ttl-change-interval",
+        metavar="SECONDS",
+        type=_seconds(0.0, TTL_CHANGE_INTERVAL_S_MAX),
+        default=change_interval_s,
+        help="refuse a change of a table's Time to Live that comes sooner after the one before "
+        f"(default: {change_interval_s:g})",
+    )
+
+
+def add_feed_options(parser: argparse.ArgumentParser) -> None:
+    """--shard-life and --feed-mb."""
+    parser.add_argument(
+        "--shard-life",
+        metavar="SECONDS",
+        type=_seconds(SHARD_LIFE_S_MIN, SHARD_LIFE_S_MAX),
+        default=SHARD_LIFE_S,
+        help=f"begin new shards of a stream so often (default: {SHARD_LIFE_S:.0f})",
+    )
+    parser.add_argument(
+        "--feed-mb",
+        metavar="MIB",
+        type=_seconds(FEED_MB_MIN, FEED_MB_MAX, "MiB"),
+        default=FEED_MB,
+        help="keep so much of a partition's changes for streams, indexes and other regions that have not read them "
+        f"(default: {FEED_MB:.0f})",
+    )
+
+
+def _seconds(least: float, most: float, unit: str = "seconds") -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1.0
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{unit} from {least:g} to {most:.0f} are expected, not {text!r}")
+        return number
+
+    return parse
 
 
 def add_cluster_option(parser: argparse.ArgumentParser) -> None:

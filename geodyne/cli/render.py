@@ -9,8 +9,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from geodyne.cli.errors import EXIT_OK, CommandError
-from geodyne.cli.options import add_rebuild_option, add_service_options
-from geodyne.settings import CAPACITY_ENFORCE
+from geodyne.cli.options import add_feed_options, add_rebuild_option, add_service_options, add_ttl_options
+from geodyne.settings import CAPACITY_ENFORCE, TTL_CHANGE_INTERVAL_S
 
 if TYPE_CHECKING:
     from geodyne.topology import Topology
@@ -35,6 +35,8 @@ def add_to(commands: Subparsers) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help="where the files go")
     add_service_options(parser, auth=True, capacity=CAPACITY_ENFORCE)
     add_rebuild_option(parser)
+    add_ttl_options(parser, change_interval_s=TTL_CHANGE_INTERVAL_S)
+    add_feed_options(parser)
     parser.set_defaults(run=run)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from geodyne.cli.options import add_data_dir, add_rebuild_option, add_service_options
-from geodyne.settings import CAPACITY_ENFORCE
+from geodyne.cli.options import add_data_dir, add_feed_options, add_rebuild_option, add_service_options, add_ttl_options
+from geodyne.settings import CAPACITY_ENFORCE, TTL_CHANGE_INTERVAL_S
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[Any]
@@ -24,6 +24,8 @@ def add_to(commands: Subparsers) -> None:
     add_data_dir(parser)
     add_service_options(parser, auth=True, capacity=CAPACITY_ENFORCE)
     add_rebuild_option(parser)
+    add_ttl_options(parser, change_interval_s=TTL_CHANGE_INTERVAL_S)
+    add_feed_options(parser)
     # How the parent of --detach starts the real supervisor; of no use to people.
     parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)

@@ -16,9 +16,12 @@ import orjson
 from google.protobuf.message import DecodeError, EncodeError
 
 from geodyne import messages as m
+from geodyne.rpc import streamcodec as streams
 from geodyne.rpc import transactioncodec as transactions
 from geodyne.rpc.codecparts import (
     CodecError,
+    change_of,
+    fill_change,
     fill_refused,
     fill_write,
     fill_written,
@@ -33,8 +36,9 @@ from geodyne.rpc.codecparts import (
 from geodyne.wire import node_v1_pb2 as pb
 
 # Of the streams between clients and nodes and between nodes; raised when old readers would misunderstand. Format 3 has
-# checksums; what else may travel only to those who speak it is in geodyne.rpc.peercodec.SINCE. Decision 0016.
-STREAM_FORMAT: Final = 3
+# checksums, format 4 streams of tables (calls, and what nodes log for them); what else may travel only to those who speak
+# it is in geodyne.rpc.peercodec.SINCE. Decision 0016.
+STREAM_FORMAT: Final = 4
 OLDEST_STREAM_FORMAT: Final = 2
 
 T = TypeVar("T")
@@ -205,12 +209,12 @@ def _put_apply_changes(to: pb.Request, call: m.ApplyChanges) -> None:
     out.epoch = call.epoch
     add = out.changes.add
     for change in call.changes:
-        _put_change(add(), change)
+        fill_change(add(), change)
 
 
 def _apply_changes(one: pb.Request) -> m.ApplyChanges:
     a = one.apply_changes
-    return m.ApplyChanges(a.partition, a.epoch, tuple(map(_change, a.changes)))
+    return m.ApplyChanges(a.partition, a.epoch, tuple(map(change_of, a.changes)))
 
 
 def _put_apply_index(to: pb.Request, call: m.ApplyIndex) -> None:
@@ -298,6 +302,8 @@ _PUT_CALL: Final[dict[type, Callable[[pb.Request, Any], None]]] = {
     m.ReadRows: _put_read_rows,
     m.ReadFeed: _put_read_feed,
     m.AdvanceCursor: _put_advance_cursor,
+    m.ListShards: streams.put_list_shards,
+    m.ReadStream: streams.put_read_stream,
     m.Prepare: transactions.put_prepare,
     m.Finish: transactions.put_finish,
     m.ReadTogether: transactions.put_read_together,
@@ -313,6 +319,8 @@ _CALL: Final[dict[str, Callable[[pb.Request], m.Call]]] = {
     "read_rows": _read_rows,
     "read_feed": _read_feed,
     "advance_cursor": _advance_cursor,
+    "list_shards": streams.list_shards,
+    "read_stream": streams.read_stream,
     "prepare": transactions.prepare,
     "finish": transactions.finish,
     "read_together": transactions.read_together,
@@ -375,14 +383,14 @@ def _put_rows(to: pb.Response, answer: m.Rows) -> None:
     out.SetInParent()
     add = out.rows.add
     for change in answer.rows:
-        _put_change(add(), change)
+        fill_change(add(), change)
     if answer.last_key is not None:
         out.last_key = answer.last_key
 
 
 def _rows(one: pb.Response) -> m.Rows:
     r = one.rows
-    return m.Rows(tuple(map(_change, r.rows)), r.last_key if r.HasField("last_key") else None)
+    return m.Rows(tuple(map(change_of, r.rows)), r.last_key if r.HasField("last_key") else None)
 
 
 def _put_feed_page(to: pb.Response, answer: m.FeedPage) -> None:
@@ -391,23 +399,13 @@ def _put_feed_page(to: pb.Response, answer: m.FeedPage) -> None:
     out.head = answer.head
     out.trimmed = answer.trimmed
     add = out.records.add
-    for sequence, change, old_image in answer.records:
-        record = add()
-        record.sequence = sequence
-        _put_change(record.change, change)
-        if old_image is not None:
-            record.old_image = old_image
+    for record in answer.records:
+        streams.fill_record(add(), record)
 
 
 def _feed_page(one: pb.Response) -> m.FeedPage:
     page = one.feed_page
-    records = tuple(
-        [
-            m.FeedRecord(r.sequence, _change(r.change), r.old_image if r.HasField("old_image") else None)
-            for r in page.records
-        ]
-    )
-    return m.FeedPage(records, page.next, page.head, page.trimmed)
+    return m.FeedPage(tuple(map(streams.record_of, page.records)), page.next, page.head, page.trimmed)
 
 
 def _put_control_done(to: pb.Response, answer: m.ControlDone) -> None:
@@ -497,6 +495,8 @@ _PUT_ANSWER: Final[dict[type, Callable[[pb.Response, Any], None]]] = {
     m.Applied: _put_applied,
     m.Rows: _put_rows,
     m.FeedPage: _put_feed_page,
+    m.Shards: streams.put_shards,
+    m.StreamPage: streams.put_stream_page,
     m.ControlDone: _put_control_done,
     m.Watched: _put_watched,
     m.Refused: _put_refused,
@@ -515,6 +515,8 @@ _ANSWER: Final[dict[str, Callable[[pb.Response], m.Answer]]] = {
     "applied": _applied,
     "rows": _rows,
     "feed_page": _feed_page,
+    "shards": streams.shards,
+    "stream_page": streams.stream_page,
     "control_done": _control_done,
     "watched": _watched,
     "refused": _refused,
@@ -523,18 +525,3 @@ _ANSWER: Final[dict[str, Callable[[pb.Response], m.Answer]]] = {
     "unknown": _unknown,
     "busy": _busy,
 }
-
-
-# --- parts ------------------------------------------------------------------------------------------------
-
-
-def _put_change(out: pb.Change, change: m.Change) -> None:
-    out.key = change.key
-    out.version = change.version
-    out.size = change.size
-    if change.image is not None:
-        out.image = change.image
-
-
-def _change(one: pb.Change) -> m.Change:
-    return m.Change(one.key, one.version, one.image if one.HasField("image") else None, one.size)

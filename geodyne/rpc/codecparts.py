@@ -1,4 +1,4 @@
-"""What several messages have in common: the hello of every stream, writes, outcomes, refusals, JSON objects."""
+"""What several messages have in common: the hello of a stream, writes, outcomes, changes, refusals, JSON objects."""
 
 from __future__ import annotations
 
@@ -96,6 +96,20 @@ def written_of(w: pb.Written) -> m.Written:
         tuple((each.name, each.units) for each in w.index_writes) if w.index_writes else (),
         w.collection_bytes if w.HasField("collection_bytes") else -1,
     )
+
+
+def fill_change(out: pb.Change, change: m.Change) -> None:
+    """A Change, alone or in a change record."""
+    out.key = change.key
+    out.version = change.version
+    out.size = change.size
+    if change.image is not None:
+        out.image = change.image
+
+
+def change_of(one: pb.Change) -> m.Change:
+    """The inverse of fill_change."""
+    return m.Change(one.key, one.version, one.image if one.HasField("image") else None, one.size)
 
 
 def fill_refused(out: pb.Refused, answer: m.Refused) -> None:

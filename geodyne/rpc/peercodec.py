@@ -79,11 +79,12 @@ def _vote_request(one: pb.PeerMessage) -> m.VoteRequest:
 
 def _put_vote(to: pb.PeerMessage, message: m.Vote) -> None:
     out = to.vote
-    out.group, out.term, out.granted, out.pre = message
+    out.group, out.term, out.granted, out.pre, out.resigned = message
 
 
 def _vote(one: pb.PeerMessage) -> m.Vote:
-    return m.Vote(one.vote.group, one.vote.term, one.vote.granted, one.vote.pre)
+    v = one.vote
+    return m.Vote(v.group, v.term, v.granted, v.pre, v.resigned)
 
 
 def _put_append(to: pb.PeerMessage, message: m.Append) -> None:
@@ -187,11 +188,12 @@ def _leads(one: pb.PeerMessage) -> m.Leads:
 
 
 def _put_introduction(to: pb.PeerMessage, message: m.Introduction) -> None:
-    to.introduction.directory, to.introduction.knows = message
+    out = to.introduction
+    out.directory, out.knows, out.incarnation = message
 
 
 def _introduction(one: pb.PeerMessage) -> m.Introduction:
-    return m.Introduction(one.introduction.directory, one.introduction.knows)
+    return m.Introduction(one.introduction.directory, one.introduction.knows, one.introduction.incarnation)
 
 
 def _put_snapshot_wanted(to: pb.PeerMessage, message: m.SnapshotWanted) -> None:

@@ -48,8 +48,10 @@ def response_bytes(response: m.Response) -> int:
         return FIXED_BYTES + sum(map(len, answer.items)) + 4 * len(answer.items)
     if isinstance(answer, m.Rows):
         return FIXED_BYTES + sum(map(_change_bytes, answer.rows))
-    if isinstance(answer, m.FeedPage):
+    if isinstance(answer, (m.FeedPage, m.StreamPage)):
         return FIXED_BYTES + sum(_change_bytes(r.change) + len(r.old_image or b"") for r in answer.records)
+    if isinstance(answer, m.Shards):
+        return FIXED_BYTES + 32 * len(answer.shards)
     if isinstance(answer, m.Watched):
         return FIXED_BYTES + 4096 * len(answer.records) + 24 * (len(answer.leads) + len(answer.counts))
     return FIXED_BYTES

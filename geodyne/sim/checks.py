@@ -8,21 +8,22 @@ what the log holds. The rules, by the names of the Raft paper (Ongaro and Ouster
 - log matching: an entry's index and term decide its content and its predecessor, in all logs
 - leader completeness: who leads holds all that was committed in earlier terms
 - state machine safety: one entry is committed at an index; at equal index the replicas' states are equal
-- durability: a vote or an acknowledgement leaves after its fsync; what is committed is on a majority's disks
+- durability: a vote or an acknowledgement leaves after its fsync; what is committed is on a majority's disks; a state
+  that follows from no log is durable at once; what counts goes on to count as long as its disk does
 - leases: while a node holds one on a group, nobody else is its leader; none outlasts the promises that it rests on
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from geodyne.messages import Entry, HeartbeatAck, PeerMessage, Vote, VoteRequest
+from geodyne.messages import Appended, Entry, HeartbeatAck, PeerMessage, Vote, VoteRequest
 from geodyne.ports import Clock, PeerNetwork
 from geodyne.sim.elections import Elections
 from geodyne.sim.leases import Leases
-from geodyne.sim.promises import DurableLog, Promises
+from geodyne.sim.promises import PROMISES, DurableLog, Promises
 from geodyne.sim.replicadigests import ReplicaDigests
 from node.compose import Node
 from node.group import Group
@@ -39,11 +40,14 @@ class Watched(Protocol):
 
     id: str
     alive: bool
+    rotten: bool  # bits of its disk have changed
     node: Node | None
     disk: Any
 
     @property
     def clock(self) -> Clock: ...
+
+    def state_is_durable(self) -> bool: ...
 
 
 class _Known(NamedTuple):
@@ -71,21 +75,34 @@ class Checks:
         self._entries: dict[tuple[int, int, int], _Known] = {}  # (group, index, term)
         self._committed: dict[int, dict[int, int]] = {}  # group -> index -> term
         self._committed_to: dict[int, int] = {}
+        self._voting: dict[int, tuple[int, frozenset[str]]] = {}  # group -> (index, who votes) as last committed
         self._leading: dict[int, dict[str, Group]] = {}  # group -> node -> its replica, while it thinks that it leads
+        self._contested: tuple[int, ...] = ()  # groups that more than one node thinks it leads
 
     def watch(self, machine: Watched, network: PeerNetwork) -> PeerNetwork:
         """A node has been opened and is about to start: look at it from now on. Returns the network to give it."""
         self._lives += 1
         watch = _Watch(self, machine, network, self._lives)
         self._watches[machine.id] = watch
-        for leading in self._leading.values():
-            leading.pop(machine.id, None)
+        self.died(machine.id)
         return watch
 
     def died(self, node: str) -> None:
         """The process is gone, and with it whatever it thought it led."""
         for leading in self._leading.values():
             leading.pop(node, None)
+        self._compare_leaders()
+
+    def stepped_since(self) -> Iterator[Group]:
+        """The replicas of live nodes that a step has changed since the last call, and that are still there."""
+        for watch in self._watches.values():
+            stepped, watch.stepped = watch.stepped, {}
+            if watch.machine.alive and watch.machine.node is watch.node:
+                groups = watch.node.service.groups
+                yield from (group for number, group in stepped.items() if groups.get(number) is group)
+
+    def _compare_leaders(self) -> None:
+        self._contested = tuple(group for group, leading in self._leading.items() if len(leading) > 1)
 
     def disk_lost(self, node: str) -> None:
         """What the node comes back with is empty."""
@@ -111,11 +128,16 @@ class Checks:
         raft = group.raft
         if effects.entries:
             self._logged(watch, group, effects.entries)
-        if raft.term < watch.terms.get(group.partition, 0):
-            self.problem(f"{watch.id} went back from term {watch.terms[group.partition]} of group {group.partition}")
-        watch.terms[group.partition] = raft.term
-        self.problem(self.elections.stepped(watch.id, group))
-        if raft.commit_index > watch.commits.get(group.partition, -1):
+        partition, term = group.partition, raft.term
+        watch.stepped[partition] = group
+        known = watch.terms.get(partition, 0)
+        if term != known:
+            if term < known:
+                self.problem(f"{watch.id} went back from term {known} of group {partition}")
+            watch.terms[partition] = term
+        if wrong := self.elections.stepped(watch.id, group):
+            self.problem(wrong)
+        if raft.commit_index > watch.commits.get(partition, -1):
             self._commits(watch, group)
         if effects.role_changed:
             self._role(watch, group)
@@ -123,8 +145,8 @@ class Checks:
                 self.problem(
                     f"{watch.id} serves group {group.partition}, and has committed nothing in term {raft.term}"
                 )
-        if len(self._leading.get(group.partition, ())) > 1:
-            self._exclusive(group.partition)
+        if partition in self._contested:
+            self._exclusive(partition)
 
     def _logged(self, watch: _Watch, group: Group, entries: Sequence[Entry]) -> None:
         partition, first = group.partition, entries[0].index
@@ -155,6 +177,8 @@ class Checks:
                 self.problem(
                     f"{watch.id} commits term {term} at {index} in group {partition}: term {terms[index]} is committed"
                 )
+        if self._voting.get(partition, (0,))[0] < raft.configuration_index <= high:
+            self._voting[partition] = raft.configuration_index, frozenset(raft.configuration.voting)
         if high > self._committed_to.get(partition, 0):
             self._committed_to[partition] = high
             self._majority(watch, group)
@@ -181,8 +205,10 @@ class Checks:
         leading = self._leading.setdefault(partition, {})
         if raft.role is not Role.LEADER:
             leading.pop(watch.id, None)
+            self._compare_leaders()
             return
         leading[watch.id] = group
+        self._compare_leaders()
         news, wrong = self.elections.led(watch.id, watch.life, partition, raft.term)
         self.problem(wrong)
         if news:
@@ -215,10 +241,13 @@ class Checks:
     # --- storage and network ----------------------------------------------------------------------------
 
     def sent(self, watch: _Watch, peer: str, message: PeerMessage) -> None:
-        again = isinstance(message, (Vote, VoteRequest)) and self._promises.took_part(
-            watch.id, watch.life, message.group
-        )
-        self.problem(self._promises.sent(watch.id, watch.life, peer, message, watch.log))
+        """One of `PROMISES` leaves a node."""
+        promises, life = self._promises, watch.life
+        again = isinstance(message, (Vote, VoteRequest)) and promises.took_part(watch.id, life, message.group)
+        if wrong := promises.sent(watch.id, life, peer, message, watch.log):
+            self.problem(wrong)
+        if isinstance(message, Appended):
+            return
         service = watch.node.service
         own, own_ms = service.liveness, watch.machine.clock.lease_ms()
         if isinstance(message, Vote):
@@ -239,9 +268,10 @@ class Checks:
             return
         own, theirs = watch.machine.clock.lease_ms(), other.machine.clock.lease_ms()
         liveness = watch.node.service.liveness, other.node.service.liveness
-        self.problem(self._leases.acknowledged(watch.id, liveness[0], own, peer, liveness[1], theirs))
-        for partition, leading in self._leading.items():
-            if len(leading) > 1 and watch.id in leading:
+        if wrong := self._leases.acknowledged(watch.id, liveness[0], own, peer, liveness[1], theirs):
+            self.problem(wrong)
+        for partition in self._contested:
+            if watch.id in self._leading[partition]:
                 self._exclusive(partition)
 
     def applied(self, watch: _Watch, update: GroupUpdate, applied_index: int) -> None:
@@ -255,10 +285,31 @@ class Checks:
             self._digests.loaded(watch.id, partition, watch.node._store, state.applied_index, state.to_bytes())
         )
 
+    def owns(self, watch: _Watch, partition: int) -> None:
+        """The state has a first version, or another one, that follows from nothing in the node's own log."""
+        if not watch.machine.state_is_durable():
+            self.problem(f"{watch.id} has a state of group {partition} that is neither in its log nor durable")
+
+    def given_up(self, watch: _Watch, partition: int) -> None:
+        """Whoever has acknowledged the committed configuration in which it votes stays, unless the table goes."""
+        index, voting = self._voting.get(partition, (0, frozenset()))
+        stays = watch.node.service.catalog.assigned(partition) is not None
+        if stays and watch.id in voting and self._promises.acknowledged(watch.id, partition) >= index:
+            self.problem(f"{watch.id} gives up group {partition}, in which it votes by the entry {index}")
+        self.destroyed(watch, partition)
+
     def destroyed(self, watch: _Watch, partition: int) -> None:
         self._promises.destroyed(watch.id, partition)
         self._digests.destroyed(watch.id, partition)
         self._leading.get(partition, {}).pop(watch.id, None)
+        self._compare_leaders()
+
+    def forgotten(self, watch: _Watch, partition: int) -> None:
+        """A replica is written down as a newcomer. It counts for nothing then, and what it promised with it: only
+        damage and a lost disk are a reason. One that was given up has promised nothing any more."""
+        acknowledged = self._promises.forgotten(watch.id, partition)
+        if acknowledged is not None and not watch.machine.rotten:
+            self.problem(f"{watch.id} acknowledged entry {acknowledged} of group {partition}, and is a newcomer now")
 
     def recovered(self, watch: _Watch) -> None:
         """What a start has found on disk, before anything is done with it."""
@@ -275,6 +326,9 @@ class Checks:
         for partition in self._promises.promised(watch.id):
             log, state = groups._logs.get(partition), groups.stored_state(partition)
             hard_state = HardState(*log.hard_state) if log is not None else HardState(0, "")
+            if hard_state.vote == FORGOTTEN:
+                self.forgotten(watch, partition)
+                continue
             reach = max(
                 (log.entries[-1].index if log.entries else log.offset_index) if log is not None else 0,
                 state.applied_index if state is not None else 0,
@@ -303,6 +357,7 @@ class _Watch:
         self.commits: dict[int, int] = {}
         self.given_up: set[int] = set()  # in this life
         self.logged: dict[int, int] = {}  # the last index that a group's log has reached
+        self.stepped: dict[int, Group] = {}  # since somebody asked
         self._checks = checks
         self._network = network
         checks.recovered(self)
@@ -310,7 +365,8 @@ class _Watch:
         self._look_at_service()
 
     def send(self, peer: str, message: PeerMessage) -> None:
-        self._checks.sent(self, peer, message)
+        if type(message) in PROMISES:
+            self._checks.sent(self, peer, message)
         self._network.send(peer, message)
 
     def connected(self, peer: str) -> bool:
@@ -319,6 +375,7 @@ class _Watch:
     def _look_at_storage(self) -> None:
         log, store, checks = self.node._log, self.node._store, self._checks
         append_hard_state, append, destroy, apply = log.set_hard_state, log.append, log.destroy, store.apply
+        create, install = store.create, store.install
         for partition, held in log._index.groups.items():
             self.logged[partition] = held.last_index
 
@@ -326,12 +383,20 @@ class _Watch:
             append_hard_state(group, term, vote)
             self.log.hard_state_appended(group, term, vote)
             if vote == FORGOTTEN:
-                checks._promises.forgotten(self.id, group)
+                checks.forgotten(self, group)
 
         def appended(group: int, entries: Sequence[Entry]) -> None:
             append(group, entries)
             if entries and entries[-1].term > log._index.groups[group].term:  # a torn write would keep them without it
                 checks.problem(f"{self.id} writes entries of group {group} before their term {entries[-1].term}")
+
+        def created(group: int, state: bytes) -> None:
+            create(group, state)
+            checks.owns(self, group)
+
+        async def installed(group: int, *parts: Any) -> None:
+            await install(group, *parts)
+            checks.owns(self, group)
 
         def destroyed(group: int) -> None:
             destroy(group)
@@ -349,13 +414,13 @@ class _Watch:
         give_up, hold = groups._give_up, groups.hold
 
         def given_up(group: int) -> None:
-            """The replica lives elsewhere: what is left of it here counts for nothing."""
+            """The replica lives elsewhere, or nowhere: what is left of it here counts for nothing."""
+            checks.given_up(self, group)
             give_up(group)
-            self.log.cut(group, 1)
+            self.log.destroyed(group)
             self.commits.pop(group, None)
             self.logged.pop(group, None)
             self.given_up.add(group)
-            checks.destroyed(self, group)
 
         def held_again(group: int, *arguments: Any, **more: Any) -> None:
             """What is held again after it was given up has forgotten what it promised."""
@@ -363,12 +428,13 @@ class _Watch:
             replica = groups.get(group)
             if group in self.given_up and replica is not None:
                 self.given_up.discard(group)
+                self.log.held_again(group)
                 if not replica.raft.newcomer:
                     checks.problem(f"{self.id} holds group {group} again, and counts at once")
 
         vars(log).update(set_hard_state=hard_state_appended, append=appended, destroy=destroyed)
         vars(groups).update(_give_up=given_up, hold=held_again)
-        vars(store).update(apply=applied)
+        vars(store).update(apply=applied, create=created, install=installed)
 
     def _look_at_service(self) -> None:
         service, checks = self.node.service, self._checks

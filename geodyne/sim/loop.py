@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine
-from contextvars import Context, ContextVar
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
@@ -23,6 +23,39 @@ PROCESS: ContextVar[str] = ContextVar("PROCESS", default="")  # whose callback t
 
 class Stuck(Exception):
     """Nothing will ever happen, or the same instant never ends."""
+
+
+class _Soon(asyncio.Handle):
+    """A callback of this turn or the next. Made by the hundred thousand: asyncio's own asks for the debug mode."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, callback: Callable[..., object], args: Sequence[Any], loop: SimLoop, context: Context | None
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = False
+        self._repr = self._source_traceback = None
+
+
+class _Timer(asyncio.TimerHandle):
+    """A callback of a later time."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, when: float, callback: Callable[..., object], args: Sequence[Any], loop: SimLoop, context: Context | None
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._loop = loop
+        self._context = copy_context() if context is None else context
+        self._cancelled = self._scheduled = False
+        self._repr = self._source_traceback = None
+        self._when = when
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -46,7 +79,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Soon(callback, args, self, context)
         self._ready.append(handle)  # type: ignore[attr-defined]
         return handle
 
@@ -58,7 +91,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = _Timer(when, callback, args, self, context)
         self._made += 1
         heapq.heappush(self._timers, (when, self._made, handle))
         return handle
@@ -66,7 +99,11 @@ class SimLoop(asyncio.BaseEventLoop):
     def call_later(
         self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        return self.call_at(self.now + delay, callback, *args, context=context)
+        when = self.now + delay
+        handle = _Timer(when, callback, args, self, context)
+        self._made += 1
+        heapq.heappush(self._timers, (when, self._made, handle))
+        return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """It is passed over when its time comes."""
@@ -94,6 +131,15 @@ class SimLoop(asyncio.BaseEventLoop):
     # --- running ----------------------------------------------------------------------------------------
 
     def _run_once(self) -> None:
+        """Turn after turn until the loop is to stop: asyncio's own would call this for each."""
+        while True:
+            self._gather()
+            self._run_ready()
+            if self._stopping:  # type: ignore[attr-defined]
+                return
+
+    def _gather(self) -> None:
+        """Make ready what is due; when nothing is, it gets later."""
         ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
         timers = self._timers
         if ready:
@@ -108,25 +154,33 @@ class SimLoop(asyncio.BaseEventLoop):
             if timers[0][0] > self.now:
                 self.now = timers[0][0]
                 self._turns = 0
-        while timers and timers[0][0] <= self.now:
+        now = self.now
+        while timers and timers[0][0] <= now:
             handle = heapq.heappop(timers)[2]
             if not handle._cancelled:
                 ready.append(handle)
-        stopped = self._stopped
+
+    def _run_ready(self) -> None:
+        ready: deque[asyncio.Handle] = self._ready  # type: ignore[attr-defined]
+        stopped, interruptions = self._stopped, self._interruptions
         for _ in range(len(ready)):
-            one = ready.popleft()
+            one: Any = ready.popleft()
             if one._cancelled:
                 continue
-            context: Context = one._context  # type: ignore[attr-defined]
             if stopped:
-                waiting = stopped.get(context.get(PROCESS, ""))
+                waiting = stopped.get(one._context.get(PROCESS, ""))
                 if waiting is not None:
                     waiting.append(one)
                     continue
             self.steps += 1
-            one._run()
-            if self._interruptions and self._interruptions[0][0] <= self.steps:
-                heapq.heappop(self._interruptions)[2]()
+            try:  # as asyncio.Handle._run does
+                one._context.run(one._callback, *one._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                self.call_exception_handler({"message": f"in {one}", "exception": error, "handle": one})
+            if interruptions and interruptions[0][0] <= self.steps:
+                heapq.heappop(interruptions)[2]()
 
     def _process_events(self, event_list: Any) -> None:
         """There are none."""

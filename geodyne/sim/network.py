@@ -16,7 +16,7 @@ from random import Random
 from struct import Struct
 from typing import Any, Protocol
 
-from geodyne.messages import Busy, Hello, PeerMessage, ReadFeed, Request, Response, Watch
+from geodyne.messages import Busy, Hello, PeerMessage, ReadFeed, ReadStream, Request, Response, Watch
 from geodyne.ports import ClientLinkEvents, PeerHandler
 from geodyne.sim.disorder import Disorder
 from geodyne.sim.loop import PROCESS, SimLoop
@@ -29,6 +29,7 @@ KEEPALIVE_S = 3.0  # a stream with a blocked direction breaks after this long
 NEUTRAL = copy_context()  # of the network itself: no process
 NEUTRAL.run(PROCESS.set, "")
 _ARRIVAL = Struct("<dII")
+_DELAY_S, _DELAY_SPAN_S = DELAY_S[0], DELAY_S[1] - DELAY_S[0]
 ANSWER_WITHIN_S = 5.0  # beyond the time that a call may wait on purpose, while the node lives and the stream is up
 
 
@@ -52,9 +53,9 @@ class Pipe:
     ) -> None:
         self._world = world
         self.ends = (source, target)
-        self._deliver = deliver
+        self.hand_over = deliver
         self._peers = peers
-        self._number = world.number()
+        self.number = world.number()
         self._batch: list[Any] = []
         self._held: list[list[Any]] = []
         self._last_at = 0.0
@@ -65,15 +66,14 @@ class Pipe:
         if self.broken:
             return
         if not self._batch:
-            self._world.loop.call_soon(self._flush)
+            self._world.loop.call_soon(self._depart)
         self._batch.append(message)
 
-    def _flush(self) -> None:
+    def _depart(self) -> None:
+        """What was sent in one turn is on its way."""
         batch, self._batch = self._batch, []
-        if not self.broken and batch:
-            self._depart(batch)
-
-    def _depart(self, batch: list[Any]) -> None:
+        if self.broken or not batch:
+            return
         world = self._world
         disorder = world.disorders.get(self.ends) if self._peers and world.disorders else None
         if disorder is not None:
@@ -81,7 +81,8 @@ class Pipe:
             for delay_s, message in late:
                 world.loop.call_later(delay_s, self._arrive_late, [message], context=NEUTRAL)
         # In order, whatever the delays.
-        at = max(world.loop.now + world.delay_s(*self.ends), self._last_at)
+        at = world.loop.now + world.delay_s(*self.ends)
+        at = max(at, self._last_at)
         self._last_at = at
         world.loop.call_at(at, self._arrive, batch, context=NEUTRAL)
 
@@ -109,13 +110,6 @@ class Pipe:
         for batch in held:
             if not self.broken:
                 self._world.deliver(self, batch)
-
-    @property
-    def number(self) -> int:
-        return self._number
-
-    def hand_over(self, batch: list[Any]) -> None:
-        self._deliver(batch)
 
 
 class Stream:
@@ -156,14 +150,14 @@ class World:
 
     def holds(self, ends: tuple[str, str]) -> bool:
         """Nothing passes in this direction now."""
-        if ends in self.blocked or self.loop.stopped(ends[1]):
+        if (self.blocked and ends in self.blocked) or self.loop.stopped(ends[1]):
             self.held += 1
             return True
         return False
 
     def deliver(self, pipe: Pipe, batch: list[Any]) -> None:
         self._seen.update(_ARRIVAL.pack(self.loop.now, pipe.number, len(batch)))
-        self.inside(pipe.ends[1], pipe.hand_over, batch)
+        self.contexts.get(pipe.ends[1], NEUTRAL).copy().run(pipe.hand_over, batch)
 
     def inside(self, party: str, call: Callable[..., object], *arguments: Any) -> None:
         """Call something of a party as its own process does."""
@@ -180,10 +174,11 @@ class World:
         return self._seen.copy().hexdigest()
 
     def delay_s(self, source: str, target: str) -> float:
-        delay = self.random.uniform(*DELAY_S)
-        if source in self.slow or target in self.slow:
-            delay += self.random.uniform(0.0, SLOW_DELAY_S)
-        elif self.random.random() < SLOW_CHANCE:
+        draw = self.random.random
+        delay = _DELAY_S + _DELAY_SPAN_S * draw()
+        if self.slow and (source in self.slow or target in self.slow):
+            delay += SLOW_DELAY_S * draw()
+        elif draw() < SLOW_CHANCE:
             delay += SLOW_DELAY_S
         return delay
 
@@ -368,7 +363,7 @@ class Ledger:
 
 def _wait_ms(request: Request) -> int:
     call = request.call
-    return call.wait_ms if isinstance(call, (Watch, ReadFeed)) else 0
+    return call.wait_ms if isinstance(call, (Watch, ReadFeed, ReadStream)) else 0
 
 
 class SimConnector:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from geodyne.messages import Appended, PeerMessage, Vote, VoteRequest
-from node.raft.effects import FORGOTTEN
 from node.storage.wal import Wal
 from node.storage.wal_recovery import segment_name
+
+PROMISES = frozenset((Appended, Vote, VoteRequest))
 
 
 class DurableFile(Protocol):
@@ -56,7 +57,8 @@ class DurableLog:
         self._durable = {group: (held.term, held.vote) for group, held in log._index.groups.items()}
         self._hard_states: dict[int, deque[_HardState]] = {}  # not yet known to be durable; bound: those of one fsync
         self._known: dict[int, int] = {}  # durable through this index, as last looked up
-        self.gone: set[int] = set()  # dropped with their tables, which are no more: nothing is owed for them
+        self._paths: dict[int, Path] = {}  # of segments
+        self.gone: set[int] = set()  # replicas that were given up: nothing is owed for them
 
     def state_recovered(self, group: int, term: int) -> None:
         """A start found a state that an entry of this term led to: where the log has not come so far (a snapshot was
@@ -73,12 +75,20 @@ class DurableLog:
     def destroyed(self, group: int) -> None:
         self.gone.add(group)
 
+    def held_again(self, group: int) -> None:
+        """Nothing is left of what was there before."""
+        self.gone.discard(group)
+        self._known.pop(group, None)
+
     def cut(self, group: int, first_index: int) -> None:
         """The log of a group was cut from this index on."""
         self._known[group] = min(self._known.get(group, 0), first_index - 1)
 
     def _covered(self, segment: int, end: int) -> bool:
-        file = self._files.get(self._log._directory / segment_name(segment))
+        path = self._paths.get(segment)
+        if path is None:
+            path = self._paths[segment] = self._log._directory / segment_name(segment)
+        file = self._files.get(path)
         return file is not None and file.synced >= end
 
     def holds_hard_state(self, group: int, term: int, vote: str | None) -> bool:
@@ -120,6 +130,11 @@ class Promises:
         kept = self._kept.get((node, group))
         return kept is not None and kept.life < life
 
+    def acknowledged(self, node: str, group: int) -> int:
+        """Through which entry the replica has told others that it has them; 0: nothing."""
+        kept = self._kept.get((node, group))
+        return kept.acknowledged if kept is not None else 0
+
     def sent(self, node: str, life: int, peer: str, message: PeerMessage, log: DurableLog) -> str:
         """A message leaves a node."""
         kind = type(message)
@@ -152,15 +167,17 @@ class Promises:
 
     def _acknowledged(self, node: str, life: int, message: Appended, log: DurableLog) -> str:
         group = message.group
+        if not log.holds_hard_state(group, message.term, None):
+            return f"{node} answers in term {message.term} of group {group}: its disk does not hold that term"
+        if message.success and not log.holds_entry(group, message.match):
+            return f"{node} acknowledges entry {message.match} of group {group}: its disk does not hold it"
+        if message.newcomer:  # it counts for nothing yet, and should it lose its log again it is a newcomer again
+            return ""
         kept = self._of(node, life, group)
         if message.term > kept.term:
             kept.term, kept.vote = message.term, ""
-        if not log.holds_hard_state(group, message.term, None):
-            return f"{node} answers in term {message.term} of group {group}: its disk does not hold that term"
         if not message.success:
             return ""
-        if not log.holds_entry(group, message.match):
-            return f"{node} acknowledges entry {message.match} of group {group}: its disk does not hold it"
         self.durable(node, group, message.match)
         if message.match >= kept.acknowledged or message.term > kept.acknowledged_term:
             kept.acknowledged, kept.acknowledged_term = message.match, message.term
@@ -191,17 +208,16 @@ class Promises:
         for key in [key for key in self._kept if key[0] == node]:
             del self._kept[key]
 
-    def forgotten(self, node: str, group: int) -> None:
+    def forgotten(self, node: str, group: int) -> int | None:
         """The replica has become a newcomer: it counts for nothing until a leader takes it in again, with an entry that
-        whoever wins must have (node.raft.core). What it votes is compared all the same."""
-        self._kept.pop((node, group), None)
+        whoever wins must have (node.raft.core). What it votes is compared all the same. Returns how far it has
+        acknowledged entries, None when it has promised nothing since it counts."""
+        kept = self._kept.pop((node, group), None)
+        return kept.acknowledged if kept is not None else None
 
     def recovered(self, node: str, group: int, term: int, vote: str, reach: int) -> str:
-        """What a start found of a group: its hard state, and the last index of log or state."""
+        """What a start found of a group that is no newcomer: its hard state, and the last index of log or state."""
         kept = self._kept.get((node, group))
-        if vote == FORGOTTEN:
-            self.forgotten(node, group)
-            return ""
         if kept is None:
             return ""
         if term < kept.term or (term == kept.term and kept.vote and vote != kept.vote):

@@ -22,9 +22,11 @@ from prometheus_client import CollectorRegistry
 from geodyne.catalog import TableRecord, TableStatus
 from geodyne.messages import METADATA_PARTITION, Answer, Call, Control, ControlDone, Hello, Request, WriteId
 from geodyne.rpc.catalogview import CatalogView
+from geodyne.rpc.codec import STREAM_FORMAT
 from geodyne.rpc.pending import PendingCall
 from geodyne.rpc.region import NodeAddress, RegionClient
 from geodyne.sim.checks import PROBLEMS_MAX, Checks
+from geodyne.sim.expiries import check_expiries
 from geodyne.sim.localindexes import check_local_indexes, held
 from geodyne.sim.loop import PROCESS, SimClock, SimLoop
 from geodyne.sim.network import NEUTRAL, Ledger, Pipe, SimConnector, SimPeers, Violation, World, connect_peers
@@ -77,6 +79,7 @@ class SimNode:
         self.fatal = ""
         self.trouble = DiskTrouble()
         self.rotten = False  # its data were damaged, and it has not been rebuilt yet
+        self._newest = 0  # incarnation of all its lives
         self._durable: dict[Path, int] = {}  # of the log, when the process before died
         self._failures = 0  # of the disk, before this life
         self._burial: asyncio.Task[None] | None = None
@@ -88,7 +91,7 @@ class SimNode:
 
     def hello(self) -> Hello:
         assert self.node is not None
-        return Hello("sim", REGION, self.id, self.node.incarnation, 3)
+        return Hello("sim", REGION, self.id, self.node.incarnation, STREAM_FORMAT)
 
     def _directory(self, life: int) -> Path:
         return self._region.path / f"{self.id.rpartition('/')[2]}-{life}"
@@ -99,14 +102,24 @@ class SimNode:
         return self._directory(self.life if self.alive else self.life + 1)
 
     def start(self) -> None:
-        """Begin a life. Raises what `open_node` raises; the data are then as they were."""
+        """Begin a life. Raises what `open_node` raises, the data are then as they were, and what `Node.start` raises:
+        the process has died of it."""
         assert not self.alive
         self.life += 1
         context = Context()
         context.run(PROCESS.set, self.id)
         self._region.world.contexts[self.id] = context
+        self._open_in(context)
         try:
-            context.copy().run(self._start)
+            context.copy().run(self._begin)
+        except BaseException:
+            if self.alive:  # unless it died in the middle of a write
+                self.crash()
+            raise
+
+    def _open_in(self, context: Context) -> None:
+        try:
+            context.copy().run(self._open)
         except BaseException:
             self._close_files()
             old, new = self._directory(self.life), self._directory(self.life + 1)
@@ -116,7 +129,7 @@ class SimNode:
                 self._durable = self.disk.durable_sizes(new, old)
             raise
 
-    def _start(self) -> None:
+    def _open(self) -> None:
         region = self._region
         self._registry = CollectorRegistry()
         self._failures = self.trouble.failures
@@ -135,18 +148,29 @@ class SimNode:
             rebuild_after_s=region.rebuild_after_s,
         )
         self.node = node
-        self.alive = True
+        self._newest = max(self._newest, node.incarnation)
         if aside.exists():  # it has noticed that its log is damaged: nothing in it was promised by this directory
             region.checks.disk_lost(self.id)
+
+    def _begin(self) -> None:
+        assert self.node is not None
+        region = self._region
+        self.alive = True
         self._check_indexes()
         connector = SimConnector(region.world, region.ledger, self.id, region.nodes_by_id)
-        node.start(region.checks.watch(self, SimPeers(self)), connector)
+        self.node.start(region.checks.watch(self, SimPeers(self)), connector)
+
+    def state_is_durable(self) -> bool:
+        """All of what its state database has committed."""
+        return self._region.durable.covers(self._directory(self.life) / "state.db")
 
     async def revive(self, after_s: float) -> None:
         """Start again, as a supervisor does: until the disk lets it. Data that cannot be used are moved away."""
         await asyncio.sleep(after_s)
         while not self.alive:
             await self.buried()
+            if self.alive:  # somebody else was as patient
+                return
             try:
                 self.start()
             except (WalCorrupt, StateDamaged):
@@ -171,14 +195,20 @@ class SimNode:
                 continue
             try:
                 check_local_indexes(self.id, self.node._store, partition, state.definition)
+                check_expiries(self.id, self.node._store, partition, state.definition)
             except Violation as violation:
                 self._region.problem(f"{self.id} starts, {violation}")
+            except GroupDamaged as damage:
+                if not self.rotten:
+                    self._region.problem(f"{self.id} starts, {damage}")
 
     def _on_fatal(self, reason: str) -> None:
         if not self.alive:
             return
         self.fatal = reason
-        if self.rotten or self.trouble.failures > self._failures:
+        # It lost its disk after its clock was set back.
+        outdated = self.node is not None and self.node.incarnation < self._newest
+        if self.rotten or outdated or self.trouble.failures > self._failures:
             self._region.loop.call_soon(self._end, self.life, context=NEUTRAL)
         else:
             self._region.problem(f"{self.id} stopped itself: {reason}")
@@ -396,10 +426,11 @@ class Region:
             raise Violation("; ".join(self.problems))
         self.ledger.check()
         self.world.keepalive()
+        for group in self.checks.stepped_since():
+            group.raft.check_invariants()
         for node in self.nodes:
             if node.alive and node.node is not None:
                 for group in node.node.service.groups:
-                    group.raft.check_invariants()
                     if group.state.applied_index > group.raft.log.persisted_index:
                         raise Violation(f"{node.id}: the state of partition {group.partition} is ahead of its log")
 
@@ -525,6 +556,7 @@ class Region:
         group = self.group(node, partition)
         assert group is not None
         check_local_indexes(node.id, store, partition, group.state.definition)
+        check_expiries(node.id, store, partition, group.state.definition)
         return {
             "indexes": held(store, partition, group.state.definition),
             "state": group.state.to_bytes(),

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from geodyne.rpc.drive import Drive, drive
 from geodyne.sim.loop import SimClock
-from router.api.registry import OPERATIONS
-from router.frontend import SERVICE, Frontend, FrontendSettings
+from router.api.registry import OPERATIONS, SERVICE
+from router.frontend import Frontend, FrontendSettings
 from router.http.values import AMZ_JSON, Handler, HttpRequest, HttpResponse
 
 if TYPE_CHECKING:

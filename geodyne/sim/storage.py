@@ -13,6 +13,7 @@ import errno
 import os
 import shutil
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -24,10 +25,13 @@ from unittest.mock import patch
 from node.storage import sqlite, sqlite_snapshots
 from node.storage.disk import PosixDisk, PosixFile
 from node.storage.port import DiskFile, Space, StateFailed
+from node.storage.schema import PAGE_BYTES
 from node.storage.wal import Wal
 from node.storage.wal_sync import SyncJob, make_durable
 
-WAL_HEADER_BYTES = 32  # of SQLite's log; a new header marks its reuse from the start
+WAL_HEADER_BYTES, WAL_SALTS = 32, slice(16, 24)  # of SQLite's log; a new header marks its reuse from the start
+FRAME_HEADER_BYTES, FRAME_SALTS = 24, slice(8, 16)  # of one page in it; those of an earlier use have other salts
+WAL_FRAME_BYTES = FRAME_HEADER_BYTES + PAGE_BYTES
 SECTOR_BYTES = 512
 TORN_SECTOR_CHANCE = 0.3
 FREE_BYTES = 1 << 40
@@ -262,25 +266,38 @@ class DurableStates:
         self.troubles: dict[Path, DiskTrouble] = {}  # by data directory
 
     def note(self, path: Path) -> None:
-        log = _log_of(path)
-        if log.exists():
-            with log.open("rb") as file:
-                self._noted[path] = (file.read(WAL_HEADER_BYTES), log.stat().st_size)
+        self._noted[path] = _in_use(path)
+
+    def covers(self, path: Path) -> bool:
+        """All that has been committed is durable."""
+        return self._noted.get(path, (b"", 0)) == _in_use(path)
 
     def lose_power(self, path: Path, copy: Path, random: Random) -> None:
-        log = _log_of(copy)
-        if not log.exists():
-            return
-        with log.open("rb") as file:
-            header = file.read(WAL_HEADER_BYTES)
+        header, size = _in_use(copy)
         noted, floor = self._noted.get(path, (b"", 0))
-        size = log.stat().st_size
         if size:
-            os.truncate(log, random.randint(min(size, floor if noted == header else 0), size))
+            os.truncate(_log_of(copy), random.randint(min(size, floor if noted == header else 0), size))
 
 
 def _log_of(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
+
+
+def _in_use(path: Path) -> tuple[bytes, int]:
+    """The header of a database's log, and how much of the log is in use: what is behind is left from an earlier use."""
+    log = _log_of(path)
+    if not log.exists():
+        return b"", 0
+    with log.open("rb", buffering=0) as file:
+        header = file.read(WAL_HEADER_BYTES)
+
+        def stale(frame: int) -> bool:
+            place = os.pread(file.fileno(), FRAME_HEADER_BYTES, WAL_HEADER_BYTES + frame * WAL_FRAME_BYTES)
+            return place[FRAME_SALTS] != header[WAL_SALTS]
+
+        frames = range((log.stat().st_size - len(header)) // WAL_FRAME_BYTES)
+        used = bisect_left(frames, True, key=stale)
+    return header, len(header) + used * WAL_FRAME_BYTES
 
 
 def copy_directory(source: Path, target: Path) -> None:
@@ -381,14 +398,12 @@ def simulated_storage(random: Random) -> Iterator[DurableStates]:
 
     real_transaction = sqlite.StateStore._transaction
 
-    @contextmanager
-    def transaction(store: sqlite.StateStore) -> Iterator[None]:
+    def transaction(store: sqlite.StateStore) -> AbstractContextManager[None]:
         trouble = durable.troubles.get(store.path.parent)
         if trouble is not None and trouble.write_error:
             trouble.failures += 1
             raise StateFailed(f"{store.path}: {os.strerror(trouble.write_error)}")
-        with real_transaction(store):
-            yield
+        return real_transaction(store)
 
     real_synchronous = sqlite.StateStore._synchronous
     real_here = sqlite.StateStore._checkpoint_here

@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from geodyne.catalog import TableStatus
+from geodyne.catalog import TableRecord, TableStatus
+from node.catalog import streams, ttl
 from node.catalog.indexes import leaving_partitions, live_partitions
-from node.catalog.machine import ACTIVATE, FORGET, Catalog
+from node.catalog.machine import ACTIVATE, BEGIN_STREAM, FORGET, FORGET_STREAMS, TTL_SETTLED, Catalog
 
 PLANNED_AT_ONCE_MAX = 64
 
 
-def plan(catalog: Catalog, led: Mapping[int, int]) -> list[tuple[str, dict[str, Any]]]:
+def plan(catalog: Catalog, led: Mapping[int, int], now_ms: int = 0) -> list[tuple[str, dict[str, Any]]]:
     """The control operations that are due. `led`: partition -> the definition revision its leader has applied.
 
     Repeating an operation is harmless: each checks that it still applies.
@@ -23,9 +24,27 @@ def plan(catalog: Catalog, led: Mapping[int, int]) -> list[tuple[str, dict[str, 
         if len(due) >= PLANNED_AT_ONCE_MAX:
             break
         if table.status in (TableStatus.CREATING, TableStatus.UPDATING):
-            applied = all(led.get(partition.id, -1) >= table.revision for partition in live_partitions(table))
-            if applied and not any(partition.id in led for partition in leaving_partitions(table)):
+            if _applied(table, led) and not any(partition.id in led for partition in leaving_partitions(table)):
                 due.append((ACTIVATE, {"name": table.name, "revision": table.revision}))
         elif table.status is TableStatus.DELETING and not any(p.id in led for p in table.all_partitions):
             due.append((FORGET, {"name": table.name, "id": table.id}))
+        if ttl.changing(table) and _applied(table, led):
+            due.append((TTL_SETTLED, {"name": table.name, "revision": table.revision}))
+        if table.stream_view is not None or table.streams:
+            due += _of_streams(catalog, table, now_ms)
     return due
+
+
+def _of_streams(catalog: Catalog, table: TableRecord, now_ms: int) -> list[tuple[str, dict[str, Any]]]:
+    due: list[tuple[str, dict[str, Any]]] = []
+    if table.status is not TableStatus.DELETING:
+        if streams.unbegun(table) and streams.known(catalog.members):
+            due.append((BEGIN_STREAM, {"name": table.name}))
+        if streams.outlived(table, now_ms):
+            due.append((FORGET_STREAMS, {"name": table.name}))
+    return due
+
+
+def _applied(table: TableRecord, led: Mapping[int, int]) -> bool:
+    """All partitions of the table that are to stay have applied its definition."""
+    return all(led.get(partition.id, -1) >= table.revision for partition in live_partitions(table))

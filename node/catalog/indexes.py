@@ -81,12 +81,12 @@ def filled(table: TableRecord, name: str, revision: int, partition: int) -> Tabl
 
 def announced(table: TableRecord, change: Mapping[str, Any], revision: int, regions: Iterable[str]) -> TableRecord:
     """With the note that other regions are to take over what `change` adds and removes. Raises ApiError."""
-    passed_on = {name: change[name] for name in ("index_add", "index_remove") if name in change}
+    passed_on = {name: change[name] for name in ("index_add", "index_remove", "ttl") if name in change}
     regions = tuple(regions)
     if not passed_on or not regions:
         return table
     if len(table.index_news) >= INDEX_NEWS_MAX:
-        raise ApiError("LimitExceededException", "Too many changes of indexes have not reached all replicas yet")
+        raise ApiError("LimitExceededException", "Too many changes of the table have not reached all replicas yet")
     return replace(table, index_news=(*table.index_news, IndexNews(revision, passed_on, regions)))
 
 

@@ -25,6 +25,7 @@ from geodyne.messages import (
     Watched,
 )
 from geodyne.ports import Clock
+from node.catalog import streams
 from node.catalog.controller import plan
 from node.catalog.counts import Counts
 from node.catalog.machine import COUNTER, Catalog, Changes, Surroundings, evaluate
@@ -189,7 +190,7 @@ class CatalogKeeper:
         group = self._metadata()
         if group is None or not group.serving:
             return
-        for operation, body in plan(self.catalog, led):
+        for operation, body in plan(self.catalog, led, self._clock.wall_us() // 1000):
             mark = f"{self.catalog.revision}/{operation}/{body['name']}"
             if mark not in self._planned:
                 self._planned.add(mark)
@@ -213,6 +214,7 @@ class CatalogKeeper:
             placement=self._placement_now(),
             new_id=lambda: str(uuid.uuid4()),
             stream_label=_stream_label,
+            streams_known=streams.known(self.catalog.members),
         )
         try:
             changes, answer = evaluate(self.catalog, call.operation, call.body, around)

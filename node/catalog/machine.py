@@ -23,13 +23,14 @@ from geodyne.catalog import (
     ReplicaStatus,
     TableRecord,
     TableStatus,
+    TtlStatus,
     merged_members,
 )
 from geodyne.errors import ApiError
 from geodyne.ledger import LEDGER_SCHEMA, LEDGER_TABLE
 from geodyne.limits import TABLES_MAX, TAGS_MAX
 from geodyne.messages import METADATA_PARTITION
-from node.catalog import indexes, members, moves
+from node.catalog import indexes, members, moves, streams, ttl
 from node.catalog.placement import Placement
 
 COUNTER = "counter/partition"
@@ -112,6 +113,7 @@ class Surroundings:
     placement: Placement
     new_id: Callable[[], str]
     stream_label: Callable[[int], str]
+    streams_known: bool = True  # by every node of the region
 
 
 class _Draft:
@@ -182,11 +184,13 @@ def _create_table(draft: _Draft, body: Record) -> Record:
             "LimitExceededException",
             f"Subscriber limit exceeded: There is a limit of {TABLES_MAX} tables per subscriber",
         )
-    return {"table": draft.put(_new_table(draft, definition, draft.around.new_id(), {})).to_json()}
+    table = _new_table(draft, definition, draft.around.new_id(), {})
+    if definition.get("stream_view"):
+        table = streams.enabled(table, definition["stream_view"], *_stream_surroundings(draft))
+    return {"table": draft.put(table).to_json()}
 
 
 def _new_table(draft: _Draft, definition: Record, table_id: str, replicas: dict[str, str]) -> TableRecord:
-    stream_view = definition.get("stream_view")
     return TableRecord(
         name=definition["name"],
         id=table_id,
@@ -204,10 +208,11 @@ def _new_table(draft: _Draft, definition: Record, table_id: str, replicas: dict[
         replicas=replicas,
         deletion_protection=definition.get("deletion_protection", False),
         table_class=definition.get("table_class", "STANDARD"),
-        stream_view=stream_view,
-        stream_label=draft.around.stream_label(draft.around.now_ms) if stream_view else None,
         tags=definition.get("tags", {}),
         extra=definition.get("extra", {}),
+        ttl_attribute=definition.get("ttl_attribute"),
+        ttl_status=TtlStatus.ENABLING if definition.get("ttl_attribute") else TtlStatus.DISABLED,
+        ttl_changed_ms=definition.get("ttl_changed_ms", 0),
         indexes=indexes.made(definition.get("indexes", ()), draft.revision, draft.new_partitions),
     )
 
@@ -245,20 +250,23 @@ def _change_indexes(draft: _Draft, table: TableRecord, body: Record) -> TableRec
         table = indexes.added(table, body["index_add"], draft.revision, draft.new_partitions)
     if body.get("as_replica", False):
         return table
+    return indexes.announced(table, body, draft.revision, _other_members(draft, table))
+
+
+def _other_members(draft: _Draft, table: TableRecord) -> list[str]:
+    """The regions that are to take over what this one changes of a global table."""
     members = [region for region, status in table.replicas.items() if status != ReplicaStatus.DELETING]
-    others = [region for region in members if region != draft.around.region]
-    return indexes.announced(table, body, draft.revision, others)
+    return [region for region in members if region != draft.around.region]
 
 
 def _change_stream(draft: _Draft, table: TableRecord, view: str | None) -> TableRecord:
-    if view is not None and table.stream_view is not None:
-        raise ApiError("ValidationException", f"Table already has an enabled stream: TableName: {table.name}")
-    if view is None and table.stream_view is None:
-        raise ApiError("ValidationException", "Table doesn't have an enabled stream to disable")
-    if view is None and table.is_global:
-        raise ApiError("ValidationException", "Streams cannot be disabled on a table that has replicas")
-    label = draft.around.stream_label(draft.around.now_ms) if view is not None else table.stream_label
-    return replace(table, stream_view=view, stream_label=label)
+    if view is None:
+        return streams.disabled(table, draft.around.now_ms)
+    return streams.enabled(table, view, *_stream_surroundings(draft))
+
+
+def _stream_surroundings(draft: _Draft) -> tuple[Callable[[int], str], int, bool]:
+    return draft.around.stream_label, draft.around.now_ms, draft.around.streams_known
 
 
 def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: list[str]) -> TableRecord:
@@ -278,9 +286,7 @@ def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: 
             )
         replicas[region] = ReplicaStatus.DELETING
     if table.stream_view is None:  # replication rides on the stream, as on DynamoDB
-        table = replace(
-            table, stream_view="NEW_AND_OLD_IMAGES", stream_label=draft.around.stream_label(draft.around.now_ms)
-        )
+        table = streams.wanted(table, "NEW_AND_OLD_IMAGES", *_stream_surroundings(draft))
     return replace(table, replicas=replicas)
 
 
@@ -314,7 +320,11 @@ def _ensure_replica(draft: _Draft, body: Record) -> Record:
     definition, members = body["definition"], dict(body["members"])
     table = draft.catalog.tables.get(definition["name"])
     if table is None:
+        if definition.get("ttl_attribute"):
+            ttl.check_known(draft.around.streams_known)
         created = _new_table(draft, definition, body["table_id"], members)
+        if definition.get("stream_view"):
+            created = streams.wanted(created, definition["stream_view"], *_stream_surroundings(draft))
         return {"table": draft.put(created).to_json()}
     if table.id != body["table_id"]:
         raise ApiError("ResourceInUseException", f"Table already exists: {table.name}")
@@ -368,6 +378,29 @@ def _drop_replica(draft: _Draft, body: Record) -> Record:
     return {"table": draft.put(changed).to_json()}
 
 
+def _set_ttl(draft: _Draft, body: Record) -> Record:
+    table = _same_table(draft, body)
+    if table.status in (TableStatus.CREATING, TableStatus.DELETING):
+        raise ApiError(
+            "ResourceInUseException",
+            f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
+        )
+    ttl.check_known(draft.around.streams_known)
+    if body.get("as_replica", False):
+        changed = ttl.taken_over(table, body, draft.revision)
+    else:
+        changed = ttl.asked(table, body, draft.around.now_ms, draft.revision)
+        changed = indexes.announced(changed, ttl.news(changed), draft.revision, _other_members(draft, changed))
+    return {"table": (table if changed == table else draft.put(changed)).to_json()}
+
+
+def _ttl_settled(draft: _Draft, body: Record) -> Record:
+    """Internal: every partition has applied the definition of `revision`."""
+    table = draft.table(body["name"])
+    changed = ttl.settled(table) if table.revision == body["revision"] else table
+    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+
+
 def _tag_table(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status is TableStatus.DELETING:
@@ -410,6 +443,20 @@ def _forget(draft: _Draft, body: Record) -> Record:
     if table.status is TableStatus.DELETING and table.id == body["id"]:
         draft.remove(table.name)
     return {}
+
+
+def _begin_stream(draft: _Draft, body: Record) -> Record:
+    """Internal: every node of the region knows streams by now."""
+    table = draft.table(body["name"])
+    changed = streams.begun(table, draft.around.now_ms, draft.revision) if draft.around.streams_known else table
+    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+
+
+def _forget_streams(draft: _Draft, body: Record) -> Record:
+    """Internal: streams of the table ended long ago."""
+    table = draft.table(body["name"])
+    changed = streams.forgotten(table, draft.around.now_ms, draft.revision)
+    return {"table": (table if changed is table else draft.put(changed)).to_json()}
 
 
 def _node_list(draft: _Draft, body: Record) -> Record:
@@ -465,7 +512,7 @@ def _move_done(draft: _Draft, body: Record) -> Record:
     """Internal: the voters that a partition's log has put in force, from its leader."""
     record = _partition(draft, body)
     if record is not None:
-        changed = moves.concluded(record, tuple(body["voters"]), body["configuration"])
+        changed = moves.concluded(record, tuple(body["voters"]), body["configuration"], body.get("term", 0))
         if changed != record:
             draft.put_partition(changed)
     return {}
@@ -482,9 +529,13 @@ NODE_STATE = "node_state"
 MOVE_BEGIN = "move_begin"
 MOVE_DONE = "move_done"
 FORGET = "forget"
+BEGIN_STREAM = "begin_stream"
+FORGET_STREAMS = "forget_streams"
+TTL_SETTLED = "ttl_settled"
 _HANDLERS: dict[str, Callable[[_Draft, Record], Record]] = {
     ControlOperation.CREATE_TABLE: _create_table,
     ControlOperation.UPDATE_TABLE: _update_table,
+    ControlOperation.SET_TTL: _set_ttl,
     ControlOperation.TAG_TABLE: _tag_table,
     ControlOperation.INDEX_FILLED: _index_filled,
     ControlOperation.INDEX_TOLD: _index_told,
@@ -503,4 +554,7 @@ _HANDLERS: dict[str, Callable[[_Draft, Record], Record]] = {
     MOVE_DONE: _move_done,
     ACTIVATE: _activate,
     FORGET: _forget,
+    BEGIN_STREAM: _begin_stream,
+    FORGET_STREAMS: _forget_streams,
+    TTL_SETTLED: _ttl_settled,
 }

@@ -32,6 +32,14 @@ def placeable(members: Members) -> dict[str, str]:
     return nodes | down
 
 
+GONE = (MemberState.DOWN, MemberState.LEFT)
+
+
+def all_speak(members: Members, stream_format: int, but: Collection[MemberState] = GONE) -> bool:
+    """Every node is known to speak a format of the streams, but those in a state that does not count."""
+    return bool(members) and all(one.format >= stream_format or one.state in but for one in members.values())
+
+
 def seen(members: Members, named: Mapping[str, str], formats: Mapping[str, int]) -> list[MemberRecord]:
     """The records that change when the launch file names nodes (node -> zone) that speak these formats."""
     records = []

@@ -131,14 +131,23 @@ def begun(record: PartitionRecord, voters: tuple[str, ...], target: tuple[str, .
     return replace(record, incoming=_lacking(target, voters), target=target, number=number)
 
 
-def concluded(record: PartitionRecord, voters: tuple[str, ...], configuration: int) -> PartitionRecord:
-    """The record after its leader has reported the voters that its log put in force at the index `configuration`; the
-    same when a later one is known."""
+def concluded(record: PartitionRecord, voters: tuple[str, ...], configuration: int, term: int = 0) -> PartitionRecord:
+    """The record after its leader has reported the voters that its log put in force at the index `configuration`, by
+    an entry of this term (0: not known); the same when a later one is known."""
     if configuration < record.configuration:
         return record
+    if configuration == record.configuration:
+        term = term or record.configuration_term
     target = () if record.target == voters else record.target
     incoming = _lacking(target, voters)
-    return replace(record, voters=voters, incoming=incoming, target=target, configuration=configuration)
+    return replace(
+        record,
+        voters=voters,
+        incoming=incoming,
+        target=target,
+        configuration=configuration,
+        configuration_term=term,
+    )
 
 
 def _lacking(target: Iterable[str], voters: Sequence[str]) -> tuple[str, ...]:

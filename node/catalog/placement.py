@@ -10,8 +10,10 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 REPLICAS = 3
+RINGS_KEPT = 64  # sets of members seldom change, and a ring costs hundreds of hashes
 VIRTUAL_NODES = 64
 
 
@@ -28,8 +30,8 @@ class Placement:
         by_zone: dict[str, list[str]] = {}
         for member in members:
             by_zone.setdefault(member.zone, []).append(member.id)
-        self._zones = {zone: _ring(sorted(nodes)) for zone, nodes in sorted(by_zone.items())}
-        self._zone_ring = _ring(sorted(self._zones))
+        self._zones = {zone: _ring(tuple(sorted(nodes))) for zone, nodes in sorted(by_zone.items())}
+        self._zone_ring = _ring(tuple(sorted(self._zones)))
 
     def voters(self, partition: int) -> tuple[str, ...]:
         """The nodes of a partition, no two in one zone. The first is the preferred leader; consecutive
@@ -43,7 +45,8 @@ class Placement:
 _Ring = tuple[list[int], list[str]]
 
 
-def _ring(names: list[str]) -> _Ring:
+@lru_cache(RINGS_KEPT)
+def _ring(names: tuple[str, ...]) -> _Ring:
     points = sorted((_point(f"{name}#{number}"), name) for name in names for number in range(VIRTUAL_NODES))
     return [point for point, _ in points], [name for _, name in points]
 

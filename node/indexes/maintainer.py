@@ -34,7 +34,7 @@ from geodyne.messages import (
 from geodyne.model import version as versions
 from geodyne.model.keys import HASH_BYTES
 from geodyne.model.values import loads
-from node.feed import read_page
+from node.feed.pages import read_page
 from node.group import Group
 from node.indexes.entries import BACKFILLED, differences, kept
 from node.regionlink import RegionCalls

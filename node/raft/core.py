@@ -8,7 +8,7 @@ The rules, each written again where it binds:
 - A leader's first act is an empty entry of its own term; only entries of the own term commit by counting.
 - A replica that confirmed a leader's term votes against it only once its promise to that leader's node is over, and
   withdraws its support first (`_bound`, `Support`; why that is enough: `liveness`). It votes at once
-  where the leader itself gave up: in a transfer, or when that very node asks for votes.
+  where the leader itself gave up: in a transfer, or when that very node says that it leads no more.
 - A quiet group has no deadline: followers trust the leader's node, the leader trusts its followers' nodes.
 - Members change by entries of the log, through joint configurations (`configuration`, `change`); the last one in the
   log is in force, committed or not. Whoever is asked votes, member or not: the candidate's log says who counts.
@@ -34,7 +34,7 @@ from node.raft.liveness import Liveness
 from node.raft.log import RaftLog
 from node.raft.patience import Patience, RandomSource
 from node.raft.settings import Settings
-from node.raft.support import Support
+from node.raft.support import Support, resignation
 
 
 class Role(IntEnum):
@@ -483,6 +483,7 @@ class Raft:
         """Be a candidate in a new term: a vote for itself, so a vote away from whoever is supported."""
         if not transfer and self._bound(now_ms):
             self.role = Role.FOLLOWER
+            self._before += self._support.question(self.group, now_ms)
             return
         self._support.vote_away(self.node_id, transfer)
         self.term += 1
@@ -503,15 +504,21 @@ class Raft:
 
     def _on_vote_request(self, sender: str, request: VoteRequest, now_ms: int) -> None:
         if not self._votes:
+            if request.pre and request.term <= self.term:  # who asks in a term that is over may support this node
+                self._before.append((sender, resignation(self.group, self.term)))
             return
-        self._hear_candidate(sender, request.term, now_ms)
+        self._leads_none_before(request.term, sender, now_ms)
         # A term that had a leader has had its majority: a vote in it could only break a promise to that leader.
         settled = request.term <= self._support.term or request.term < self.term
         bound = not request.transfer and self._bound(now_ms)
         current = (request.last_term, request.last_index) >= (self.log.last_term, self.log.last_index)
+        if bound and request.term > self._support.term:
+            self._before += self._support.question(self.group, now_ms)
         if request.pre:
             granted = request.term > self.term and current and not bound and not settled
-            self._before.append((sender, Vote(self.group, request.term if granted else self.term, granted, True)))
+            resigned = not granted and self.role not in (Role.CANDIDATE, Role.LEADER)
+            term = request.term if granted else self.term
+            self._before.append((sender, Vote(self.group, term, granted, True, resigned)))
             if granted:
                 self._give_way(sender, now_ms)
             if self._leadership is not None:
@@ -538,18 +545,19 @@ class Raft:
         self.role = Role.FOLLOWER
         self._deadline_ms = max(self._deadline_ms, now_ms + self._patience.again_ms(0))
 
-    def _hear_candidate(self, sender: str, term: int, now_ms: int) -> None:
-        """Who asks for votes in a later term does not lead this one any more, and never will again."""
-        if sender == self._support.leader and term > self._support.term:
-            self._support.end()
+    def _leads_none_before(self, term: int, sender: str, now_ms: int) -> None:
+        """The sender's own word that it leads no term before this one, and never will (`Support`)."""
+        self._support.resigned(sender, term)
         if sender == self.leader and term > self.term:
             self.leader = ""
             self._wake(now_ms)
 
     def _on_vote(self, sender: str, vote: Vote, now_ms: int) -> None:
-        if vote.term > self.term and not (vote.pre and vote.granted):
-            self._become_follower(vote.term, "", now_ms)
-            return
+        if not (vote.pre and vote.granted):
+            self._leads_none_before(vote.term + vote.resigned, sender, now_ms)
+            if vote.term > self.term:
+                self._become_follower(vote.term, "", now_ms)
+                return
         asked = self.role is (Role.PRE_CANDIDATE if vote.pre else Role.CANDIDATE)
         if not asked or sender not in self.configuration.voting:
             return
@@ -634,16 +642,11 @@ class Raft:
         self._answer(leader, True, match, 0)
 
     def _check_committed(self, leader: str, message: Append) -> None:
-        """A leader's log and what is committed here agree in the last entry that both have, and so in all before it
-        (Raft, section 5.3). They do not only if voters have lost their logs: this replica must not hide that by
-        acknowledging entries that it does not have. Raises ConsensusViolation."""
-        previous, entries = message.prev_index, message.entries
-        last = min(previous + len(entries), self.commit_index)
-        if last < self.log.offset_index:
-            return  # compacted here
-        term = entries[last - previous - 1].term if last > previous else message.prev_term
-        if not self.log.holds(last, term):
-            raise ConsensusViolation(f"group {self.group}: {leader} contradicts the committed entry {last}")
+        """A leader's log and what is committed here agree, unless voters have lost their logs: this replica must not
+        hide that by acknowledging entries that it does not have. Raises ConsensusViolation."""
+        disputed = self.log.disputed(message.prev_index, message.prev_term, message.entries, self.commit_index)
+        if disputed:
+            raise ConsensusViolation(f"group {self.group}: {leader} contradicts the committed entry {disputed}")
 
     def _answer(self, leader: str, success: bool, match: int, conflict_term: int) -> None:
         """Sent once the entries it speaks of are durable. It confirms the term, under this node's present support."""

@@ -10,7 +10,9 @@ Why a lease is safe. Let node M acknowledge a heartbeat of P, sent at s on P's c
 3. M restarted has forgotten what it promised, so it votes for nobody until lease_ms after its start; its
    new incarnation voids the confirmations that the old one gave.
 
-Any election quorum shares a voter with the lease's quorum, so no new leader exists before the lease is over.
+Any election quorum shares a voter with the lease's quorum, so no new leader exists before the lease is over. The one
+exception to 1 and 2 is a P that says itself that it leads that term no more: then there is no lease to be broken. What
+counts as such a word, and why it is true whenever it arrives, is written in `support`.
 
 That sentence holds while members change, too. Let P lead in term T, and let U be the next term that has a leader.
 P reckons its lease by the configuration C that is the last in its log; the other one was elected by the last one, D, in

@@ -115,6 +115,16 @@ class RaftLog:
         self._entries.extend(new)
         return first + held
 
+    def disputed(self, previous: int, previous_term: int, entries: Sequence[Entry], through: int) -> int:
+        """The last entry up to `through` that is in this log and in one with `entries` after (previous,
+        previous_term), when the two do not agree in it; 0 when they do, and so in all before it (Raft, section 5.3),
+        or when it is compacted here."""
+        last = min(previous + len(entries), through)
+        if last < self.offset_index:
+            return 0
+        term = entries[last - previous - 1].term if last > previous else previous_term
+        return 0 if self.holds(last, term) else last
+
     def conflict_before(self, index: int, term: int) -> int:
         """The largest index up to `index` whose term is at most `term`: nothing after it can be in a log that
         has `term` at `index`. offset_index - 1 when that lies in what is compacted. (Raft, section 5.3, the

@@ -24,8 +24,9 @@ from node.storage.port import DirectoryInUse, Disk, WrongCluster, WrongFormat
 from node.storage.roster import Roster
 
 FORMAT = 1  # of a new directory
-# Of one that holds changes of members, in its log or its state: readers of format 1 would take them for something else.
-NEWEST_FORMAT = 2
+# Of one that holds, in its log or its state, what readers of format 1 would misread: changes of members (since format 2),
+# streams of tables (since format 3).
+NEWEST_FORMAT = 3
 FORMAT_FILE = "FORMAT"
 LOCK_FILE = "LOCK"
 LOG_DIRECTORY = "log"
@@ -58,6 +59,7 @@ class DataDirectory:
         self._process_id = str(marker["process_id"])
         self.fresh = fresh
         self.incarnation = incarnation
+        self._outgrown = incarnation  # the next start's is larger
         self.roster = roster
         self.log_path = path / LOG_DIRECTORY
         self.state_path = path / STATE_FILE
@@ -85,6 +87,12 @@ class DataDirectory:
             self._disk.sync_directory(self.path)
             self._marker = marker
 
+    def outgrow(self, incarnation: int) -> None:
+        """Have the next start get a larger incarnation than this one, which an earlier directory of the node had;
+        durable when this returns. Raises OSError."""
+        self._outgrown = max(self._outgrown, incarnation)
+        _write_incarnation(self._disk, self.path, self._outgrown)
+
     def close(self) -> None:
         """Let another process have it; every file inside must be closed by now."""
         if self._lock is not None:
@@ -103,7 +111,8 @@ def open_directory(
     """Lock the directory, or make it. Raises DirectoryInUse, WrongCluster, WrongFormat or OSError.
 
     The incarnation follows the last one that was used here, and is `incarnation_min` at least: with the wall clock
-    there (microseconds), a node whose directory was emptied still starts with a larger number than its peers know.
+    there (microseconds), a node whose directory was emptied still starts with a larger number than its peers know,
+    unless that clock was set back; then they tell it (`DataDirectory.outgrow`).
     """
     disk = disk or PosixDisk()
     directory = Path(path).absolute()
@@ -175,9 +184,13 @@ def _next_incarnation(disk: Disk, directory: Path, least: int) -> int:
     incarnation = max(last + 1, least)
     if incarnation > INCARNATION_MAX:
         raise WrongFormat(f"{path} holds {last}, which is beyond every incarnation")
-    _replace(disk, path, b"%d\n" % incarnation)
-    disk.sync_directory(directory)
+    _write_incarnation(disk, directory, incarnation)
     return incarnation
+
+
+def _write_incarnation(disk: Disk, directory: Path, incarnation: int) -> None:
+    _replace(disk, directory / INCARNATION_FILE, b"%d\n" % incarnation)
+    disk.sync_directory(directory)
 
 
 def _lock(directory: Path) -> int:

@@ -62,6 +62,7 @@ class GroupUpdate(NamedTuple):
     `trim_feed_to`: records up to and including this sequence are no longer wanted. `state`: serialised
     geodyne.log.v1.GroupState, which holds the applied index of exactly these rows. `indexes`: of a group with local
     indexes; their entries are kept with the rows. `reindex`: other ones than before, so all entries are made anew.
+    `expires_by`: the attribute that tells when items expire, "" for none.
     """
 
     partition: int
@@ -71,6 +72,7 @@ class GroupUpdate(NamedTuple):
     state: bytes
     indexes: Derivation | None = None
     reindex: bool = False
+    expires_by: str = ""
 
 
 class StoredGroup(NamedTuple):

@@ -7,7 +7,9 @@ space beside the old one and becomes current by one row of `groups`; what no gro
 from __future__ import annotations
 
 APPLICATION_ID = 0x47454F44  # "GEOD", told by file(1) and checked at open
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 3  # of a new database, and of an older one once it is opened
+EXPIRY_VERSION = 4  # of one that knows what expires: older versions would leave that index behind the rows
+NEWEST_VERSION = EXPIRY_VERSION
 OLDEST_VERSION = 1  # that is upgraded when it is opened
 PAGE_BYTES = 4096
 
@@ -41,6 +43,14 @@ CHECKSUM_COLUMNS = (
         for table in ("items", "feed", "entries", "groups", "windows")
     ),
     "ALTER TABLE spaces ADD COLUMN checked INTEGER NOT NULL DEFAULT 0",
+)
+# Of what expires (node.storage.sqlite_expiries); follows from `items` and the definitions in `groups` (decision 0019).
+# Made when a table here first has Time to Live, so that until then an older version can go back to the database.
+EXPIRY_TABLES = (
+    """CREATE TABLE expiries (series INTEGER NOT NULL, second INTEGER NOT NULL, key BLOB NOT NULL,
+       PRIMARY KEY (series, second, key)) WITHOUT ROWID""",
+    """CREATE TABLE expiry_series (series INTEGER PRIMARY KEY AUTOINCREMENT, space INTEGER NOT NULL,
+       live INTEGER NOT NULL, attribute BLOB NOT NULL, filled BLOB)""",
 )
 # Version -> what turns a database of the version before it into one of it.
 UPGRADES = {2: INDEX_TABLES, 3: CHECKSUM_COLUMNS}
@@ -109,6 +119,20 @@ DROP_SOME_INDEXED = (
        (SELECT prefix FROM collections WHERE space=:space LIMIT :step)""",
 )
 
+PUT_EXPIRIES = _of_sizes("INSERT INTO expiries (series, second, key)", 3, "ON CONFLICT DO NOTHING")
+DELETE_EXPIRY = "DELETE FROM expiries WHERE series=? AND second=? AND key=?"
+EXPIRING = """SELECT second, key FROM expiries WHERE series=? AND (second, key)>(?, ?) AND second<=?
+    ORDER BY second, key LIMIT ?"""
+DROP_EXPIRIES = """DELETE FROM expiries WHERE series=:series AND (second, key) IN
+    (SELECT second, key FROM expiries WHERE series=:series LIMIT :step)"""
+HAS_EXPIRY = "SELECT 1 FROM expiries WHERE series=? AND second=? AND key=?"
+LOAD_SERIES = "SELECT series, space, attribute, filled FROM expiry_series WHERE live<>0 ORDER BY series"
+BEGIN_SERIES = "INSERT INTO expiry_series (space, live, attribute, filled) VALUES (?, 1, ?, ?)"
+SERIES_FILLED = "UPDATE expiry_series SET filled=? WHERE series=?"
+END_SERIES = "UPDATE expiry_series SET live=0 WHERE space=? AND live<>0"
+ENDED_SERIES = "SELECT series FROM expiry_series WHERE live=0 LIMIT 1"
+DROP_SERIES = "DELETE FROM expiry_series WHERE series=?"
+
 LOAD_GROUPS = """SELECT partition, space, feed_floor, state, groups.checksum, window, log_index, windows.checksum,
     checked FROM groups LEFT JOIN windows USING (partition) LEFT JOIN spaces USING (space)"""
 LOAD_GROUP = LOAD_GROUPS + " WHERE partition=?"
@@ -146,4 +170,8 @@ EXPLAINED = (
     *(ADD_COUNTS, ADD_COLLECTION, DROP_EMPTY_COLLECTION, GET_COLLECTION, GET_COUNTS, *DROP_INDEXES),
     *(EXPORT_ITEMS, EXPORT_FEED, *RANGES.values(), *ENTRIES.values()),
     "INSERT INTO spaces (space, live, checked) VALUES (?, ?, ?)",
+)
+EXPLAINED_EXPIRIES = (
+    *(PUT_EXPIRIES[-1][1], DELETE_EXPIRY, EXPIRING, LOAD_SERIES, BEGIN_SERIES, SERIES_FILLED, END_SERIES),
+    *(HAS_EXPIRY, ENDED_SERIES, DROP_SERIES),
 )

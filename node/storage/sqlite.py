@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import aiosqlite
 
 from geodyne.wire.log_v1_pb2 import GroupState
-from node.storage import schema
+from node.storage import schema, sqlite_expiries
 from node.storage.checksums import (
     entry_matches,
     record_checksum,
@@ -62,6 +62,8 @@ from node.storage.port import (
 )
 from node.storage.sqlite_connection import check_schema, configure, connect_background, state_errors, translated
 from node.storage.sqlite_entries import EntryChanges, put_rows, reindex
+from node.storage.sqlite_expiries import Series
+from node.storage.sqlite_garbage import abandoned_space, collect, series_ended
 from node.storage.sqlite_snapshots import FEED_COLUMNS, ITEM_COLUMNS, Export, Import, Snapshot, loaded
 
 CACHED_STATEMENTS = 128
@@ -85,10 +87,13 @@ class StateSettings:
 class _Group:
     """What must be known of a group without asking the database."""
 
-    __slots__ = ("checked", "feed_floor", "space", "window_index")
+    __slots__ = ("checked", "feed_floor", "series", "space", "window_index")
 
-    def __init__(self, space: int, feed_floor: int, window_index: int, checked: bool = True) -> None:
+    def __init__(
+        self, space: int, feed_floor: int, window_index: int, checked: bool = True, series: Series | None = None
+    ) -> None:
         self.space = space
+        self.series = series  # of what expires
         self.checked = checked  # all its rows have checksums
         self.feed_floor = feed_floor
         self.window_index = window_index
@@ -117,7 +122,7 @@ class StateStore:
         self._settings = settings
         self._groups: dict[int, _Group] = {}
         self._stored: dict[int, StoredGroup] | None = {}
-        self._importing: set[int] = set()
+        self._importing: dict[int, Series | None] = {}  # by space
         self._backlog: set[int] = set()  # spaces with trimmed change records that are still there
         self._exports = 0
         self._background: aiosqlite.Connection | None = None
@@ -159,9 +164,11 @@ class StateStore:
 
     def _load(self) -> None:
         stored: dict[int, StoredGroup] = {}
+        series = sqlite_expiries.load_series(self._db)
         for found in map(loaded, self._db.execute(schema.LOAD_GROUPS).fetchall()):
             partition, floor = found.partition, found.feed_floor
-            self._groups[partition] = _Group(found.space, floor, found.window_index, found.checked)
+            of_space = series.get(found.space)
+            self._groups[partition] = _Group(found.space, floor, found.window_index, found.checked, of_space)
             self._window_covered[partition] = found.window_index
             stored[partition] = StoredGroup(found.state, found.window, found.window_index, found.damaged)
             if floor:
@@ -263,6 +270,26 @@ class StateStore:
             found = self._reader.execute(schema.GET_COLLECTION, (space, prefix)).fetchone()
         return 0 if found is None else int(found[0])
 
+    def expiring(self, partition: int, after: tuple[int, bytes], through: int, limit: int) -> list[tuple[int, bytes]]:
+        """What expires, as (second, key) in that order: after `after`, up to and including the second `through`, at
+        most `limit`. While the index is being filled, some may be missing."""
+        series = self._group(partition).series
+        if series is None:
+            return []
+        with self._reading(partition):
+            return sqlite_expiries.expiring(self._db, series, after, through, limit)
+
+    def expires(self, partition: int, second: int | None, key: bytes) -> bool:
+        """Whether a row that expires at `second` (None: it does not) has its entry."""
+        series = self._group(partition).series
+        with self._reading(partition):
+            return second is None or (series is not None and sqlite_expiries.has(self._db, series, second, key))
+
+    def expiries_filled(self, partition: int) -> bool:
+        """Whether the index of what expires has all rows; also where there is none."""
+        series = self._group(partition).series
+        return series is None or series.filled is None
+
     def read_feed(self, partition: int, after: int, bytes_max: int, records_max: int) -> list[tuple[int, bytes]]:
         """Change records after a sequence, in order: at least one if there is any, then up to the bounds."""
         group = self._group(partition)
@@ -292,11 +319,14 @@ class StateStore:
         states: list[Any] = []
         trims: list[tuple[_Group, int]] = []
         indexed: list[GroupUpdate] = []
+        expiries: list[tuple[_Group, GroupUpdate]] = []
         for update in updates:
-            partition, rows, records, trim_to, state, indexes, reindexed = update
+            partition, rows, records, trim_to, state, indexes, reindexed, expires_by = update
             if indexes is not None or reindexed:
                 indexed.append(update)
             group = self._group(partition)
+            if expires_by or group.series is not None:
+                expiries.append((group, update))
             space = group.space
             for key, row in rows.items():
                 if row is None:
@@ -312,7 +342,9 @@ class StateStore:
                 trims.append((group, floor))
             states += (partition, space, floor, state, state_checksum(partition, space, floor, state))
         with self._transaction():
-            entries = [self._entry_changes(update) for update in indexed]  # before the rows that they compare with go
+            # Before the rows that they compare with go.
+            entries = [self._entry_changes(update) for update in indexed]
+            kept = [(group, self._expiry_changes(group, update)) for group, update in expiries]
             self._put(schema.PUT_ITEMS, ITEM_COLUMNS, items)
             for position in deletes:
                 self._db.execute(schema.DELETE_ITEM, position)
@@ -324,6 +356,8 @@ class StateStore:
             self._put(schema.PUT_GROUPS, GROUP_COLUMNS, states)
         for group, floor in trims:
             group.feed_floor = floor
+        for group, series in kept:
+            group.series = series
         for update in updates:
             self._note(update.partition, update.state)
 
@@ -336,6 +370,24 @@ class StateStore:
         for key, row in update.rows.items():
             changes.change(key, self.get(update.partition, key), row)
         return lambda: changes.write(self._db)
+
+    def _expiry_changes(self, group: _Group, update: GroupUpdate) -> Series | None:
+        """Write what changes of what expires; the series that the group has from now on."""
+        series, attribute = group.series, update.expires_by
+        if series is None or series.expiry.attribute != attribute:
+            return sqlite_expiries.begin_series(self._db, group.space, attribute)
+        sqlite_expiries.row_changes(series, update.rows, lambda key: self.get(update.partition, key)).write(self._db)
+        return series
+
+    def fill_expiries(self, partition: int, rows_max: int) -> bool:
+        """Enter some more rows into the index of what expires; False when it has them all."""
+        group = self._group(partition)
+        if group.series is None or group.series.filled is None:
+            return False
+        with self._transaction():
+            filled = sqlite_expiries.fill(self._db, group.space, group.series, rows_max)
+        group.series = filled
+        return filled.filled is not None
 
     def create(self, partition: int, state: bytes) -> None:
         """A new, empty group; durable when this returns (its first state is in no log)."""
@@ -378,7 +430,7 @@ class StateStore:
         local indexes of the snapshot from its serialised GroupState."""
         with self._transaction():
             space = self._new_space(live=False)
-        self._importing.add(space)
+        self._importing[space] = None
         return Import(self, partition, space, indexes_of)
 
     # --- checkpoints --------------------------------------------------------------------------------------
@@ -492,33 +544,12 @@ class StateStore:
                     removed = self._trim(space, floor, rows)
                 if removed:
                     return removed
-        dead = self._db.execute("SELECT space FROM spaces WHERE live=0").fetchall()
-        used = {group.space for group in self._groups.values()} | self._importing  # whatever damage says of `live`
-        abandoned = [space for (space,) in dead if space not in used]
-        if not abandoned:
+        used = {group.space for group in self._groups.values()} | self._importing.keys()
+        abandoned = abandoned_space(self._db, used)
+        if abandoned is None and not series_ended(self._db):
             return 0
-        space = abandoned[0]
         with self._transaction():
-            removed = self._db.execute(schema.DROP_ITEMS, (space, rows)).rowcount
-            for statement in schema.DROP_SOME_INDEXED:
-                removed = removed or self._db.execute(statement, {"space": space, "step": rows}).rowcount
-            removed = removed or self._trim(space, (1 << 63) - 1, rows)
-            self._backlog.discard(space)
-            if not removed:
-                removed = self._db.execute("DELETE FROM spaces WHERE space=?", (space,)).rowcount
-        return removed
-
-    async def integrity(self) -> list[str]:
-        """What SQLite's quick_check finds wrong; empty when nothing is."""
-        connection = await connect_background(self.path)
-        try:
-            async with connection.execute("PRAGMA quick_check") as cursor:
-                found = [str(line) for (line,) in await cursor.fetchall()]
-        except sqlite3.DatabaseError as error:
-            return [str(error)]
-        finally:
-            await connection.close()
-        return [] if found == ["ok"] else found
+            return collect(self._db, abandoned, rows)
 
     def discard(self) -> None:
         """Close a store that nothing was begun with, and write nothing more."""
@@ -615,9 +646,16 @@ class StateStore:
 
     # --- for imports --------------------------------------------------------------------------------------
 
-    def add_imported(self, space: int, items: list[Any], feed: list[Any], indexes: Derivation | None) -> None:
+    def add_imported(
+        self, space: int, items: list[Any], feed: list[Any], indexes: Derivation | None, expires_by: str
+    ) -> None:
         """A part of a snapshot; its rows are new to the space, so entries are only added."""
+        series = self._importing[space]
         with self._transaction():
+            if series is None and expires_by:
+                series = sqlite_expiries.begin_series(self._db, space, expires_by, None)
+            if series is not None:
+                sqlite_expiries.import_changes(series, items, ITEM_COLUMNS).write(self._db)
             self._put(schema.PUT_ITEMS, ITEM_COLUMNS, items)
             self._put(schema.PUT_FEED, FEED_COLUMNS, feed)
             if indexes is not None:
@@ -626,14 +664,19 @@ class StateStore:
                     _, key, value, version, size, _ = items[position : position + ITEM_COLUMNS]
                     changes.change(key, None, Row(value, version, size))
                 changes.write(self._db)
+        self._importing[space] = series
 
     async def install(self, partition: int, space: int, snapshot: Snapshot) -> None:
         """Make an imported space the current one; durable when this returns."""
         await self.checkpoint()  # so that the fsync on the loop's thread has little left to do
         state, window, index = snapshot
-        floor = GroupState.FromString(state).feed_floor
+        parsed = GroupState.FromString(state)
+        floor, expires_by = parsed.feed_floor, parsed.definition.ttl
         old = self._groups.get(partition)
+        series = self._importing.get(space)
         with self._synchronous(), self._transaction():
+            if (series.expiry.attribute if series is not None else "") != expires_by:
+                series = sqlite_expiries.begin_series(self._db, space, expires_by)
             self._db.execute("UPDATE spaces SET live=1 WHERE space=?", (space,))
             if old is not None:
                 self._db.execute("UPDATE spaces SET live=0 WHERE space=?", (old.space,))
@@ -642,13 +685,13 @@ class StateStore:
                 self._db.execute("DELETE FROM windows WHERE partition=?", (partition,))
             else:
                 self._put_window(partition, window, index)
-        self._importing.discard(space)
-        self._groups[partition] = _Group(space, floor, index)
+        self._importing.pop(space, None)
+        self._groups[partition] = _Group(space, floor, index, series=series)
         self._window_covered[partition] = index
         self._note(partition, state)
 
     def abandon(self, space: int) -> None:
-        self._importing.discard(space)
+        self._importing.pop(space, None)
 
 
 def _ignore(partition: int, what: str) -> None:

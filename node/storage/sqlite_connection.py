@@ -83,10 +83,10 @@ def check_schema(path: Path, database: sqlite3.Connection) -> None:
         return
     if application != schema.APPLICATION_ID:
         raise WrongFormat(f"{path} is a database, but not one of Geodyne's. Choose another directory with --data-dir.")
-    if not schema.OLDEST_VERSION <= version <= schema.SCHEMA_VERSION:
+    if not schema.OLDEST_VERSION <= version <= schema.NEWEST_VERSION:
         raise WrongFormat(
             f"{path} has state format {version}; this version reads formats {schema.OLDEST_VERSION} to "
-            f"{schema.SCHEMA_VERSION}. "
+            f"{schema.NEWEST_VERSION}. "
             "Use the Geodyne version that wrote it, or choose another directory with --data-dir."
         )
     try:
@@ -94,7 +94,8 @@ def check_schema(path: Path, database: sqlite3.Connection) -> None:
             _upgrade(database, version)
             upgraded = {"path": str(path), "from_format": version, "to_format": schema.SCHEMA_VERSION}
             logger.warning("state database upgraded", extra=upgraded)
-        for statement in schema.EXPLAINED:
+        later = schema.EXPLAINED_EXPIRIES if version >= schema.EXPIRY_VERSION else ()
+        for statement in (*schema.EXPLAINED, *later):
             database.execute(f"EXPLAIN {statement}", (None,) * statement.count("?")).fetchall()
     except sqlite3.OperationalError as error:
         own = translated(path, error)
@@ -132,3 +133,16 @@ async def connect_background(path: Path) -> aiosqlite.Connection:
         await connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         await connection.execute(f"PRAGMA cache_size=-{BACKGROUND_CACHE_KB}")
     return connection
+
+
+async def quick_check(path: Path) -> list[str]:
+    """What SQLite's quick_check finds wrong; empty when nothing is."""
+    connection = await connect_background(path)
+    try:
+        async with connection.execute("PRAGMA quick_check") as cursor:
+            found = [str(line) for (line,) in await cursor.fetchall()]
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    finally:
+        await connection.close()
+    return [] if found == ["ok"] else found

@@ -65,7 +65,9 @@ class Snapshot(NamedTuple):
 class ImportTarget(Protocol):
     """The store, as an import needs it. `space` is the import's private place for rows."""
 
-    def add_imported(self, space: int, items: list[Any], feed: list[Any], indexes: Derivation | None) -> None: ...
+    def add_imported(
+        self, space: int, items: list[Any], feed: list[Any], indexes: Derivation | None, expires_by: str
+    ) -> None: ...
 
     async def install(self, partition: int, space: int, snapshot: Snapshot) -> None: ...
 
@@ -83,6 +85,7 @@ class Import:
         self._store = store
         self._indexes_of = indexes_of
         self._indexes: Derivation | None = None
+        self._expires_by = ""
         self._partition = partition
         self._space = space
         self._next = 0
@@ -110,6 +113,7 @@ class Import:
             elif isinstance(part, StatePart):
                 self._state = part.state
                 self._indexes = self._indexes_of(part.state)
+                self._expires_by = GroupState.FromString(part.state).definition.ttl
             elif isinstance(part, WindowPart):
                 self._window_index = part.log_index
                 self._window.append(part.data)
@@ -122,7 +126,7 @@ class Import:
         if self._ended and expected != (self._rows, self._feed):
             raise SnapshotDamaged(f"the snapshot has {self._rows} rows and {self._feed} records, not {expected}")
         if items or feed:
-            self._store.add_imported(self._space, items, feed, self._indexes)
+            self._store.add_imported(self._space, items, feed, self._indexes, self._expires_by)
 
     async def commit(self, state: bytes | None = None) -> GroupState:
         """Make the snapshot (with `state` instead of its own, if given) the group's state. Durable when this

@@ -159,16 +159,18 @@ class Participant:
         """Those whom the answer of the ledger to a question that is asked from now on will serve."""
         return self._readers.pop(transaction, [])
 
-    def told(self, transaction: bytes, attempt: int, decision: Decision, readers: list[Reader], wall_us: int) -> None:
-        """The ledger has answered, on the serving leader: bring the attempt to its end, and answer the readers."""
+    def told(self, transaction: bytes, attempt: int, decision: Decision, wall_us: int) -> None:
+        """The ledger has answered, on the serving leader: bring the attempt to its end. Raises GroupDamaged."""
         held = self._held.get(transaction)
         if held is not None and held.attempt == attempt and decision in (Decision.COMMITTED, Decision.CANCELLED):
             self._end(held, decision is Decision.COMMITTED, wall_us)
-        for reader in readers:
-            if decision is Decision.UNREACHABLE and self.locks.get(reader.key) is not None:
-                reader.asker.answer(Busy("the ledger of transactions cannot be reached"))
-            else:
-                self._answer_reader(reader)
+
+    def answer_reader(self, reader: Reader, decision: Decision) -> None:
+        """After `told`. Raises GroupDamaged."""
+        if decision is Decision.UNREACHABLE and self.locks.get(reader.key) is not None:
+            reader.asker.answer(Busy("the ledger of transactions cannot be reached"))
+        else:
+            self._answer_reader(reader)
 
     def _answer_reader(self, reader: Reader) -> None:
         """With the newest image, once it is committed."""
@@ -282,15 +284,17 @@ class Participant:
             self.locks[item.key] = Lock(part.transaction, item.written)
 
     def _end(self, held: Prepared, commit: bool, wall_us: int) -> int:
+        """Raises GroupDamaged; then all is as it was."""
+        if commit:
+            index = self._commit(held, wall_us)
+        else:
+            for item in held.items:
+                del self.locks[item.key]
+            self._note_released(held.transaction, held.attempt)
+            index = self._group.log_step(released(held.transaction, held.attempt), (), wall_us)
+            self._note_ending(held.transaction, index, None, None)
         del self._held[held.transaction]
         self._held_bytes -= held.held_bytes
-        if commit:
-            return self._commit(held, wall_us)
-        for item in held.items:
-            del self.locks[item.key]
-        self._note_released(held.transaction, held.attempt)
-        index = self._group.log_step(released(held.transaction, held.attempt), (), wall_us)
-        self._note_ending(held.transaction, index, None, None)
         return index
 
     def _commit(self, part: Prepared, wall_us: int) -> int:

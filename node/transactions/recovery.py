@@ -20,7 +20,8 @@ from geodyne.ledger import LEDGER_TABLE, LedgerRow
 from geodyne.messages import Found, Refused, Written
 from geodyne.rpc.drive import drive
 from node.group import Group
-from node.transactions.participant import Decision
+from node.storage.port import GroupDamaged
+from node.transactions.participant import Decision, Reader
 from node.transactions.state import Prepared
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Recovery:
         held = group.participant.held(transaction)
         if held is None:
             readers = group.participant.take_readers(transaction)
-            group.participant.told(transaction, 0, Decision.OPEN, readers, self._service.clock.wall_us())
+            self._serve(group, readers, Decision.OPEN)
         else:
             self._ask(group, held, cancel=False)
 
@@ -85,7 +86,7 @@ class Recovery:
             return  # who came meanwhile is served by the question after that one
         readers = group.participant.take_readers(held.transaction)
         if len(self._asking) >= ASKING_MAX:
-            group.participant.told(held.transaction, held.attempt, Decision.UNREACHABLE, readers, held.wall_us)
+            self._serve(group, readers, Decision.UNREACHABLE)
             return
         self._asking.add(mark)
 
@@ -100,7 +101,7 @@ class Recovery:
                 outcome = decision or Decision.UNREACHABLE
                 if cancel and outcome in (Decision.COMMITTED, Decision.CANCELLED):
                     self._service.metrics.transactions_recovered.labels(outcome.name.lower()).inc()
-                group.participant.told(held.transaction, held.attempt, outcome, readers, now_us)
+                self._carry_out(group, held, outcome, readers, now_us)
                 self._service.proposed(group)
                 self._service.wake()
                 if group.participant.awaited(held.transaction):
@@ -110,6 +111,23 @@ class Recovery:
                     reader.asker.answer(group.not_leader())
 
         drive(self._decision(held, cancel), answered)
+
+    def _carry_out(self, group: Group, held: Prepared, decision: Decision, readers: list[Reader], now_us: int) -> None:
+        """What the ledger says; and the readers are answered, whatever damage is met."""
+        try:
+            group.participant.told(held.transaction, held.attempt, decision, now_us)
+        except GroupDamaged as damage:  # it is prepared still: what is there to be read is not what was decided
+            for reader in readers:
+                reader.asker.answer(self._service.healing.answer(damage))
+        else:
+            self._serve(group, readers, decision)
+
+    def _serve(self, group: Group, readers: list[Reader], decision: Decision) -> None:
+        for reader in readers:
+            try:
+                group.participant.answer_reader(reader, decision)
+            except GroupDamaged as damage:
+                reader.asker.answer(self._service.healing.answer(damage))
 
     async def _decision(self, held: Prepared, cancel: bool) -> Decision:
         """What the ledger says of an attempt; with `cancel`, once it has been made to say something."""

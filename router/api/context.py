@@ -41,13 +41,15 @@ class RegionClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """Deadlines in milliseconds. `regions` are all regions of the cluster; `endpoint` is this one's host:port."""
+    """Deadlines in milliseconds. `regions` are all regions of the cluster; `endpoint` is this one's host:port. A table's
+    Time to Live may be changed once in `ttl_change_interval_ms`."""
 
     read_timeout_ms: int = 5_000
     write_timeout_ms: int = 10_000
     control_timeout_ms: int = 20_000
     catalog_timeout_ms: int = 5_000
     moved_retries_max: int = 5
+    ttl_change_interval_ms: int = 0
     regions: tuple[str, ...] = ()
     endpoint: str = ""
 

@@ -16,6 +16,7 @@ from geodyne.limits import (
     TABLE_READ_UNITS_MAX,
     TABLE_WRITE_UNITS_MAX,
 )
+from geodyne.streams import stream_arn
 from router.api.context import Context
 from router.api.indexupdates import record_types
 from router.api.parameters import Body
@@ -119,7 +120,7 @@ def describe(record: TableRecord, context: Context) -> dict[str, Any]:
     }
     description |= describe_ceilings(record.extra)
     description |= _table_class(record)
-    description |= _stream(record, arn)
+    description |= _stream(record, context)
     description |= _replicas(record, context)
     return description
 
@@ -130,13 +131,17 @@ def _counts(partitions: Iterable[PartitionRecord], context: Context, slot: int =
     return sum(count.items for count in told), sum(count.bytes for count in told)
 
 
+def table_keys(record: TableRecord) -> list[dict[str, str]]:
+    """The table's KeySchema."""
+    return _key_schema([record.hash_key], [] if record.range_key is None else [record.range_key])
+
+
 def _keys(record: TableRecord) -> dict[str, Any]:
-    hash_keys, range_keys = [record.hash_key], [] if record.range_key is None else [record.range_key]
     return {
         "AttributeDefinitions": [
             {"AttributeName": name, "AttributeType": kind} for name, kind in sorted(record_types(record).items())
         ],
-        "KeySchema": _key_schema(hash_keys, range_keys),
+        "KeySchema": table_keys(record),
     }
 
 
@@ -238,14 +243,14 @@ def _global_index(index: IndexRecord, record: TableRecord, context: Context, tab
 # --- streams and replicas -------------------------------------------------------------------------------
 
 
-def _stream(record: TableRecord, arn: str) -> dict[str, Any]:
+def _stream(record: TableRecord, context: Context) -> dict[str, Any]:
     """The newest stream's name stays after the stream was switched off."""
     members: dict[str, Any] = {}
     if record.stream_view is not None:
         members["StreamSpecification"] = {"StreamEnabled": True, "StreamViewType": record.stream_view}
     if record.stream_label is not None:
         members["LatestStreamLabel"] = record.stream_label
-        members["LatestStreamArn"] = f"{arn}/stream/{record.stream_label}"
+        members["LatestStreamArn"] = stream_arn(context.region, context.account_id, record.name, record.stream_label)
     return members
 
 

@@ -1,4 +1,4 @@
-"""Writes `shapes.json`: what the service model says about the input of every operation, in a compact form.
+"""Writes `shapes.json`: what the service models say about the input of every operation, in a compact form.
 
 Run once at set-up (`python -m router.api.generate_shapes`), where botocore is at hand; the router itself never
 imports botocore.  The table keeps types, required members, bounds, patterns and enumerations, and nothing of the
@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from botocore.loaders import Loader
 
+SERVICES = ("dynamodb", "dynamodbstreams")
 SHAPES_FILE = Path(__file__).with_name("shapes.json")
 
 # Error texts list an enumeration in the service's own order, which is not always the model's.
@@ -40,14 +42,35 @@ EXTRA_REQUIRED: dict[str, list[str]] = {"CreateTableInput": ["AttributeDefinitio
 # index's, has at most two elements.
 EXTRA_SHAPES: dict[str, dict[str, Any]] = {
     "TableKeySchema": {"type": "list", "member": "KeySchemaElement", "min": 1, "max": 2},
+    "PageLimit": {"type": "integer", "min": 1, "max": 100},
+    "RecordsLimit": {"type": "integer", "min": 1, "max": 1000},
 }
 MEMBER_SHAPES: dict[tuple[str, str], str] = {
+    # The model of streams tells these upper limits in words.
+    ("ListStreamsInput", "Limit"): "PageLimit",
+    ("DescribeStreamInput", "Limit"): "PageLimit",
+    ("GetRecordsInput", "Limit"): "RecordsLimit",
     ("CreateTableInput", "KeySchema"): "TableKeySchema",
     ("LocalSecondaryIndex", "KeySchema"): "TableKeySchema",
 }
 
 # Values are walked once, by geodyne.model.values, not here: the table stops at them.
 OPAQUE_SHAPES = frozenset({"AttributeValue"})
+
+
+class ModelsDifferError(RuntimeError):
+    """Two service models mean different things by one name: the table has room for one of them."""
+
+
+def together(models: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """One table of several service models. Raises ModelsDifferError."""
+    table: dict[str, dict[str, Any]] = {"operations": {}, "shapes": {}}
+    for model in models:
+        for part, entries in compact(model).items():
+            for name, entry in entries.items():
+                if table[part].setdefault(name, entry) != entry:
+                    raise ModelsDifferError(f"{part}: {name}")
+    return table
 
 
 def compact(model: dict[str, Any]) -> dict[str, Any]:
@@ -98,8 +121,9 @@ def _enum(name: str, values: list[str]) -> list[str]:
 
 
 def main() -> int:
-    model = Loader().load_service_model("dynamodb", "service-2")
-    SHAPES_FILE.write_text(json.dumps(compact(model), separators=(",", ":")) + "\n")
+    loader = Loader()
+    table = together(loader.load_service_model(service, "service-2") for service in SERVICES)
+    SHAPES_FILE.write_text(json.dumps(table, separators=(",", ":")) + "\n")
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
 from geodyne.errors import ApiError
-from router.api import batches, describe, items, queries, tables, tableupdates, tags, transactions
+from router.api import batches, describe, items, queries, streams, tables, tableupdates, tags, transactions, ttl
 from router.api.context import Context
 from router.api.partiql.batch import batch_execute_statement
 from router.api.partiql.execute import execute_statement, table_names, table_names_of
@@ -58,6 +58,17 @@ def _transact_items(body: dict[str, Any]) -> list[str]:
 
 def _transact_statements(body: dict[str, Any]) -> list[str]:
     return table_names_of(body.get("TransactStatements"))
+
+
+def _stream_table(body: dict[str, Any]) -> list[str]:
+    arn = body.get("StreamArn")
+    return [arn] if isinstance(arn, str) else []
+
+
+def _iterator_table(body: dict[str, Any]) -> list[str]:
+    """A shard iterator begins with its stream's ARN (router.api.streamiterators)."""
+    iterator = body.get("ShardIterator")
+    return [iterator.partition("|")[0]] if isinstance(iterator, str) else []
 
 
 def _no_table(body: dict[str, Any]) -> list[str]:
@@ -121,6 +132,8 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("DeleteTable", tables.delete_table, True, _one_table),
         Operation("DescribeTable", describe.describe_table, False, _one_table),
         Operation("ListTables", describe.list_tables, False, _no_table),
+        Operation("UpdateTimeToLive", ttl.update_time_to_live, True, _one_table),
+        Operation("DescribeTimeToLive", ttl.describe_time_to_live, False, _one_table),
         Operation("TagResource", tags.tag_resource, True, _tagged_table),
         Operation("UntagResource", tags.untag_resource, True, _tagged_table),
         Operation("ListTagsOfResource", tags.list_tags_of_resource, False, _tagged_table),
@@ -128,3 +141,19 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("DescribeEndpoints", describe.describe_endpoints, False, _no_table),
     )
 }
+
+# Of the service DynamoDB Streams, at the same endpoint under a target prefix of its own.
+STREAM_OPERATIONS: Mapping[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        Operation("ListStreams", streams.list_streams, False, _one_table),
+        Operation("DescribeStream", streams.describe_stream, False, _stream_table),
+        Operation("GetShardIterator", streams.get_shard_iterator, False, _stream_table),
+        Operation("GetRecords", streams.get_records, False, _iterator_table),
+    )
+}
+
+SERVICE = "DynamoDB_20120810"
+STREAMS_SERVICE = "DynamoDBStreams_20120810"
+# By the prefix of the header X-Amz-Target.
+SERVICES: Mapping[str, Mapping[str, Operation]] = {SERVICE: OPERATIONS, STREAMS_SERVICE: STREAM_OPERATIONS}

@@ -31,6 +31,8 @@ IDLE_S_MAX = 20
 TABLE_READY_S_MAX = 60.0
 STOP_S_MAX = 10.0
 TARGET = "DynamoDB_20120810."
+STREAMS_TARGET = "DynamoDBStreams_20120810."
+STREAM_OPERATIONS = frozenset({"ListStreams", "DescribeStream", "GetShardIterator", "GetRecords"})
 AMZ_JSON = "application/x-amz-json-1.0"
 
 Item = dict[str, Any]
@@ -85,9 +87,9 @@ class Service:
         self._keys += 1
         return f"{stem}-{self._run}-{self._keys}"
 
-    def boto3_client(self) -> Any:
+    def boto3_client(self, service: str = "dynamodb") -> Any:
         return boto3.client(
-            "dynamodb",
+            service,
             endpoint_url=self.endpoint,
             region_name=self.region,
             aws_access_key_id=self._credentials.access_key,
@@ -111,7 +113,8 @@ class Service:
 
     def call(self, operation: str, body: Any) -> Answer:
         payload = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return self.send(payload, {"X-Amz-Target": TARGET + operation, "Content-Type": AMZ_JSON})
+        prefix = STREAMS_TARGET if operation in STREAM_OPERATIONS else TARGET
+        return self.send(payload, {"X-Amz-Target": prefix + operation, "Content-Type": AMZ_JSON})
 
     def do(self, operation: str, **body: Any) -> dict[str, Any]:
         """The answer of an operation that must succeed."""
@@ -180,7 +183,7 @@ def endpoint(directory: Path) -> Iterator[str]:
         yield named.rstrip("/")
         return
     program = [sys.executable, "-m", "geodyne.cli", "dev", "--port", "0", "--log-level", "warning"]
-    program += ["--data-dir", str(directory / "data")]
+    program += ["--data-dir", str(directory / "data"), "--ttl-interval", "0.2"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

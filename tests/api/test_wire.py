@@ -7,8 +7,8 @@ import zlib
 
 import pytest
 
-from router.api.registry import OPERATIONS
-from tests.api.service import AMZ_JSON, TARGET, Item, Service
+from router.api.registry import OPERATIONS, STREAM_OPERATIONS
+from tests.api.service import AMZ_JSON, STREAMS_TARGET, TARGET, Item, Service
 from tests.api.wrongtypes import operation_names, wrong_types
 
 CORAL = "com.amazon.coral.service#"
@@ -65,17 +65,20 @@ def test_an_operation_that_is_not_there_says_so(service: Service, operation: str
     assert (answer.status, answer.body) == (400, {"__type": CORAL + "UnknownOperationException"})
 
 
-@pytest.mark.parametrize("operation", ["ListStreams", "DescribeStream", "GetShardIterator", "GetRecords"])
-def test_another_service_of_the_same_endpoint_is_unknown_until_it_is_there(service: Service, operation: str) -> None:
-    headers = {"X-Amz-Target": "DynamoDBStreams_20120810." + operation, "Content-Type": AMZ_JSON}
-    answer = service.send(b"{}", headers)
+@pytest.mark.parametrize("target", [TARGET + "ListStreams", STREAMS_TARGET + "ListTables", STREAMS_TARGET])
+def test_an_operation_of_another_service_is_unknown(service: Service, target: str) -> None:
+    answer = service.send(b"{}", {"X-Amz-Target": target, "Content-Type": AMZ_JSON})
     assert (answer.status, answer.body) == (400, {"__type": CORAL + "UnknownOperationException"})
 
 
-@pytest.mark.parametrize("operation", sorted(OPERATIONS))
-def test_no_member_of_any_operation_takes_another_json_type(service: Service, operation: str) -> None:
+@pytest.mark.parametrize(
+    ("of", "operation"),
+    [("dynamodb", name) for name in sorted(OPERATIONS)]
+    + [("dynamodbstreams", name) for name in sorted(STREAM_OPERATIONS)],
+)
+def test_no_member_of_any_operation_takes_another_json_type(service: Service, of: str, operation: str) -> None:
     wrong = []
-    for case in wrong_types(operation):
+    for case in wrong_types(operation, of):
         answer = service.call(operation, case.body)
         if (answer.status, answer.body) != (400, {"__type": SERIALIZATION, "Message": case.message}):
             wrong.append((case.path, case.body, answer.body))

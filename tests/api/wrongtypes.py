@@ -63,17 +63,17 @@ class WrongType(NamedTuple):
 
 
 @cache
-def model() -> Any:
-    return botocore.session.Session().get_service_model("dynamodb")
+def model(service: str = "dynamodb") -> Any:
+    return botocore.session.Session().get_service_model(service)
 
 
 def operation_names() -> list[str]:
     return list(model().operation_names)
 
 
-def wrong_types(operation: str) -> Iterator[WrongType]:
+def wrong_types(operation: str, service: str = "dynamodb") -> Iterator[WrongType]:
     """Bodies that are right but for one value; members of a shape inside itself are left out."""
-    shape = model().operation_model(operation).input_shape
+    shape = model(service).operation_model(operation).input_shape
     for name, member in shape.members.items():
         for found in _below(member, name, in_collection=False, above=()):
             yield found._replace(body={name: found.body})

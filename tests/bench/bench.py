@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import boto3
 import orjson
@@ -27,8 +28,8 @@ from botocore.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests.bench import expiry, idle
 from tests.bench import footprint as footprints
-from tests.bench import idle
 from tests.bench.load import Figures, Server, gets, puts, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,11 +47,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=5, help="length of each measurement")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument(
-        "--only", choices=["yardstick", "dev", "zones", "cluster", "idle"], help="measure one thing only"
+        "--only", choices=["yardstick", "dev", "zones", "cluster", "idle", "ttl"], help="measure one thing only"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
-    if options.only not in ("cluster", "idle") and shutil.which("wrk") is None:
+    if options.only not in ("cluster", "idle", "ttl") and shutil.which("wrk") is None:
         parser.error("wrk makes the load and is not on PATH (on Debian: apt-get install wrk)")
     rows: list[tuple[str, str, Figures]] = []
     with ExitStack() as stack:
@@ -69,12 +70,18 @@ def main() -> int:
         quiet = None
         if options.only in (None, "idle"):
             quiet = idle.measure(directory, environment(), idle_s=20.0)
+        expired = None
+        if options.only in (None, "ttl"):
+            with zones(directory / "ttl", credentials) as server:
+                expired = expiry.measure(server, client_of(server), server.metrics)
     if rows or options.json:
         report(rows, options.connections, as_json=options.json)
     if footprint is not None and not options.json:
         footprints.report(footprint)
     if quiet is not None and not options.json:
         idle.report(quiet)
+    if expired is not None and not options.json:
+        expiry.report(expired)
     return 0
 
 
@@ -93,8 +100,8 @@ def measure(server: Server, connections: int, seconds: int) -> Iterator[tuple[st
         yield server.name, name, run(server, requests(), connections, seconds)
 
 
-def make_table(server: Server) -> None:
-    client = boto3.client(
+def client_of(server: Server) -> Any:
+    return boto3.client(
         "dynamodb",
         endpoint_url=f"http://{server.host}:{server.port}",
         region_name=server.region,
@@ -102,6 +109,10 @@ def make_table(server: Server) -> None:
         aws_secret_access_key=server.secret_key,
         config=Config(retries={"mode": "standard"}),
     )
+
+
+def make_table(server: Server) -> None:
+    client = client_of(server)
     client.create_table(
         TableName=TABLE,
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
@@ -132,6 +143,7 @@ def dev(directory: Path, credentials: Path) -> Iterator[Server]:
 @contextmanager
 def zones(directory: Path, credentials: Path) -> Iterator[Server]:
     """One region of three zones, capacity accounted but not enforced."""
+    directory.mkdir(exist_ok=True)
     topology = directory / "zones.toml"
     topology.write_text(ZONES_TOPOLOGY, encoding="utf-8")
     geodyne = [sys.executable, "-m", "geodyne.cli"]
@@ -142,11 +154,12 @@ def zones(directory: Path, credentials: Path) -> Iterator[Server]:
         status = json.loads(subprocess.check_output([*geodyne, "status", "--json", *where], env=environment()))
         region = status["regions"][REGION]
         pids = tuple(entry["pid"] for entry in region["processes"] if entry["role"] in ("node", "router"))
-        yield server_of("zones", int(region["endpoint"].rpartition(":")[2]), pids)
+        metrics = tuple(entry["metrics"] for entry in region["processes"] if entry["role"] == "node")
+        yield server_of("zones", int(region["endpoint"].rpartition(":")[2]), pids, metrics)
 
 
-def server_of(name: str, port: int, pids: tuple[int, ...]) -> Server:
-    return Server(name, "127.0.0.1", port, REGION, ACCESS_KEY, SECRET_KEY, pids)
+def server_of(name: str, port: int, pids: tuple[int, ...], metrics: tuple[str, ...] = ()) -> Server:
+    return Server(name, "127.0.0.1", port, REGION, ACCESS_KEY, SECRET_KEY, pids, metrics)
 
 
 @contextmanager

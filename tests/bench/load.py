@@ -42,7 +42,8 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Something that answers DynamoDB requests. `pids`: all processes whose CPU counts."""
+    """Something that answers DynamoDB requests. `pids`: all processes whose CPU counts; `metrics`: host:port of the
+    metrics page of each node."""
 
     name: str
     host: str
@@ -51,6 +52,7 @@ class Server:
     access_key: str
     secret_key: str
     pids: tuple[int, ...]
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,10 @@ def read_keys(credentials: Path) -> Keys:
     return Keys(profile["aws_access_key_id"], profile["aws_secret_access_key"])
 
 
-def dynamodb(endpoint: str, region: str, keys: Keys, **config: Any) -> Any:
+def dynamodb(endpoint: str, region: str, keys: Keys, *, service: str = "dynamodb", **config: Any) -> Any:
     """A boto3 client. Without `config` with the SDK's own settings, retries included."""
     session = boto3.session.Session(keys.access_key_id, keys.secret_access_key, region_name=region)
-    return session.client("dynamodb", endpoint_url=endpoint, config=Config(**config))
+    return session.client(service, endpoint_url=endpoint, config=Config(**config))
 
 
 class Process(NamedTuple):

@@ -32,11 +32,18 @@ class Traffic:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            self.end()
+        else:
+            self._ending.set()
+            self._thread.join(self._join_s_max)
+
+    def end(self) -> None:
+        """Before the end of the block, where something else goes on. Raises what the client saw."""
         self._ending.set()
         self._thread.join(self._join_s_max)
-        if error is None:
-            self.check()
-            assert not self._thread.is_alive(), f"{self.name} did not end within {self._join_s_max:.0f} s"
+        self.check()
+        assert not self._thread.is_alive(), f"{self.name} did not end within {self._join_s_max:.0f} s"
 
     def check(self) -> bool:
         """Raise what the client saw, if it saw an error; True otherwise, so that it can stand in a condition."""

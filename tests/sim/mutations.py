@@ -354,7 +354,17 @@ def replicas_that_come_back_are_trusted() -> AbstractContextManager[Any]:
     def hold(held: Groups, *arguments: Any, original: bool = True, **more: Any) -> None:
         real(held, *arguments, original=True, **more)
 
-    return patch.multiple(Groups, _give_up=Groups._destroy, hold=hold)
+    def give_up(held: Groups, partition: int) -> None:
+        held._let_go(partition)
+        held._log.destroy(partition)
+        held._when_durable(lambda: held._store.destroy(partition))
+
+    return patch.multiple(Groups, _give_up=give_up, hold=hold)
+
+
+def restarted_nodes_give_up_what_their_logs_know() -> AbstractContextManager[Any]:
+    """A start goes by the catalog alone, which may be older than what a replica's own log says."""
+    return patch.object(Groups, "_may_know_more", lambda held, partition, record: False)
 
 
 def moves_are_never_reported() -> AbstractContextManager[Any]:
@@ -460,6 +470,7 @@ MUTATIONS: dict[str, Mutation] = {
     "learners count": learners_count,
     "replicas go before the move is done": replicas_go_before_the_move_is_done,
     "replicas that come back are trusted": replicas_that_come_back_are_trusted,
+    "a restarted node gives up what its log knows": restarted_nodes_give_up_what_their_logs_know,
     "moves are never reported": moves_are_never_reported,
     "snapshots are not fsynced": snapshots_are_not_fsynced,
     "a failed fsync is taken for a success": failed_fsyncs_are_successes,

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
-from geodyne.messages import METADATA_PARTITION, Found
+from geodyne.messages import METADATA_PARTITION, ControlDone, Found
 from geodyne.sim.region import SimNode
 from geodyne.sim.scene import PK, Scene, play
 from geodyne.sim.storage import SimDisk, SimFile
@@ -113,6 +113,29 @@ def test_a_leader_whose_state_cannot_be_written_does_so_too(tmp_path: Path) -> N
         old.start()
         await scene.settle()
         assert await scene.items.read(PK) == "written"
+
+    play(tmp_path, scenario)
+
+
+def test_so_does_one_that_cannot_let_go_of_what_the_log_has_dropped(tmp_path: Path) -> None:
+    """Noticed when an fsync has landed, outside of any turn: whoever waits for the same one is told all the same."""
+
+    async def scenario(scene: Scene) -> None:
+        here, old = scene.here, scene.leader
+        assert old.node is not None
+        store, real = old.node._store, StateStore.destroy
+
+        def destroy(one: StateStore, partition: int) -> None:
+            if one is store:
+                raise StateFailed("state.db: database or disk is full")
+            real(one, partition)
+
+        with patch.object(StateStore, "destroy", destroy):
+            assert isinstance(await here.control("delete_table", {"name": "T"}), ControlDone)
+            await dies(scene, old)
+        old.start()
+        await here.settle([])
+        assert all(set(node.node._store._groups) == {METADATA_PARTITION} for node in here.nodes if node.node)
 
     play(tmp_path, scenario)
 
@@ -266,5 +289,23 @@ def test_a_node_with_a_damaged_log_does_not_vote_for_those_who_lack_what_it_had_
         away.start()
         await scene.settle()
         assert await scene.items.read(PK) == "kept"
+
+    play(tmp_path, scenario)
+
+
+def test_a_process_that_fails_half_way_through_its_start_is_dead_and_started_again(tmp_path: Path) -> None:
+    """The data directory could be opened; the first replica could not be written."""
+
+    async def scenario(scene: Scene) -> None:
+        here, node = scene.here, scene.followers[0]
+        await node.kill()
+        node.lose_disk()
+        life, node.trouble.write_error = node.life, errno.EROFS
+        here.revive_soon(node, 0.0)
+        await here.until(lambda: node.life > life + 1, "it was tried twice")
+        assert not node.alive
+        node.trouble.clear()
+        await here.revived()
+        await scene.settle()
 
     play(tmp_path, scenario)

@@ -163,6 +163,29 @@ def test_a_holder_that_leaves_before_the_empty_node_has_caught_up_is_waited_for(
     play(tmp_path, scenario)
 
 
+def test_an_emptied_node_whose_clock_was_set_back_takes_part_again(tmp_path: Path) -> None:
+    """The number of its first process comes from that clock. It is told that its peers know a larger one, so that it
+    counts as a process that is gone, and starts anew with a number that is larger still."""
+
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        emptied = scene.followers[0]
+        await scene.items.put(PK, "kept")
+        await lose(emptied)
+        emptied.clock.skew_us -= 600_000_000
+        emptied.start()
+        first = emptied.life
+        await here.until(lambda: emptied.alive and emptied.life > first, "it starts anew")
+        await scene.settle()
+        await here.run_for(1.0)
+        assert emptied.life == first + 1
+        assert newcomers(here, emptied) == []
+        await scene.leader.kill()
+        assert await scene.items.read(PK) == "kept"
+
+    play(tmp_path, scenario)
+
+
 def test_a_region_begins_once_its_nodes_have_met(tmp_path: Path) -> None:
     """Two nodes that find each other empty cannot know whether the third one has what both have lost."""
 

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 
 import pytest
 
 from geodyne.catalog import PartitionRecord
-from geodyne.messages import METADATA_PARTITION, Refused
+from geodyne.messages import METADATA_PARTITION, Append, PeerMessage, Refused, Vote, VoteRequest
 from geodyne.sim.growth import Growth
 from geodyne.sim.items import UNKNOWN, Items, judge
 from geodyne.sim.network import Violation
@@ -228,6 +229,90 @@ def test_a_region_that_stops_in_the_middle_goes_on_when_it_starts(tmp_path: Path
     grow(tmp_path, change, failures=True)
 
 
+def test_a_replica_with_a_joint_entry_that_no_voter_has_is_given_up_with_its_move(tmp_path: Path) -> None:
+    """The entry reached only the node that learns; its leader dies, and the next one is told that the move is off."""
+
+    async def change(scene: Scene, growth: Growth, load: Load) -> None:
+        here = scene.here
+        new = await growth.add("node-a2", "a")
+        watch = Watch(scene, growth, new)
+        await here.until(watch.about_to_be_joint, "a replica has caught up", 20, 0.003)
+        partition, leader = watch.partition, here.leader(watch.partition)
+        assert leader is not None
+        for other in here.others(leader):
+            if other is not new:
+                here.world.block(leader.id, other.id)
+                here.world.block(new.id, other.id)
+                here.world.block(other.id, new.id)
+        await here.until(lambda: watch.configuration(new).joint, "the joint entry is there", 5, 0.003)
+        await leader.kill()
+        await here.until(lambda: here.leader(partition) not in (None, leader), "another node leads")
+        await growth.control("node_drain", node=new.id)
+        await here.until(lambda: growth.records() != {} and not growth.records()[partition].target, "the move is off")
+        await here.until(lambda: watch.configuration(here.leader(partition)).learners == (), "nobody learns")
+        assert watch.configuration(new).joint
+        here.world.cut(new.id)  # what was on its way there is lost
+        leader.start()
+        here.world.heal()
+        await drained(growth, new)
+
+    grow(tmp_path, change, failures=True)
+
+
+def test_what_is_said_to_a_replica_that_was_given_up_is_not_kept_for_the_next_one(tmp_path: Path) -> None:
+    """That it is a member now, least of all. And who still asks it whether it leads gets an answer."""
+
+    async def change(scene: Scene, growth: Growth, load: Load) -> None:
+        node = await grown(scene, growth)
+        held = min(growth.holders(node))
+        await growth.control("node_drain", node=node.id)
+        await drained(growth, node)
+        service, peer = node.handler, f"{REGION}/node-b"
+        sent: list[PeerMessage] = []
+        with patch.object(service.network, "send", lambda to, message: sent.append(message)):
+            service.on_peer_messages(peer, [Append(held, 1, 0, 0, (), 0, service.liveness.incarnation)])
+            service.on_peer_messages(peer, [VoteRequest(held, 1, 0, 0, True, False)])
+            service._turn()
+        assert [message.resigned for message in sent if isinstance(message, Vote)] == [True]
+        assert service._early.take(held) == []
+        unknown = max(growth.records()) + 1000
+        service.on_peer_messages(peer, [Append(unknown, 1, 0, 0, (), 0)])
+        service._turn()
+        assert len(service._early.take(unknown)) == 1
+
+    grow(tmp_path, change)
+
+
+def test_a_group_is_told_of_its_leaders_node_though_that_is_none_of_its_members(tmp_path: Path) -> None:
+    async def change(scene: Scene, growth: Growth, load: Load) -> None:
+        follower = scene.followers[0]
+        group = scene.group(follower)
+        group.peers = frozenset()
+        told: list[int] = []
+        follower.handler.tell_groups(lambda raft, peer, now_ms: told.append(raft.group), scene.leader.id, 0)
+        assert group.partition in told
+        group.configuration_changed()
+
+    grow(tmp_path, change)
+
+
+def test_a_node_that_has_stopped_says_nothing_to_who_connects(tmp_path: Path) -> None:
+    """A heartbeat would have the others take what it led for led."""
+
+    async def change(scene: Scene, growth: Growth, load: Load) -> None:
+        node, peer = scene.followers
+        hello, service = peer.hello, node.handler
+        service.stop()
+        sent: list[PeerMessage] = []
+        with patch.object(service.network, "send", lambda to, message: sent.append(message)):
+            service.on_peer_connected(peer.id, hello)
+        assert sent == []
+        await node.kill()
+        node.start()
+
+    grow(tmp_path, change, failures=True)
+
+
 # --- killed on the way --------------------------------------------------------------------------------------
 
 STAGES = ("begun", "learner", "joint", "voted", "told")
@@ -253,6 +338,24 @@ class Watch:
                 self.partition = record.id
                 return True
         return False
+
+    def about_to_be_joint(self) -> bool:
+        """The new node has caught up, and the leader stays."""
+        assert self.new is not None
+        for record in self.growth.records().values():
+            leader = self.scene.here.leader(record.id)
+            group = self.scene.here.group(leader, record.id) if leader is not None else None
+            if leader is None or group is None or record.id == METADATA_PARTITION or leader.id not in record.target:
+                continue
+            leadership = group.raft._leadership
+            if leadership is not None and leadership.caught_up(self.new.id, leader.handler.now_ms()):
+                self.partition = record.id
+                return not group.raft.configuration.joint
+        return False
+
+    def configuration(self, node: SimNode | None) -> Configuration:
+        group = self.scene.here.group(node, self.partition) if node is not None else None
+        return group.raft.configuration if group is not None else Configuration(("nobody",), (), ("nobody else",))
 
     def _is(self, stage: str, record: PartitionRecord, configuration: Configuration) -> bool:
         match stage:

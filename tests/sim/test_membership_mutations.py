@@ -35,7 +35,12 @@ def replicas_that_come_back_are_trusted() -> AbstractContextManager[Any]:
     def hold(groups: Groups, *arguments: Any, original: bool = True, **more: Any) -> None:
         real(groups, *arguments, original=True, **more)
 
-    return patch.multiple(Groups, _give_up=Groups._destroy, hold=hold)
+    def give_up(groups: Groups, partition: int) -> None:
+        groups._let_go(partition)
+        groups._log.destroy(partition)
+        groups._when_durable(lambda: groups._store.destroy(partition))
+
+    return patch.multiple(Groups, _give_up=give_up, hold=hold)
 
 
 def two_voters_in_one_zone() -> AbstractContextManager[Any]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -23,6 +24,7 @@ from geodyne.messages import (
     Get,
     Images,
     Moved,
+    NotLeader,
     Prepare,
     Prepared,
     PrepareRefused,
@@ -129,6 +131,38 @@ def test_a_strong_read_sees_what_is_decided_though_its_partition_has_not_been_to
         assert held(here)
         for key in SPREAD:
             assert await lists.read([key]) == {key: ("first", "x")}
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("healable", [True, False])
+def test_damage_that_the_end_of_a_transaction_meets_leaves_it_prepared_and_every_reader_answered(
+    tmp_path: Path, healable: bool
+) -> None:
+    """The leader asks the ledger for a reader, outside of any call, and finds what it is to replace damaged."""
+
+    async def scenario(here: Region, lists: Lists) -> None:
+        await lists.append("x", SPREAD, dies_at=_prepares(here) + 1)  # decided, and nobody told
+        partition, key = _partition(here, "a"), key_of("a")
+        leader = _leader(here, partition)
+        await here.settle(partitions_of(here))
+
+        def change(value: str) -> None:
+            store = leader.handler._store
+            where = (store._groups[partition].space, key)
+            store._db.execute(f"UPDATE items SET value = CAST({value} AS BLOB) WHERE space=? AND key=?", where)
+
+        change("'x' || value")
+        with patch.object(leader.handler.healing, "_healable", lambda group: healable):
+            answers = [leader.ask(Get(partition, 1, key, True)) for _ in range(2)]
+            await here.run_for(0.5)
+            assert [len(one) for one in answers] == [1, 1]
+            assert all(isinstance(one[0], NotLeader if healable else Refused) for one in answers)
+            assert held(here)
+        if not healable:
+            change("substr(value, 2)")
+        await here.until(lambda: not held(here), "nothing is prepared", RECOVERED_S)
+        assert await lists.read(SPREAD) == dict.fromkeys(SPREAD, ("first", "x"))
 
     play(tmp_path, scenario)
 

@@ -15,7 +15,7 @@ from router.api.registry import OPERATIONS
 from tests.deploy.exported import exported_series
 
 REPOSITORY = Path(__file__).parents[2]
-PARTS = ("node", "router", "replication")
+PARTS = ("node", "router", "replication", "delivery")
 QUOTED = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"[\w.*-]+(?:/[\w.*-]+)*\.(?:py|proto|md|toml|yml)")
 FOLDER = re.compile(r"(?:[\w-]+/)+")

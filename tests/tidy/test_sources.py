@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PACKAGES = ("geodyne", "node", "router", "replication")
+PACKAGES = ("geodyne", "node", "router", "replication", "delivery")
 MODULE_LINES_MAX = 700
 FUNCTION_LINES_MAX = 90
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "managers", "manager", "misc", "common"}

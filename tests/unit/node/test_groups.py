@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from geodyne.catalog import PartitionRecord
-from geodyne.messages import Entry
+from geodyne.messages import METADATA_PARTITION, Entry, Vote, VoteRequest
 from node.groups import Groups, StateLost
 from node.raft.configuration import Configuration
 from node.raft.effects import FORGOTTEN
@@ -37,6 +37,7 @@ class Log:
     def __init__(self) -> None:
         self.resets: list[tuple[int, int, int]] = []
         self.hard_states: list[tuple[int, int, str]] = []
+        self.destroyed: list[int] = []
         self._waiting: list[Callable[[], None]] = []
 
     def append(self, group: int, entries: Sequence[Entry]) -> None:
@@ -49,13 +50,17 @@ class Log:
         self.resets.append((group, index, term))
 
     def destroy(self, group: int) -> None:
-        raise AssertionError
+        self.destroyed.append(group)
 
     def compact(self, group: int, through_index: int, term: int) -> None:
         raise AssertionError
 
     def sync(self, done: Callable[[], None]) -> None:
         self._waiting.append(done)
+
+    @property
+    def overloaded(self) -> bool:
+        raise AssertionError
 
     def durable(self) -> None:
         for done in self._waiting:
@@ -265,9 +270,9 @@ def test_consensus_goes_on_with_the_configuration_that_the_state_has_come_to() -
     assert recovered.raft.configuration_index == 3
 
 
-def moved_away(recovered: Recovered, configuration: int = 9) -> None:
+def moved_away(recovered: Recovered, configuration: int = 9, term: int = 0) -> None:
     """The catalog has the partition on other nodes."""
-    record = PartitionRecord(PARTITION, 1, 0, 1, ("b", "c", "d"), configuration=configuration)
+    record = PartitionRecord(PARTITION, 1, 0, 1, ("b", "c", "d"), configuration=configuration, configuration_term=term)
     recovered.groups.drop_all_but((), {PARTITION: record}, PARTITION + 1)
 
 
@@ -276,6 +281,27 @@ def test_a_replica_that_is_given_up_leaves_a_mark_that_it_has_forgotten() -> Non
     moved_away(recovered)
     assert recovered.groups.get(PARTITION) is None
     assert recovered.log.resets == [(PARTITION, 0, 0)]
+    assert recovered.log.hard_states == [(PARTITION, 3, FORGOTTEN)]
+
+
+def test_of_a_partition_that_is_no_more_the_mark_stays_until_the_log_of_the_catalog_begins_beyond_that() -> None:
+    """Until then a start may find a catalog that still has it."""
+    recovered = Recovered(RecoveredGroup((3, "b"), 0, 0, entries(1, 1, 2)), stored(2, 2))
+    catalog = {METADATA_PARTITION: RecoveredGroup((1, ""), 4, 1, entries(5, 1, 1))}
+    recovered.groups.recover(catalog, {METADATA_PARTITION: stored(5, 1)})
+    recovered.groups.hold(METADATA_PARTITION, 1, ("a", "b", "c"))
+    recovered.groups.drop_all_but((), {}, PARTITION + 1)
+    assert recovered.groups.get(PARTITION) is None
+    assert recovered.log.hard_states == [(PARTITION, 3, FORGOTTEN)]
+    recovered.log.durable()
+    recovered.groups.forget_marks()
+    assert (recovered.store.destroyed, recovered.log.destroyed) == ([PARTITION], [])
+    group = recovered.groups.get(METADATA_PARTITION)
+    assert group is not None
+    group.raft.compact(5)
+    recovered.groups.drop_all_but((), {}, PARTITION + 1)
+    recovered.groups.forget_marks()
+    assert recovered.log.destroyed == [PARTITION]
     assert recovered.log.hard_states == [(PARTITION, 3, FORGOTTEN)]
 
 
@@ -303,6 +329,41 @@ def test_a_replica_whose_log_knows_more_than_the_catalog_is_kept() -> None:
     moved_away(recovered, configuration=4)
     assert recovered.groups.get(PARTITION) is None
     assert not recovered.groups.lingering
+
+
+def test_a_configuration_beyond_an_entry_that_was_overruled_keeps_no_replica() -> None:
+    """It is later by its index, but what is before it in this log was never committed: nor will it be."""
+    joined = [Entry(4, 2, Configuration(("a", "c", "d"), ("b", "c", "d")).to_payload())]
+    recovered = Recovered(RecoveredGroup((3, "b"), 0, 0, [*entries(1, 1, 2, 2), *joined]), stored(2, 2))
+    moved_away(recovered, configuration=3, term=2)
+    assert recovered.groups.lingering
+    moved_away(recovered, configuration=3, term=3)
+    assert recovered.groups.get(PARTITION) is None
+    assert not recovered.groups.lingering
+
+
+def asks(term: int, pre: bool = True) -> VoteRequest:
+    return VoteRequest(PARTITION, term, 0, 0, pre, False)
+
+
+def test_the_node_of_a_replica_that_was_given_up_says_that_it_leads_no_more() -> None:
+    """Until another one is there that can say so itself."""
+    recovered = Recovered(RecoveredGroup((3, "a"), 0, 0, entries(1, 1, 2)), stored(2, 2))
+    assert recovered.groups.resigned(asks(2)) is None
+    moved_away(recovered)
+    assert recovered.groups.given_up(PARTITION)
+    assert recovered.groups.resigned(asks(2)) == Vote(PARTITION, 3, False, True, True)
+    assert recovered.groups.resigned(asks(4, pre=False)) is None
+    assert recovered.groups.resigned(asks(2)._replace(group=PARTITION + 1)) is None
+    recovered.log.durable()
+    recovered.groups.hold(PARTITION, 1, ("b", "c", "d"), original=False)
+    assert not recovered.groups.given_up(PARTITION)
+    assert recovered.groups.resigned(asks(2)) is None
+
+
+def test_a_start_answers_from_the_mark_that_a_replica_left() -> None:
+    recovered = Recovered(RecoveredGroup((3, FORGOTTEN), 0, 0, []), None, held=False)
+    assert recovered.groups.resigned(asks(3)) == Vote(PARTITION, 3, False, True, True)
 
 
 def test_a_start_keeps_it_too_though_the_catalog_does_not_ask_for_it() -> None:

@@ -169,6 +169,14 @@ def test_a_report_that_comes_late_changes_nothing() -> None:
     assert concluded(done, ("a2", "b1", "c1"), 40) == done
 
 
+def test_the_term_that_a_report_named_stays_when_it_is_repeated_without() -> None:
+    done = concluded(record(7, ("a1", "b1", "c1")), ("a1", "b1", "c1"), 40, 3)
+    assert (done.configuration, done.configuration_term) == (40, 3)
+    assert PartitionRecord.from_json(done.to_json()) == done
+    assert concluded(done, ("a1", "b1", "c1"), 40) == done
+    assert concluded(done, ("a1", "b1", "c1"), 41).configuration_term == 0
+
+
 def test_a_report_of_other_voters_leaves_the_move_under_way() -> None:
     moving = begun(record(7, ("a1", "b1", "c1")), ("a1", "b1", "c1"), ("a3", "b1", "c1"), 5)
     halfway = concluded(moving, ("a2", "b1", "c1"), 40)

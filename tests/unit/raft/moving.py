@@ -3,7 +3,7 @@
 What is around the consensus core is reduced to what it rests on: a catalog that says, under a growing number, who is
 to have a group; leaders that may know an old number of it, and take the next step whenever they are asked; replicas
 made as newcomers on nodes that are named, and destroyed on nodes that are not once the change of the present number
-is reported done. A destroyed replica forgets everything, in the middle of its process or not.
+is reported done. A destroyed replica forgets everything but its term, in the middle of its process or not.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from geodyne.messages import VoteRequest
 from node.raft.change import Act
 from node.raft.configuration import Configuration, configuration_of
 from node.raft.core import Raft, Role
 from node.raft.effects import FORGOTTEN, Effects
+from node.raft.support import resignation
 from tests.unit.raft.simulation import ALL_BYTES, Disk, Node, Simulation, Violation
 
 CHECKED_ENTRIES = 8
+LEFT = ("left behind", "answered for")
 MOVED = ("targets", "steps", "handed over", "done", "made", "destroyed", "disordered")
 
 
@@ -49,6 +52,7 @@ class Moving(Simulation):
         self.wild = self.random.random() < 0.3  # whole sets are replaced, and set again before they are reached
         self.disorderly = self.disorder and self.random.random() < 0.4
         self.ambushed: dict[int, str] = {}  # by group: the stage of its change at which the network falls apart
+        self.marks: dict[tuple[str, int], int] = {}  # (node, group) -> the term of a replica that was destroyed
         self.unheeded_until = dict.fromkeys(self.groups, 0.0)  # no leader of the group takes a step before
         own: list[Callable[[str, str, float], None]]
         own = [kind for kind in (self.schism, self.lone_step) if kind.__name__ == fault or not fault]
@@ -104,7 +108,8 @@ class Moving(Simulation):
         if name not in self.targets[group][-1].members or group in node.disks:
             return
         self.counts["made"] += 1
-        node.disks[group] = self.disk(group, name)
+        disk = node.disks[group] = self.disk(group, name)
+        disk.hard_state = disk.hard_state._replace(term=self.marks.pop((name, group), 0))
         if node.up:
             node.hold(group)
 
@@ -122,6 +127,7 @@ class Moving(Simulation):
             return
         self.check_gone(name, group)
         self.counts["destroyed"] += 1
+        self.marks[name, group] = node.rafts[group].term if node.up else node.disks[group].hard_state.term
         del node.disks[group]
         if node.up:
             del node.rafts[group]
@@ -134,7 +140,16 @@ class Moving(Simulation):
             for raft in node.rafts.values() if node.up else ():
                 if any(one in part and len(part) < 3 for part in raft.configuration.parts):
                     return
+        before = self.counts["lost disks"]
         super().lost_disk(one, other, lasting)
+        if self.counts["lost disks"] > before:
+            self.marks = {held: term for held, term in self.marks.items() if held[0] != one}
+
+    def absent(self, name: str, peer: str, message: Any) -> None:
+        mark = self.marks.get((name, message.group)) if isinstance(message, VoteRequest) else None
+        if mark is not None and message.pre:
+            self.counts[LEFT[1]] = self.counts.get(LEFT[1], 0) + 1
+            self.send(name, peer, resignation(message.group, mark))
 
     def schism(self, one: str, other: str, lasting: float) -> None:
         """The network falls apart in the middle of a change, along the line between those it adds and those it
@@ -265,3 +280,54 @@ class Moving(Simulation):
                 raise Violation(f"group {group} is {in_force}, wanted is {wanted}")
             if set(in_force.members) != set(wanted.members) or (self.destroys and holders != set(wanted.members)):
                 raise Violation(f"group {group} is on {sorted(holders)}, wanted is {wanted}")
+
+
+class LeftBehind(Moving):
+    """A follower misses that its leader gave way and left the group, while that one's node lives on; then the leader
+    that came after is lost. Two of the three voters are there, and have to find out that they are free."""
+
+    WITHIN_MS = 6000.0
+
+    def __init__(self, seed: int, groups: int = 1, fault: str = "") -> None:
+        super().__init__(seed, groups=1, fault=fault)
+        self.group = self.groups[0]
+        self.left = self.next = self.missing = ""
+        self.counts.update(dict.fromkeys(LEFT, 0))
+
+    def fault(self) -> None:
+        """No other one: what is there is enough to elect a leader, and nothing disturbs it."""
+
+    def want(self) -> None:
+        """Once somebody leads, it is to go: a node that has no replica yet takes its place."""
+        led = [name for _, name in self.leading() if self.nodes[name].rafts[self.group].ready_to_serve]
+        if not led:
+            self.schedule(50, self.want)
+            return
+        self.left = led[0]
+        others = [name for name in self.voter_names if name != self.left]
+        self.next, self.missing = self.random.sample(others, 2)
+        fresh = next(name for name in self.names if name not in self.voter_names)
+        learners = (self.left,) if self.random.random() < 0.4 else ()
+        self.set_target(self.group, Target((self.next, self.missing, fresh), learners, 1))
+        self.lose()
+
+    def step(self, node: Node, raft: Raft) -> None:
+        before = self.counts["handed over"]
+        super().step(node, raft)
+        if self.counts["handed over"] > before:
+            self.part(self.next, self.missing, 60_000)
+
+    def lose(self) -> None:
+        """When the change is done, and the replica that it leaves behind is destroyed or learns."""
+        target = self.targets[self.group][-1]
+        held = self.group in self.nodes[self.left].disks
+        if self.done[self.group] < target.number or (held and not target.learners):
+            self.schedule(50, self.lose)
+            return
+        self.counts["left behind"] += self.nodes[self.missing].rafts[self.group].leader == self.left
+        self.kill(self.next, 60_000)
+        self.schedule(self.WITHIN_MS, self.check_led)
+
+    def check_led(self) -> None:
+        if not any(self.nodes[name].rafts[group].ready_to_serve for group, name in self.leading()):
+            raise Violation(f"nobody leads group {self.group}, though two of its three voters are there")

@@ -210,7 +210,8 @@ class Node:
             self.liveness.on_heartbeat_ack(peer, message, now_ms)
             self.relay(now_ms)
         elif self.simulation.group_of(message) not in self.rafts:
-            return  # destroyed, or not made yet
+            self.simulation.absent(self.name, peer, message)
+            return
         elif isinstance(message, tuple) and message[0] == "snapshot":
             _, group, term, index, index_term = message
             raft = self.rafts[group]
@@ -365,6 +366,9 @@ class Simulation:
     def group_of(message: Any) -> int:
         group: int = message[1] if message[0] in {"snapshot", "installed", "refused"} else message.group
         return group
+
+    def absent(self, name: str, peer: str, message: Any) -> None:
+        """For a replica that was destroyed, or is not made yet."""
 
     def durable(self, hard_state: HardState | None) -> HardState | None:
         return hard_state

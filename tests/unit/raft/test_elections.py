@@ -10,7 +10,7 @@ from geodyne.messages import (
     Vote,
 )
 from node.raft.core import Role
-from node.raft.effects import HardState
+from node.raft.effects import FORGOTTEN, HardState
 from tests.unit.raft.replicas import START, G, Replica, S, request
 
 # --- elections --------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ def test_a_vote_survives_a_restart() -> None:
 def test_votes_go_only_to_a_log_that_is_as_new(last: int, last_term: int, granted: bool) -> None:
     replica = Replica(term=3, entries="12", rank=1)
     assert replica.step("b", request(4, last, last_term, pre=True)).before[0][1] == Vote(
-        G, 4 if granted else 3, granted, True
+        G, 4 if granted else 3, granted, True, not granted
     )
     assert replica.step("b", request(4, last, last_term)).after[0][1] == Vote(G, 4, granted, False)
 
@@ -120,7 +120,7 @@ def test_a_lone_voter_leads_and_commits_by_itself_even_right_after_a_restart() -
 
 def test_a_restarted_node_grants_no_vote_for_one_lease() -> None:
     replica = Replica(term=1, entries="1", fresh=False, rank=1)
-    assert replica.step("b", request(2, 1, 1, pre=True)).before == (("b", Vote(G, 1, False, True)),)
+    assert replica.step("b", request(2, 1, 1, pre=True)).before == (("b", Vote(G, 1, False, True, True)),)
     effects = replica.step("b", request(2, 1, 1))
     assert (effects.hard_state, effects.after) == (None, ())
     replica.raft.campaign_now(replica.now)
@@ -136,11 +136,71 @@ def test_a_restarted_node_votes_at_once_in_a_group_that_never_had_a_term() -> No
 def test_who_regards_a_live_peer_as_leader_answers_no_vote_for_another() -> None:
     replica = Replica(rank=1)
     replica.follows("b", 1)
-    assert replica.step("c", request(2, 9, 9, pre=True)).before == (("c", Vote(G, 1, False, True)),)
+    refusal = ("c", Vote(G, 1, False, True, True))
+    assert replica.step("c", request(2, 9, 9, pre=True)).before == (("b", request(1, pre=True)), refusal)
     effects = replica.step("c", request(2, 9, 9))
     assert (effects.hard_state, effects.after) == (None, ())
     assert (replica.raft.term, replica.raft.leader) == (1, "b")
     assert replica.raft.next_deadline_ms is None
+
+
+def doubting() -> Replica:
+    """It follows "b" in term 2, and has asked it whether it leads yet, since "c" asks for pre-votes."""
+    replica = Replica(rank=1)
+    replica.follows("b", 2)
+    assert replica.step("c", request(3, pre=True)).before[0] == ("b", request(2, pre=True))
+    return replica
+
+
+def test_a_leader_is_asked_whether_it_leads_once_an_election_timeout_at_most() -> None:
+    replica = doubting()
+    replica.heard("b")
+    for _ in range(3):
+        assert [to for to, _ in replica.step("c", request(3, pre=True)).before] == ["c"]
+    replica.now += S.election_ms_min - 1
+    replica.heard("b")
+    assert [to for to, _ in replica.step("c", request(3, pre=True)).before] == ["c"]
+    replica.now += 1
+    assert [to for to, _ in replica.step("c", request(3, pre=True)).before] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "answer", "ends"),
+    [
+        ("b", Vote(G, 2, False, True), False),  # it leads
+        ("b", Vote(G, 1, False, True, True), False),  # from before it led
+        ("b", Vote(G, 3, True, True), False),  # from before it led, too: a granted pre-vote names the term of who asked
+        ("c", Vote(G, 2, False, True, True), False),  # nobody's word but its own
+        ("b", Vote(G, 2, False, True, True), True),
+        ("b", Vote(G, 3, False, True), True),
+    ],
+)
+def test_support_ends_only_with_the_leaders_own_word_that_it_leads_that_term_no_more(
+    sender: str, answer: Vote, ends: bool
+) -> None:
+    replica = doubting()
+    replica.step(sender, answer)
+    replica.raft.peer_lost("c", replica.now)
+    assert (replica.raft.leader == "") == ends
+    assert replica.step("c", request(4)).after == ((("c", Vote(G, 4, True, False)),) if ends else ())
+    assert replica.liveness.support("b") == (1, 1)  # other groups may rely on it
+
+
+def test_a_leader_and_a_candidate_do_not_say_that_they_lead_no_more() -> None:
+    leader = Replica().leads()
+    assert leader.step("c", request(1, pre=True)).before[0] == ("c", Vote(G, 1, False, True))
+    candidate = Replica()
+    candidate.raft.campaign_now(candidate.now)
+    candidate.step("b", Vote(G, 1, True, True))
+    assert candidate.raft.role is Role.CANDIDATE
+    assert candidate.step("c", request(1, pre=True)).before[0] == ("c", Vote(G, 1, False, True))
+
+
+def test_a_newcomer_says_that_it_leads_no_more_to_who_asks_in_a_term_that_is_over_and_nothing_else() -> None:
+    newcomer = Replica(term=3, vote=FORGOTTEN, rank=1)
+    assert newcomer.step("b", request(3, pre=True)).before == (("b", Vote(G, 3, False, True, True)),)
+    assert newcomer.step("b", request(4, pre=True)) == newcomer.take()
+    assert newcomer.step("b", request(3)) == newcomer.take()
 
 
 def test_support_is_withdrawn_before_a_vote_for_another_and_only_once() -> None:

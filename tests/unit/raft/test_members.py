@@ -266,7 +266,8 @@ def test_one_that_misses_the_leader_asks_before_it_campaigns_and_is_told_no_with
 def test_one_that_hears_the_leader_grants_no_pre_vote_and_goes_on_confirming_it() -> None:
     follower = Replica()
     follower.follows("b", 1)
-    assert follower.step("c", request(2, pre=True)).before == (("c", Vote(G, 1, False, True)),)
+    refusal = ("c", Vote(G, 1, False, True, True))
+    assert follower.step("c", request(2, pre=True)).before == (("b", request(1, pre=True)), refusal)
     assert follower.raft.leader == "b"
     assert follower.raft.term == 1
 

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from geodyne.messages import VoteRequest
 from node.raft.configuration import Configuration, Configurations, configuration_of
 from node.raft.leadership import Leadership
-from tests.unit.raft.moving import Moving
-from tests.unit.raft.simulation import Disk
+from node.raft.support import Support
+from tests.unit.raft.moving import LeftBehind, Moving
+from tests.unit.raft.simulation import Disk, Violation
 from tests.unit.raft.test_simulation import FAILURES
 
 SEEDS = 24
 CALM_SEEDS = 8
 MUTATION_SEEDS = 300
+LEFT_SEEDS = 10
+LEFT_MS = 20_000
 
 
 def test_no_safety_property_breaks_while_members_change_under_faults() -> None:
@@ -37,6 +42,35 @@ def test_no_safety_property_breaks_while_members_change_under_faults() -> None:
 def test_after_the_faults_every_group_is_where_it_is_wanted_and_nowhere_else() -> None:
     for seed in range(1000, 1000 + CALM_SEEDS):
         Moving(seed).run(faulty_ms=4000, calm_ms=10000)
+
+
+def test_who_missed_that_its_leader_left_is_free_to_vote_once_it_has_asked() -> None:
+    left_behind = answered = 0
+    for seed in range(LEFT_SEEDS):
+        counts = LeftBehind(seed).run(faulty_ms=LEFT_MS)
+        left_behind += counts["left behind"]
+        answered += counts["answered for"]
+    assert left_behind > LEFT_SEEDS // 2
+    assert answered > 0
+
+
+class NobodyAsksTheOldLeader(Support):
+    def question(self, group: int, now_ms: int) -> Sequence[tuple[str, VoteRequest]]:
+        return ()
+
+
+class NobodyAnswersForReplicasThatAreGone(LeftBehind):
+    def absent(self, name: str, peer: str, message: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("mutation", [NobodyAsksTheOldLeader, NobodyAnswersForReplicasThatAreGone])
+def test_a_follower_that_stays_bound_to_who_has_left_is_found(mutation: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = mutation if issubclass(mutation, LeftBehind) else LeftBehind
+    if issubclass(mutation, Support):
+        monkeypatch.setattr("node.raft.core.Support", mutation)
+    with pytest.raises(Violation, match="nobody leads"):
+        any(make(seed).run(faulty_ms=LEFT_MS) == {} for seed in range(LEFT_SEEDS))
 
 
 class JointNeedsOnlyTheNewVoters(Configuration):

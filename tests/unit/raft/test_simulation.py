@@ -127,6 +127,14 @@ class LiveInsteadOfConfirmed(Leadership):
         return super()._quorum_acked_ms()
 
 
+class AnyRefusalEndsSupport(Support):
+    """Also that of the leader itself, which is asked whether it leads yet."""
+
+    def resigned(self, node: str, term: int) -> None:
+        if node == self.leader:
+            self.end()
+
+
 class NewcomersVote(Raft):
     @property
     def _votes(self) -> bool:
@@ -192,6 +200,7 @@ MUTATIONS = (
     (PromisesEndWithTheConnection, "isolate", 3, "leased|stale"),
     (LeaseFromTheReceiptOfTheAcknowledgement, "isolate", 0, "leased|stale"),
     (PromisesIgnored, "cut", 10, "leased|stale"),
+    (AnyRefusalEndsSupport, "cut", 39, "leased|stale"),
     (KeepsTheLeaseInATransfer, "hand_over", 3, "leased|stale"),
     (StaleTermAppends, "hand_over", 4, "leads term|contradicts|commits other"),
     (LogNotComparedBeforeVoting, "crash", 1, "lacks committed"),

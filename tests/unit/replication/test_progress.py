@@ -308,6 +308,6 @@ def _perform(machine: Progress, now: int, reads: list[int], ships: list[Batch], 
 def _check_cursor(feed: FakePartition, there: FakePartition) -> None:
     """Everything this region wrote up to the committed cursor is there, or something newer is."""
     cursor = feed.cursors.get("c", 0)
-    for sequence, change, _ in feed.feed:
+    for sequence, change, *_ in feed.feed:
         if sequence <= cursor and change.version[8:] == HERE.encode():
             assert there.rows[change.key].version >= change.version

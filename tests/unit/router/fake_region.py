@@ -37,13 +37,20 @@ from geodyne.messages import (
 )
 from geodyne.model.values import dumps, item_size, loads
 from router.api.context import Api, ApiSettings
-from router.api.registry import OPERATIONS
+from router.api.registry import OPERATIONS, STREAM_OPERATIONS
 from tests.unit.router.fake_indexes import local_rows, table_of, written
 
 REGION = "us-east-1"
 REGIONS = ("us-east-1", "eu-west-1", "ap-northeast-2")
 NOW_MS = 1_780_000_000_000
-_MODEL = ServiceModel(Loader().load_service_model("dynamodb", "service-2"), "dynamodb")
+_OPERATIONS = {**OPERATIONS, **STREAM_OPERATIONS}
+_MODELS = [
+    ServiceModel(Loader().load_service_model(service, "service-2"), service)
+    for service in ("dynamodb", "dynamodbstreams")
+]
+_SHAPES = {
+    name: model.operation_model(name).output_shape for model in _MODELS for name in model.operation_names
+}  # of answers
 
 
 class Ready:
@@ -264,22 +271,22 @@ def _page(rows: dict[bytes, bytes], whole: dict[bytes, bytes], call: Range) -> P
 class Client:
     """Runs operations against a FakeRegion; every answer must be one that botocore's parser understands."""
 
-    def __init__(self, settings: ApiSettings | None = None) -> None:
-        self.region = FakeRegion()
+    def __init__(self, settings: ApiSettings | None = None, region: FakeRegion | None = None) -> None:
+        self.region = region or FakeRegion()
         self.api = Api(
             self.region, region=REGION, now_ms=lambda: NOW_MS, settings=settings or ApiSettings(regions=REGIONS)
         )
 
     def raw(self, operation: str, body: dict[str, Any]) -> bytes:
-        return finish(OPERATIONS[operation].handler(body, self.api.context("request-1")))
+        return finish(_OPERATIONS[operation].handler(body, self.api.context("request-1")))
 
     def __call__(self, operation: str, **body: Any) -> dict[str, Any]:
         """The answer's JSON. Checks it against the service model."""
         answer = self.raw(operation, orjson.loads(orjson.dumps(body)))
+        shape = _SHAPES[operation]
         if not answer:
-            assert _MODEL.operation_model(operation).output_shape is None
+            assert shape is None
             return {}
-        shape = _MODEL.operation_model(operation).output_shape
         parsed = create_parser("json").parse({"body": answer, "headers": {}, "status_code": 200}, shape)
         decoded: dict[str, Any] = orjson.loads(answer)
         assert set(decoded) == set(parsed) - {"ResponseMetadata"}, "members that the model does not know"

@@ -14,7 +14,8 @@ from geodyne.messages import METADATA_PARTITION, Request, Response, Watch, Watch
 from geodyne.ports import ClientLinkEvents
 from geodyne.rpc.region import NodeAddress
 from router import frontend as frontends
-from router.frontend import SERVICE, Frontend, FrontendSettings
+from router.api.registry import SERVICE
+from router.frontend import Frontend, FrontendSettings
 
 
 class Node:

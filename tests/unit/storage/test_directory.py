@@ -30,6 +30,17 @@ def test_an_incarnation_is_never_below_what_the_caller_asks_for_and_never_goes_b
     assert second.incarnation == 1_001
 
 
+def test_a_directory_that_outgrows_an_earlier_one_gives_the_next_start_a_larger_incarnation(tmp_path: Path) -> None:
+    first = open_directory(tmp_path, "cluster", "node-a", incarnation_min=1_000)
+    first.outgrow(5_000)
+    first.outgrow(10)  # nothing follows from one that is not larger
+    first.close()
+    second = open_directory(tmp_path, "cluster", "node-a", incarnation_min=900)
+    second.close()
+    assert first.incarnation == 1_000
+    assert second.incarnation == 5_001
+
+
 def test_an_unreadable_incarnation_is_refused(tmp_path: Path) -> None:
     open_directory(tmp_path, "cluster", "node-a").close()
     (tmp_path / "INCARNATION").write_bytes(b"x")

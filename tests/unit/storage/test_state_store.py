@@ -23,6 +23,7 @@ from node.storage.port import (
     WrongFormat,
 )
 from node.storage.sqlite import EXPORTS_MAX, StateSettings, StateStore
+from node.storage.sqlite_connection import quick_check
 
 P = 5
 
@@ -362,7 +363,7 @@ def test_damage_is_found_and_told_as_damage(tmp_path: Path) -> None:
     async def body(store: StateStore) -> None:
         store.create(P, state(0))
         store.apply([update(1, *range(500))])
-        assert await store.integrity() == []
+        assert await quick_check(store.path) == []
 
     with_store(tmp_path, body)
     path = tmp_path / "state.db"
@@ -371,7 +372,7 @@ def test_damage_is_found_and_told_as_damage(tmp_path: Path) -> None:
     path.write_bytes(data)
 
     async def damaged(store: StateStore) -> None:
-        assert await store.integrity() != []
+        assert await quick_check(store.path) != []
         with pytest.raises(StateDamaged):
             await contents(store)
 
@@ -383,10 +384,10 @@ def test_damage_is_found_and_told_as_damage(tmp_path: Path) -> None:
 
 def test_another_schema_version_or_another_database_is_refused(tmp_path: Path) -> None:
     async def body(store: StateStore) -> None:
-        store._db.execute("PRAGMA user_version=4")
+        store._db.execute("PRAGMA user_version=5")
 
     with_store(tmp_path, body)
-    with pytest.raises(WrongFormat, match="state format 4; this version reads formats 1 to 3"):
+    with pytest.raises(WrongFormat, match="state format 5; this version reads formats 1 to 4"):
         StateStore.open(tmp_path / "state.db")
     other = sqlite3.connect(tmp_path / "other.db")
     other.execute("CREATE TABLE t (x)")

@@ -1,10 +1,10 @@
-"""Serving change records and raw rows of one partition."""
+"""Serving change records and raw rows of one partition to replication and indexes."""
 
 from __future__ import annotations
 
-from geodyne.messages import FROM_COMMITTED, Change, FeedPage, FeedRecord, ReadFeed, ReadRows, Rows
+from geodyne.messages import FROM_COMMITTED, Change, FeedPage, ReadFeed, ReadRows, Rows
 from geodyne.model import version as versions
-from geodyne.wire import log_v1_pb2 as log
+from node.feed.records import decoded
 from node.state import GroupState
 from node.storage.sqlite import StateStore
 
@@ -16,6 +16,8 @@ def read_page(store: StateStore, state: GroupState, call: ReadFeed, late: bool) 
     """Records after the cursor, or None when there is nothing to say yet (and the call is not `late`)."""
     after = call.after
     if after == FROM_COMMITTED:
+        if state.lost(call.consumer):
+            return FeedPage((), state.feed_floor, state.feed_head, True)
         after = state.cursors.get(call.consumer, state.feed_floor)
     if after < state.feed_floor:
         return FeedPage((), after, state.feed_head, True)
@@ -24,13 +26,9 @@ def read_page(store: StateStore, state: GroupState, call: ReadFeed, late: bool) 
     stored = store.read_feed(call.partition, after, call.max_bytes, RECORDS_MAX)
     records = []
     for sequence, data in stored:
-        effect = log.Effect.FromString(data)
-        version = effect.version
-        if call.origin and versions.region(version) != call.origin:
-            continue
-        image = effect.image if effect.HasField("image") else None
-        old_image = effect.old_image if effect.HasField("old_image") else None
-        records.append(FeedRecord(sequence, Change(effect.key, version, image, effect.size), old_image))
+        record = decoded(sequence, data)
+        if not call.origin or versions.region(record.change.version) == call.origin:
+            records.append(record)
     following = stored[-1][0] if stored else state.feed_head
     return FeedPage(tuple(records), following, state.feed_head, False)
 

@@ -1,0 +1,116 @@
+"""Looking after the feeds of the partitions that a node leads: retention, new shards, how far consumers are behind."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from node.catalog import streams
+from node.feed.retention import FeedReader, FeedSettings, Standing, standing, upkeep
+from node.storage.port import GroupDamaged
+from node.storage.sqlite import StateStore
+
+if TYPE_CHECKING:
+    from node.group import Group
+    from node.service import NodeService
+
+logger = logging.getLogger("geodyne.node.feed")
+
+LOOK_MS = 5_000  # between two looks at a feed, unless it seems to hold too much
+GROUPS_PER_STEP = 64  # a step each second; some 10 records are read in each
+KINDS = ("replica", "index", "trigger", "kinesis", "other")
+
+
+def kind_of(consumer: str) -> str:
+    """The kind of consumer for metrics: a small, fixed number of them."""
+    kind = consumer.split("/", 1)[0].removesuffix("-oldest")
+    return kind if kind in KINDS else "other"
+
+
+class FeedDuty:
+    """Of one node. Costs nothing for partitions without consumers."""
+
+    def __init__(self, service: NodeService, store: StateStore, settings: FeedSettings) -> None:
+        self._service = service
+        self._store = store
+        self._settings = settings
+        self._due_ms: dict[int, int] = {}
+        self._standings: dict[int, Standing] = {}
+        self._totals: dict[int, int] = {}  # bytes that there were at the last look, less those retained
+        self._lost: set[tuple[int, str]] = set()  # told already
+
+    def step(self) -> None:
+        """Each second."""
+        now_ms, looked = self._service.now_ms(), 0
+        led = {group.partition: group for group in self._service.groups if group.serving and group.state.cursors}
+        for partition in [each for each in self._due_ms if each not in led]:
+            self._forget(partition)
+        for partition, group in led.items():
+            over = group.state.feed_total - self._totals.get(partition, 0) > self._settings.bytes_max
+            if looked < GROUPS_PER_STEP and (over or self._due_ms.get(partition, 0) <= now_ms):
+                looked += 1
+                self._due_ms[partition] = now_ms + LOOK_MS
+                try:
+                    self._look(group)
+                except GroupDamaged:
+                    continue  # the store has told who heals it
+        self._measure()
+
+    def standing(self, partition: int) -> Standing | None:
+        """As of the last look at a partition that is led here."""
+        return self._standings.get(partition)
+
+    def _look(self, group: Group) -> None:
+        partition, state = group.partition, group.state
+        reader = FeedReader(self._store, partition, state)
+        found = standing(state, reader, self._settings)
+        if found.full != group.feed_full:
+            logger.warning(
+                "indexes are behind: writes wait" if found.full else "indexes have caught up",
+                extra={"partition": partition, "bytes": found.bytes},
+            )
+        group.feed_full = found.full
+        self._standings[partition] = found
+        self._totals[partition] = state.feed_total - found.bytes
+        wall_us = self._service.clock.wall_us()
+        known = streams.known(self._service.catalog.catalog.members)
+        due = upkeep(state, reader, found.bytes, wall_us, self._settings, known)
+        if due.cursors or due.roll:
+            group.keep_feed(due.cursors, due.roll, wall_us)
+            self._service.touch(group)
+        for consumer in state.definition.consumers:
+            self._note_lost(partition, consumer, consumer not in state.cursors)
+
+    def _note_lost(self, partition: int, consumer: str, lost: bool) -> None:
+        mark = partition, consumer
+        if lost and mark not in self._lost:
+            self._lost.add(mark)
+            self._service.metrics.feed_places_lost.inc()
+            logger.warning(
+                "a consumer has lost its place in the feed, which is full: it must resynchronise",
+                extra={"partition": partition, "consumer": consumer},
+            )
+        elif not lost:
+            self._lost.discard(mark)
+
+    def _forget(self, partition: int) -> None:
+        self._due_ms.pop(partition, None)
+        self._standings.pop(partition, None)
+        self._totals.pop(partition, None)
+        self._lost = {mark for mark in self._lost if mark[0] != partition}
+
+    def _measure(self) -> None:
+        metrics, now_us = self._service.metrics, self._service.clock.wall_us()
+        lags = dict.fromkeys(KINDS, 0.0)
+        waiting = dict.fromkeys(KINDS, 0)
+        for found in self._standings.values():
+            for consumer, (count, since_us) in found.waiting.items():
+                kind = kind_of(consumer)
+                waiting[kind] += count
+                if since_us:
+                    lags[kind] = max(lags[kind], (now_us - since_us) / 1e6)
+        for kind in KINDS:
+            metrics.feed_lag_seconds.labels(kind).set(lags[kind])
+            metrics.feed_lag_bytes.labels(kind).set(waiting[kind])
+        metrics.feed_bytes.set(sum(found.bytes for found in self._standings.values()))
+        metrics.feeds_full.set(sum(found.full for found in self._standings.values()))

@@ -1,0 +1,136 @@
+"""Serving the streams of a table from one partition: their shards, and records within a shard.
+
+What a stream retains begins after its cursor, which retention moves, or after the floor of the feed if that is newer:
+another consumer may hold records that the stream has given up.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from geodyne.catalog import TRIGGER_OLDEST_PREFIX, stream_consumer
+from geodyne.messages import (
+    FROM_COMMITTED,
+    FROM_LATEST,
+    FeedRecord,
+    ListShards,
+    ReadStream,
+    Refused,
+    Shards,
+    ShardSpan,
+    StreamPage,
+)
+from geodyne.model.values import loads
+from node.feed.records import decoded, stamp_of
+from node.feed.shards import Shard
+from node.state import GroupState
+from node.storage.sqlite import StateStore
+
+RECORDS_MAX = 1024  # a page; decoded on the loop's thread
+
+
+class _Span(NamedTuple):
+    """What is read: records with low < sequence <= high. `closed`: there will never be more of them."""
+
+    low: int
+    high: int
+    closed: bool
+
+
+def list_shards(state: GroupState, call: ListShards) -> Shards | Refused:
+    shards = state.shards.get(call.label)
+    if shards is None:
+        return _unknown("stream", call.label)
+    spans = tuple(ShardSpan(shard.opened_us, shard.after, shard.last) for shard in shards)
+    return Shards(spans, _floor(state, call.label))
+
+
+def read_stream(store: StateStore, state: GroupState, call: ReadStream, late: bool) -> StreamPage | Refused | None:
+    """Records of a stream, or None when there is nothing to say yet (and the call is not `late`)."""
+    shards = state.shards.get(call.label)
+    if shards is None:
+        return _unknown("stream", call.label)
+    span = _span(state, shards, call.shard)
+    if isinstance(span, Refused):
+        return span
+    floor = _floor(state, call.label)
+    after = _position(state, call, span, floor)
+    if after is None:
+        return _unknown("consumer", call.consumer)
+    after = max(after, span.low)
+    if after < min(floor, span.high):
+        return StreamPage((), min(floor, span.high), False, True)
+    if call.since_us:
+        after = newest_before(store, call.partition, after, span.high, call.since_us)
+    if after >= span.high or not call.limit:
+        page = StreamPage((), after, span.closed and after >= span.high, False)
+        return page if late or page.closed or not call.limit or call.wait_ms == 0 else None
+    return _page(store, call, after, span)
+
+
+def newest_before(store: StateStore, partition: int, low: int, high: int, wall_us: int) -> int:
+    """The sequence of the newest record of (low, high] that was written before a time; `low` when there is none.
+
+    Times of records never decrease, so it is found by halving the span of sequences."""
+    while low < high:
+        middle = (low + high) // 2
+        found = store.read_feed(partition, middle, 0, 1)
+        if not found or found[0][0] > high:
+            high = middle
+        elif stamp_of(found[0][1])[0] < wall_us:
+            low = found[0][0]
+        else:
+            high = middle
+    return low
+
+
+def changes(record: FeedRecord) -> bool:
+    """Whether a record of a feed with old images has anything to tell. An item's attributes have no order: the same
+    ones in another order are as many bytes, and the same item."""
+    new, old = record.change.image, record.old_image
+    if new is None or old is None or len(new) != len(old):
+        return new is not old
+    return new != old and loads(new) != loads(old)
+
+
+def _page(store: StateStore, call: ReadStream, after: int, span: _Span) -> StreamPage:
+    stored = store.read_feed(call.partition, after, call.max_bytes, min(call.limit, RECORDS_MAX))
+    within = [(sequence, data) for sequence, data in stored if sequence <= span.high]
+    records = [record for sequence, data in within if changes(record := decoded(sequence, data))]
+    following = within[-1][0] if within and len(within) == len(stored) else span.high
+    return StreamPage(tuple(records), following, span.closed and following >= span.high, False)
+
+
+def _span(state: GroupState, shards: tuple[Shard, ...], opened_us: int) -> _Span | Refused:
+    if not opened_us:
+        if not shards:
+            return _Span(state.feed_head, state.feed_head, True)  # it has ended, and all of it is trimmed
+        first, last = shards[0], shards[-1]
+    else:
+        found = next((shard for shard in shards if shard.opened_us == opened_us), None)
+        if found is None:
+            return _unknown("shard", str(opened_us))
+        first = last = found
+    if last.last is None:
+        return _Span(first.after, state.feed_head, False)
+    return _Span(first.after, last.last, True)
+
+
+def _position(state: GroupState, call: ReadStream, span: _Span, floor: int) -> int | None:
+    """Where to read from; None for a bookmark that the partition does not have."""
+    if call.after == FROM_LATEST:
+        return span.high
+    if call.after != FROM_COMMITTED:
+        return call.after
+    committed = state.cursors.get(call.consumer)
+    if committed == 0 and call.consumer.startswith(TRIGGER_OLDEST_PREFIX):
+        return floor  # it has not begun yet
+    return committed
+
+
+def _floor(state: GroupState, label: str) -> int:
+    return max(state.feed_floor, state.cursors.get(stream_consumer(label), 0))
+
+
+def _unknown(what: str, name: str) -> Refused:
+    return Refused("ResourceNotFoundException", f"Requested resource not found: no {what} {name} in this partition")
