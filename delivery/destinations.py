@@ -73,7 +73,7 @@ class HttpDestination:
 
 
 def open_destination(text: str) -> Destination | None:
-    """The destination that a mapping names (delivery.mapping.DESTINATION_SCHEMES); None for none."""
+    """The destination that a mapping names (geodyne.triggers.mapping.DESTINATION_SCHEMES); None for none."""
     if not text:
         return None
     return _OPENERS[urlsplit(text).scheme](text)

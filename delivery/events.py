@@ -16,10 +16,10 @@ from uuid import UUID
 import orjson
 
 from delivery.lane import Arrival, Discard, WindowSpan
-from delivery.patterns import Pattern, passes
 from geodyne.messages import FeedRecord, ShardSpan
 from geodyne.model.keys import KeySchema, hash_of
 from geodyne.streams import shard_id, stream_record
+from geodyne.triggers.patterns import Pattern, passes
 
 EXPIRY_IDENTITY = {"principalId": "dynamodb.amazonaws.com", "type": "Service"}  # so spelt in events of Lambda
 _DOCUMENT_VERSION = "1.0"

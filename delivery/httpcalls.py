@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import httptools
 import orjson
 
-from delivery.functions import FunctionSpec
 from delivery.verdict import NotReached, Raised, Reply, Returned
+from geodyne.triggers.functions import FunctionSpec
 
 RESPONSE_BYTES_MAX = 6 * 1024 * 1024  # of the body: Lambda's quota for synchronous calls
 HEADER_BYTES_MAX = 64 * 1024

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from delivery.mapping import INFINITE, Mapping
 from delivery.verdict import Outcome, Verdict
+from geodyne.triggers.mapping import INFINITE, Mapping
 
 PAYLOAD_BYTES_MAX = 6 * 1024 * 1024  # of a call: Lambda's quota for synchronous calls
 STATE_BYTES_MAX = 1024 * 1024  # of a tumbling window

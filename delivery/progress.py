@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from delivery.lane import PAYLOAD_BYTES_MAX, Arrival, Discard, Invoke, Lane
-from delivery.mapping import Mapping
 from delivery.verdict import Verdict
 from geodyne.messages import FROM_COMMITTED
+from geodyne.triggers.mapping import Mapping
 
 # Clocks of a region's leaders may differ by about this; a tumbling window waits it out before a quiet feed ends it.
 WINDOW_GRACE_US = 1_000_000

@@ -13,18 +13,19 @@ from delivery.destinations import Destination, DestinationError
 from delivery.events import Source, arrival, failure_document, invocation_event, shard_of, split_by_shard
 from delivery.functions import Function
 from delivery.lane import Discard, Invoke
-from delivery.mapping import Mapping
-from delivery.patterns import parse_pattern
 from delivery.ports import PartitionStream, StreamUnavailable
 from delivery.progress import WINDOW_GRACE_US, Commit, Progress, ProgressSettings, Read
 from delivery.verdict import NotReached, Outcome, Reply, judge
 from geodyne.messages import Shards, StreamPage
 from geodyne.ports import Clock
+from geodyne.triggers.mapping import Mapping
+from geodyne.triggers.patterns import parse_pattern
 
 log = logging.getLogger(__name__)
 
 HELD_BYTES_MAX = 256 * 1024 * 1024  # of records read and not ended, of all mappings of a process
 LAST_COMMIT_S_MAX = 2.0
+LAST_CALLS_S_MAX = 2.0  # how long calls under way may still take once a runner is to end
 TROUBLE_LOG_EVERY_MS = 10_000
 
 # What the Lambda API shows as LastProcessingResult.
@@ -46,9 +47,11 @@ class Figures:
     delivered: int = 0  # records that the function took
     filtered: int = 0
     discarded: int = 0  # records given up, with or without a destination
+    kept: int = 0  # of these: the destination has them
     gaps: int = 0  # times that a partition's stream had been trimmed beyond the bookmark
     last_result: str = NOTHING_YET
     trouble: str = ""  # why it waits, for people
+    on_batch: Callable[[int], None] = field(default=lambda _records: None)  # how many a call is given
     on_age: Callable[[float], None] = field(default=lambda _seconds: None)  # of the last record of each ended batch
 
 
@@ -104,7 +107,8 @@ class Runner:
         self._shards = Shards((), 0)
         self._request_ids: dict[int, str] = {}  # of the last call of each lane
         self._held_bytes = 0  # as the budget knows it
-        self._tasks: set[asyncio.Task[None]] = set()  # bounded: a read, a commit, one a lane
+        self._tasks: set[asyncio.Task[None]] = set()  # bounded: a read, a commit
+        self._calls: set[asyncio.Task[None]] = set()  # bounded: one a lane
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._trouble_logged_ms = -TROUBLE_LOG_EVERY_MS
@@ -113,14 +117,18 @@ class Runner:
         self._pump()
 
     async def close(self) -> None:
-        """Stop at once: calls under way are abandoned, and their records delivered again after the next start. What
-        has ended is committed, if that does not take long."""
+        """Begin nothing new. Calls under way that do not end soon are abandoned, and their records delivered again
+        after the next start. What has ended is committed, if that does not take long."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=LAST_CALLS_S_MAX)
+        for task in self._calls:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._calls, return_exceptions=True)
         self._surroundings.budget.held_bytes -= self._held_bytes
         self._held_bytes = 0
         if self.progress.acknowledged > self.progress.committed:
@@ -147,13 +155,13 @@ class Runner:
         for instruction in self.progress.decide(now_ms, self._clock.wall_us(), may_read=may_read):
             match instruction:
                 case Read():
-                    self._perform(self._read(instruction))
+                    self._perform(self._read(instruction), self._tasks)
                 case Invoke():
-                    self._perform(self._invoke(instruction))
+                    self._perform(self._invoke(instruction), self._calls)
                 case Discard():
-                    self._perform(self._discard(instruction))
+                    self._perform(self._discard(instruction), self._calls)
                 case Commit(sequence):
-                    self._perform(self._commit(sequence))
+                    self._perform(self._commit(sequence), self._tasks)
         self._set_timer(self.progress.wake_ms(now_ms), now_ms)
         held_bytes = sum(lane.pending_bytes for lane in self.progress.lanes)
         self._surroundings.budget.held_bytes += held_bytes - self._held_bytes
@@ -168,10 +176,10 @@ class Runner:
             delay_s = (max(wake_ms - now_ms, 0) + 1) / 1000
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._pump)
 
-    def _perform(self, work: Coroutine[Any, Any, None]) -> None:
+    def _perform(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def _read(self, read: Read) -> None:
         settings = self._surroundings.settings
@@ -213,6 +221,7 @@ class Runner:
             shard = shard_of(self._shards.shards, last, self.source)
         event = invocation_event(invoke.arrivals, invoke.window, self.source.arn, shard)
         figures.calls += 1
+        figures.on_batch(len(invoke.arrivals))
         reply = await self._call(event, request_id)
         verdict = judge(
             reply,
@@ -263,6 +272,8 @@ class Runner:
                 },
             )
             self._figures.discarded += len(discard.arrivals)
+            if self._destination is not None:
+                self._figures.kept += len(discard.arrivals)
             self.progress.on_discarded(discard.lane)
         self._pump()
 

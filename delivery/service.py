@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
 from delivery.destinations import open_destination
 from delivery.events import Source
-from delivery.functions import HTTP, Function, FunctionSpec
+from delivery.functions import Function
 from delivery.httpcalls import HttpFunction
-from delivery.mapping import Mapping as EventSourceMapping
 from delivery.ports import Region
 from delivery.runner import Figures, Runner, Surroundings
 from delivery.stream import RegionStream
@@ -23,6 +22,8 @@ from delivery.worker import PythonFunction
 from geodyne.catalog import TableRecord
 from geodyne.model.keys import KeySchema
 from geodyne.streams import stream_arn
+from geodyne.triggers.functions import HTTP, FunctionSpec
+from geodyne.triggers.mapping import Mapping as EventSourceMapping
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Status(NamedTuple):
     delivered: int
     filtered: int
     discarded: int
+    kept: int  # of the discarded: the destination has them
     gaps: int
 
 
@@ -71,14 +73,21 @@ class Deliverer:
     """Runs every enabled mapping at every partition of its table."""
 
     def __init__(
-        self, own_region: str, account: str, region: Region, mappings: Mappings, surroundings: Surroundings
+        self,
+        own_region: str,
+        account: str,
+        region: Region,
+        mappings: Mappings,
+        surroundings: Surroundings,
+        make_figures: Callable[[], Figures] = Figures,
     ) -> None:
-        """`account` is the one in ARNs."""
+        """`account` is the one in ARNs. `make_figures` makes those of a mapping, with its observers."""
         self._own = own_region
         self._account = account
         self._region = region
         self._mappings = mappings
         self._surroundings = surroundings
+        self._make_figures = make_figures
         self._runners: dict[_Key, tuple[_Wanted, Runner]] = {}
         self._closing: dict[_Key, asyncio.Task[None]] = {}
         self._functions: dict[str, tuple[FunctionSpec, Function]] = {}
@@ -123,12 +132,17 @@ class Deliverer:
             figures.delivered,
             figures.filtered,
             figures.discarded,
+            figures.kept,
             figures.gaps,
         )
 
+    def statuses(self) -> dict[str, Status]:
+        """All mappings that run, by uuid."""
+        return {uuid: status for uuid in self._figures if (status := self.status(uuid)) is not None}
+
     def report(self) -> dict[str, Any]:
         """For the process's status page: a member for each mapping that runs."""
-        return {uuid: status._asdict() for uuid in self._figures if (status := self.status(uuid)) is not None}
+        return {uuid: status._asdict() for uuid, status in self.statuses().items()}
 
     # --- following
 
@@ -179,11 +193,16 @@ class Deliverer:
             function=self._function(one.spec),
             function_arn=self._function_arn(one.spec.name),
             destination=open_destination(mapping.on_failure),
-            figures=self._figures.setdefault(mapping.uuid, Figures()),
+            figures=self._figures_of(mapping.uuid),
             surroundings=self._surroundings,
         )
         runner.start()
         return runner
+
+    def _figures_of(self, uuid: str) -> Figures:
+        if uuid not in self._figures:
+            self._figures[uuid] = self._make_figures()
+        return self._figures[uuid]
 
     def _wanted(self) -> dict[_Key, _Wanted]:
         wanted: dict[_Key, _Wanted] = {}

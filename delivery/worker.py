@@ -18,8 +18,8 @@ from typing import Any
 import orjson
 
 from delivery.functionhost import RESPONSE_BYTES_MAX
-from delivery.functions import FunctionSpec
 from delivery.verdict import NotReached, Raised, Reply, Returned
+from geodyne.triggers.functions import FunctionSpec
 
 log = logging.getLogger(__name__)
 

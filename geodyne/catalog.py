@@ -18,6 +18,8 @@ HASH_SPACE = 1 << 64
 SYSTEM_PREFIX = "$"  # of the names of the region's own tables: no name that CreateTable takes begins so
 TABLE_PREFIX = "table/"  # of the key of a table's record; the rest is its name
 MEMBER_PREFIX = "member/"  # of the key of a node's record; the rest is its id
+MAPPING_PREFIX = "mapping/"  # of the key of an event source mapping's record; the rest is its UUID
+FUNCTION_PREFIX = "function/"  # of the key of a function's record; the rest is its name
 METADATA_KEY = "metadata"  # of the record of the metadata group's own replicas
 
 
@@ -46,6 +48,14 @@ class ControlOperation(StrEnum):
     NODE_ACTIVATE     node: have it hold replicas (again)                      -> member
     NODE_REMOVE       node, force: it will not come back; drained before       -> member
 
+    PUT_FUNCTION      function (geodyne.triggers.functions), made or replaced  -> function
+    DELETE_FUNCTION   name, force: though mappings name it                     -> function
+    FUNCTION_LIST     nothing                                                  -> functions [...]
+    CREATE_MAPPING    mapping (geodyne.triggers.mapping, without a uuid)       -> mapping
+    UPDATE_MAPPING    uuid, mapping (the members that change)                  -> mapping
+    DELETE_MAPPING    uuid                                                     -> mapping (as it was, Deleting)
+    MAPPING_RESULT    uuid, result: what came of its last batch; no news of a mapping that is not there
+
     Operations on a table take an optional table_id: of another table by the same name they say that it is not found.
     """
 
@@ -64,6 +74,13 @@ class ControlOperation(StrEnum):
     NODE_DRAIN = "node_drain"
     NODE_ACTIVATE = "node_activate"
     NODE_REMOVE = "node_remove"
+    PUT_FUNCTION = "put_function"
+    DELETE_FUNCTION = "delete_function"
+    FUNCTION_LIST = "function_list"
+    CREATE_MAPPING = "create_mapping"
+    UPDATE_MAPPING = "update_mapping"
+    DELETE_MAPPING = "delete_mapping"
+    MAPPING_RESULT = "mapping_result"
 
 
 INDEX_CONSUMER = "index"  # under which the partitions of a table keep the cursor of its global indexes
@@ -105,6 +122,19 @@ class TtlStatus(StrEnum):
     ENABLED = "ENABLED"
     DISABLING = "DISABLING"
     DISABLED = "DISABLED"
+
+
+class MappingState(StrEnum):
+    """Of an event source mapping, as the Lambda API names them. One that is being changed settles once all partitions
+    of its table have its bookmark, or no longer have it."""
+
+    CREATING = "Creating"
+    ENABLING = "Enabling"
+    ENABLED = "Enabled"
+    DISABLING = "Disabling"
+    DISABLED = "Disabled"
+    UPDATING = "Updating"
+    DELETING = "Deleting"
 
 
 class MemberState(StrEnum):

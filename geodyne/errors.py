@@ -41,6 +41,7 @@ CATALOGUE: dict[str, ErrorKind] = {
         ErrorKind("AccessDeniedException", prefix=CORAL, message_key="Message"),
         ErrorKind("ResourceNotFoundException"),
         ErrorKind("ResourceInUseException"),
+        ErrorKind("ResourceConflictException", status=409),
         ErrorKind("TableNotFoundException"),
         ErrorKind("LimitExceededException", retryable=True),
         ErrorKind("ConditionalCheckFailedException"),

@@ -1,6 +1,6 @@
 """How one process is launched: the file that the supervisor (or a deployment) writes and the process reads.
 
-`python -m node|router|replication --config FILE`. The file is one JSON object; every process gets the whole topology
+`python -m node|router|replication|delivery --config FILE`. The file is one JSON object; every process gets the whole topology
 with addresses, so that no process has to ask another one where the others are.
 """
 
@@ -194,10 +194,11 @@ def _from_json(data: Any) -> ProcessConfig:
             raise SettingsError(f"{name} must be a text, not {data[name]!r}")
     if data["auth"] not in {"on", "off"}:
         raise SettingsError(f"auth must be on or off, not {data['auth']!r}")
-    numbers = {name: data.get(name, default) for name, default in _OPTIONAL.items()}
+    numbers: dict[str, Any] = {name: data.get(name, default) for name, default in _OPTIONAL.items()}
     for name, value in numbers.items():
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise SettingsError(f"{name} must be a number, not {value!r}")
+        numbers[name] = float(value)
     try:
         topology = Topology.from_json(data["topology"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -208,7 +209,7 @@ def _from_json(data: Any) -> ProcessConfig:
         metrics=_endpoint(data, "metrics"),
         auth=data["auth"] == "on",
         topology=topology,
-        **{name: float(value) for name, value in numbers.items()},
+        **numbers,
     )
 
 

@@ -19,6 +19,7 @@ from geodyne.messages import FeedRecord
 from geodyne.model.keys import KeySchema, decode_key
 from geodyne.model.values import item_size, loads
 
+ACCOUNT_ID: Final = "000000000000"  # in ARNs: a cluster has one owner
 EVENT_VERSION: Final = "1.1"
 EVENT_SOURCE: Final = "aws:dynamodb"
 SEQUENCE_DIGITS: Final = 20  # of the place in the feed, behind the epoch: 2^63 has 19

@@ -25,8 +25,9 @@ GLOBAL = "global"  # the pseudo-region of the processes of the global endpoint; 
 ROLE_NODE = "node"
 ROLE_ROUTER = "router"
 ROLE_REPLICATOR = "replicator"
+ROLE_DELIVERY = "delivery"
 ROLE_GLOBAL = "global"
-ROLES = (ROLE_NODE, ROLE_ROUTER, ROLE_REPLICATOR, ROLE_GLOBAL)
+ROLES = (ROLE_NODE, ROLE_ROUTER, ROLE_REPLICATOR, ROLE_DELIVERY, ROLE_GLOBAL)
 
 # Round trips between AWS regions as public latency tables show them, within the span that the default cluster
 # promises (70 to 180 ms; Ireland to Seoul is nearer 230 in reality).
@@ -48,7 +49,8 @@ class TopologyError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpec:
-    """One process. `address` ("host:port") is what others dial: gRPC of a node or replicator, HTTP of a router."""
+    """One process. `address` ("host:port") is what others dial: gRPC of a node or replicator, HTTP of a router.
+    Delivery is dialled by nobody: its address is that of its metrics."""
 
     id: str  # "us-east-1/node-a": unique over the cluster
     role: str  # one of ROLES
@@ -73,12 +75,14 @@ class RegionSpec:
     routers: tuple[ProcessSpec, ...]
     replicators: tuple[ProcessSpec, ...]
     founders: Mapping[str, str] = field(default_factory=dict)
+    delivery: tuple[ProcessSpec, ...] = ()  # one; none in files that an older version has written
 
     def processes(self) -> Iterator[ProcessSpec]:
-        """Nodes, then routers, then replicators: the order in which they are useful to each other."""
+        """Nodes, then routers, replicators, delivery: the order in which they are useful to each other."""
         yield from self.nodes
         yield from self.routers
         yield from self.replicators
+        yield from self.delivery
 
     def members(self) -> dict[str, str]:
         """node id -> zone of its nodes."""
@@ -108,13 +112,15 @@ class Topology:
     zone_round_trip_ms: float = 0.0
 
     def processes(self) -> Iterator[ProcessSpec]:
-        """Every process: all nodes first, then routers, then replicators, the global endpoint last."""
+        """Every process: all nodes first, then routers, replicators and delivery, the global endpoint last."""
         for region in self.regions.values():
             yield from region.nodes
         for region in self.regions.values():
             yield from region.routers
         for region in self.regions.values():
             yield from region.replicators
+        for region in self.regions.values():
+            yield from region.delivery
         yield self.global_router
 
     def process(self, process_id: str) -> ProcessSpec:
@@ -154,7 +160,13 @@ class Topology:
             return tuple(replace(p, address=addresses[p.id], metrics=metrics[p.id]) for p in processes)
 
         regions = {
-            name: replace(r, nodes=fill(r.nodes), routers=fill(r.routers), replicators=fill(r.replicators))
+            name: replace(
+                r,
+                nodes=fill(r.nodes),
+                routers=fill(r.routers),
+                replicators=fill(r.replicators),
+                delivery=fill(r.delivery),
+            )
             for name, r in self.regions.items()
         }
         return replace(self, regions=regions, global_router=fill((self.global_router,))[0])
@@ -195,6 +207,7 @@ class Topology:
                 by_role[ROLE_ROUTER],
                 by_role[ROLE_REPLICATOR],
                 {str(node): str(zone) for node, zone in entry.get("founders", {}).items()},
+                by_role[ROLE_DELIVERY],
             )
         return Topology(
             regions,
@@ -209,7 +222,8 @@ class Topology:
 def region(
     name: str, port: int, nodes_per_zone: Mapping[str, int], routers: int = 1, replicators: int = 1
 ) -> RegionSpec:
-    """A region with the usual process ids. Routers and replicators are spread over the zones in turn."""
+    """A region with the usual process ids. Routers and replicators are spread over the zones in turn. It has one
+    process that delivers to functions: two would call them twice."""
     zones = tuple(nodes_per_zone)
 
     def spread(role: str, count: int) -> tuple[ProcessSpec, ...]:
@@ -223,11 +237,19 @@ def region(
         for zone, count in nodes_per_zone.items()
         for number in range(1, count + 1)
     )
-    return RegionSpec(name, port, zones, nodes, spread(ROLE_ROUTER, routers), spread(ROLE_REPLICATOR, replicators))
+    return RegionSpec(
+        name,
+        port,
+        zones,
+        nodes,
+        spread(ROLE_ROUTER, routers),
+        spread(ROLE_REPLICATOR, replicators),
+        delivery=spread(ROLE_DELIVERY, 1),
+    )
 
 
 def default() -> Topology:
-    """Three regions of three zones, one node a zone, one router and one replicator a region."""
+    """Three regions of three zones, one node a zone; one router, one replicator and one delivery process a region."""
     zones = {"a": 1, "b": 1, "c": 1}
     names = ("us-east-1", "eu-west-1", "ap-northeast-2")
     regions = {name: region(name, 8000 + number, zones) for number, name in enumerate(names)}

@@ -356,6 +356,10 @@ class Group:
         """While serving: the attribute that tells when items expire, "" for none, as of the log's end."""
         return self._definition.ttl
 
+    def foreign(self, row: Row) -> bool:
+        """Whether another region of the global table made this image."""
+        return self._definition.tombstones and versions.region(row.version).encode() != self._region
+
     def expire(self, key: bytes, prior: Row, wall_us: int) -> None:
         """Log the deletion of an item, as it is now, because its time has come (node.ttl)."""
         version = versions.make(versions.time_us(prior.version) + 1, self._region)

@@ -9,6 +9,7 @@ _SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 
 
 class NodeMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._of_feeds_and_expiry(registry)
         self.leader_partitions = Gauge(
             "geodyne_leader_partitions", "Partitions that this node leads and serves", registry=registry
         )
@@ -41,40 +42,6 @@ class NodeMetrics:
         self.index_lag_seconds = Gauge(
             "geodyne_index_lag_seconds",
             "Age of the oldest change, of the partitions led here, that is on its way to a global index",
-            registry=registry,
-        )
-        self.ttl_deleted = Counter(
-            "geodyne_ttl_deleted_items", "Items that were deleted because their time had come", registry=registry
-        )
-        self.ttl_overdue_seconds = Gauge(
-            "geodyne_ttl_overdue_seconds",
-            "For how long the oldest item that has expired, of the partitions led here, has been due",
-            registry=registry,
-        )
-        self.ttl_filling = Gauge(
-            "geodyne_ttl_filling", "Replicas here whose index of what expires is not complete yet", registry=registry
-        )
-        self.feed_lag_seconds = Gauge(
-            "geodyne_feed_lag_seconds",
-            "Age of the oldest change, of the partitions led here, that a kind of consumer has not passed",
-            ["consumer"],
-            registry=registry,
-        )
-        self.feed_lag_bytes = Gauge(
-            "geodyne_feed_lag_bytes",
-            "Changes of the partitions led here that consumers have not passed, by their kind",
-            ["consumer"],
-            registry=registry,
-        )
-        self.feed_bytes = Gauge("geodyne_feed_bytes", "Changes that the partitions led here retain", registry=registry)
-        self.feeds_full = Gauge(
-            "geodyne_feeds_full",
-            "Partitions led here that refuse writes because global indexes are too far behind",
-            registry=registry,
-        )
-        self.feed_places_lost = Counter(
-            "geodyne_feed_places_lost",
-            "Times that the change feed of a partition outgrew its bound before a replica had read it",
             registry=registry,
         )
         self.transactions_recovered = Counter(
@@ -123,3 +90,39 @@ class NodeMetrics:
             "geodyne_disk_free_bytes", "Free space where the node's data lies", registry=registry
         )
         self.checkpoints = Counter("geodyne_checkpoints", "Completed checkpoints of the state", registry=registry)
+
+    def _of_feeds_and_expiry(self, registry: CollectorRegistry) -> None:
+        self.ttl_deleted = Counter(
+            "geodyne_ttl_deleted_items", "Items that were deleted because their time had come", registry=registry
+        )
+        self.ttl_overdue_seconds = Gauge(
+            "geodyne_ttl_overdue_seconds",
+            "For how long the oldest item that has expired, of the partitions led here, has been due",
+            registry=registry,
+        )
+        self.ttl_filling = Gauge(
+            "geodyne_ttl_filling", "Replicas here whose index of what expires is not complete yet", registry=registry
+        )
+        self.feed_lag_seconds = Gauge(
+            "geodyne_feed_lag_seconds",
+            "Age of the oldest change, of the partitions led here, that a kind of consumer has not passed",
+            ["consumer"],
+            registry=registry,
+        )
+        self.feed_lag_bytes = Gauge(
+            "geodyne_feed_lag_bytes",
+            "Changes of the partitions led here that consumers have not passed, by their kind",
+            ["consumer"],
+            registry=registry,
+        )
+        self.feed_bytes = Gauge("geodyne_feed_bytes", "Changes that the partitions led here retain", registry=registry)
+        self.feeds_full = Gauge(
+            "geodyne_feeds_full",
+            "Partitions led here that refuse writes because global indexes are too far behind",
+            registry=registry,
+        )
+        self.feed_places_lost = Counter(
+            "geodyne_feed_places_lost",
+            "Times that the change feed of a partition outgrew its bound before a replica had read it",
+            registry=registry,
+        )

@@ -1,4 +1,5 @@
-"""`geodyne dev`, put together: a router and a node on one loop, without a network between them."""
+"""`geodyne dev`, put together: a router and a node on one loop, without a network between them; and what calls the
+functions of triggers, once there are any."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import shlex
 import sys
 from pathlib import Path
 from random import SystemRandom
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from prometheus_client import CollectorRegistry
 
@@ -29,6 +30,10 @@ from router.auth import credentials
 from router.auth.credentials import CredentialsError
 from router.auth.sigv4 import Credential
 from router.frontend import Frontend, FrontendSettings
+
+if TYPE_CHECKING:
+    from delivery.triggers import Triggers
+    from geodyne.rpc.region import RegionClient
 
 HOST = "127.0.0.1"
 CLUSTER_ID = "dev"
@@ -63,6 +68,8 @@ async def _serve(config: DevConfig, stop: asyncio.Event) -> None:
         incarnation=secrets.randbits(63),
         registry=registry,
     )
+    delivery = _Delivery(frontend.region)
+    frontend.region.subscribe(delivery.wake)
     node.start(NoPeers())
     try:
         port = await frontend.start(HOST, config.port)
@@ -70,8 +77,31 @@ async def _serve(config: DevConfig, stop: asyncio.Event) -> None:
         _announce(config, port)
         await stop.wait()
     finally:
+        await delivery.close()
         await frontend.stop()
         await node.stop()
+
+
+class _Delivery:
+    """Triggers, whose code is loaded with the first mapping."""
+
+    def __init__(self, region: RegionClient) -> None:
+        self._region = region
+        self._triggers: Triggers | None = None
+
+    def wake(self) -> None:
+        """The catalog has changed."""
+        if self._triggers is None:
+            if not self._region.catalog.mappings:
+                return
+            from delivery.triggers import Triggers
+
+            self._triggers = Triggers(self._region, clock=SystemClock(), random=SystemRandom())
+        self._triggers.wake()
+
+    async def close(self) -> None:
+        if self._triggers is not None:
+            await self._triggers.close()
 
 
 def _credentials(config: DevConfig) -> dict[str, Credential]:

@@ -21,13 +21,22 @@ from geodyne.settings import (
     ProcessConfig,
     save,
 )
-from geodyne.topology import ROLE_GLOBAL, ROLE_NODE, ROLE_REPLICATOR, ROLE_ROUTER, ProcessSpec, Topology
+from geodyne.topology import (
+    ROLE_DELIVERY,
+    ROLE_GLOBAL,
+    ROLE_NODE,
+    ROLE_REPLICATOR,
+    ROLE_ROUTER,
+    ProcessSpec,
+    Topology,
+)
 
 MODULES: Mapping[str, str] = {
     ROLE_NODE: "node",
     ROLE_ROUTER: "router",
     ROLE_GLOBAL: "router",
     ROLE_REPLICATOR: "replication",
+    ROLE_DELIVERY: "delivery",
 }
 
 
@@ -57,7 +66,7 @@ def public_ports(topology: Topology) -> dict[str, int]:
 def internal_purposes(topology: Topology) -> list[str]:
     """Names of the ports that need a free number: process ids, and process ids with "/metrics" appended."""
     public = public_ports(topology)
-    purposes = [process.id for process in topology.processes() if not public.get(process.id)]
+    purposes = [p.id for p in topology.processes() if not public.get(p.id) and p.role != ROLE_DELIVERY]
     return purposes + [f"{process.id}/metrics" for process in topology.processes()]
 
 
@@ -65,9 +74,10 @@ def on_loopback(topology: Topology, ports: Mapping[str, int]) -> Topology:
     """The topology with loopback addresses: public ports as asked for, all others from `ports`."""
     public = {process_id: port for process_id, port in public_ports(topology).items() if port}
     chosen = {**ports, **public}
+    metrics = {process.id: chosen[process.id + "/metrics"] for process in topology.processes()}
     return topology.resolved(
-        {process.id: f"{LOOPBACK}:{chosen[process.id]}" for process in topology.processes()},
-        {process.id: f"{LOOPBACK}:{chosen[process.id + '/metrics']}" for process in topology.processes()},
+        {process_id: f"{LOOPBACK}:{chosen.get(process_id, port)}" for process_id, port in metrics.items()},
+        {process_id: f"{LOOPBACK}:{port}" for process_id, port in metrics.items()},
     )
 
 

@@ -47,12 +47,13 @@ def host_name(process_id: str) -> str:
 
 def with_host_names(topology: Topology) -> Topology:
     """The topology with every process on a host of its own."""
-    from geodyne.topology import ROLE_GLOBAL, ROLE_ROUTER
+    from geodyne.topology import ROLE_DELIVERY, ROLE_GLOBAL, ROLE_ROUTER
 
+    ports = {ROLE_ROUTER: HTTP_PORT, ROLE_GLOBAL: HTTP_PORT, ROLE_DELIVERY: METRICS_PORT}
     addresses: dict[str, str] = {}
     metrics: dict[str, str] = {}
     for process in topology.processes():
-        port = HTTP_PORT if process.role in (ROLE_ROUTER, ROLE_GLOBAL) else GRPC_PORT
+        port = ports.get(process.role, GRPC_PORT)
         addresses[process.id] = f"{host_name(process.id)}:{port}"
         metrics[process.id] = f"{host_name(process.id)}:{METRICS_PORT}"
     return topology.resolved(addresses, metrics)

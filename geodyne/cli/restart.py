@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from geodyne.cli.errors import EXIT_OK, CommandError
 from geodyne.cli.options import add_cluster_option
-from geodyne.topology import GLOBAL, ROLE_GLOBAL, ROLE_NODE, ROLE_REPLICATOR, ROLE_ROUTER
+from geodyne.topology import GLOBAL, ROLE_DELIVERY, ROLE_GLOBAL, ROLE_NODE, ROLE_REPLICATOR, ROLE_ROUTER
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[Any]
 
-ORDER = (ROLE_NODE, ROLE_REPLICATOR, ROLE_ROUTER, ROLE_GLOBAL)  # in a region: those that take requests last
+# In a region: those that take requests last.
+ORDER = (ROLE_NODE, ROLE_REPLICATOR, ROLE_DELIVERY, ROLE_ROUTER, ROLE_GLOBAL)
 STATUS_SECONDS_MAX = 15.0
 RESTART_SECONDS_MAX = 120.0  # more than the supervisor allows for one process, one step after the other
 
@@ -35,7 +36,7 @@ def add_to(commands: Subparsers) -> None:
     )
     parser.add_argument(
         "--role",
-        choices=(ROLE_NODE, ROLE_REPLICATOR, ROLE_ROUTER),
+        choices=(ROLE_NODE, ROLE_REPLICATOR, ROLE_DELIVERY, ROLE_ROUTER),
         help="only the processes of that role",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object at the end instead of a line a process")

@@ -3,8 +3,8 @@
 Processes that take requests get their listening socket from here (`geodyne.cli.listeners`): it stays open while one
 of them is replaced, and a new one can take from it before the old one ends.
 
-The order of stopping matters: whoever takes requests ends first (the global endpoint, routers, replicators), then the
-nodes, so that nobody sees a request refused by a node that is already going.
+The order of stopping matters: whoever takes requests or makes them ends first (the global endpoint, routers,
+replicators, delivery), then the nodes, so that nobody sees a request refused by a node that is already going.
 """
 
 from __future__ import annotations

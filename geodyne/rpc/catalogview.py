@@ -8,20 +8,24 @@ until a claim of a higher term arrives, because a hint comes from the present an
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from geodyne.catalog import TABLE_PREFIX, PartitionRecord, TableRecord
+from geodyne.catalog import FUNCTION_PREFIX, MAPPING_PREFIX, TABLE_PREFIX, PartitionRecord, TableRecord
 from geodyne.messages import Count, Watched
 
+Records = Mapping[str, dict[str, Any]]
 NO_REVISION = -1  # what a Watch asks with before anything is known: any catalog is newer
 
 
 class CatalogView:
-    """Tables and partitions, those of global indexes too, at `revision`, and how many items they hold.
+    """Tables and partitions, those of global indexes too, at `revision`, how many items they hold, and triggers.
 
     Read-only for all but `apply` and `counted`."""
 
     def __init__(self) -> None:
         self.revision = NO_REVISION
+        self.mappings: Records = {}  # event source mappings by UUID; another object once one has changed
+        self.functions: Records = {}  # by name; likewise
         self._tables: dict[str, TableRecord] = {}
         self._counts: dict[tuple[int, int], Count] = {}  # by partition and slot
         self._partitions: dict[int, tuple[TableRecord, PartitionRecord]] = {}
@@ -62,6 +66,8 @@ class CatalogView:
                 else:
                     tables[name] = TableRecord.from_json(value)
         self._tables = tables
+        self.mappings = _merged(self.mappings, watched, MAPPING_PREFIX)
+        self.functions = _merged(self.functions, watched, FUNCTION_PREFIX)
         self._partitions = {p.id: (table, p) for table in tables.values() for p in table.all_partitions}
         self.revision = watched.revision
         newest = max(self._partitions, default=0)  # counts of partitions beyond it may be ahead of this copy
@@ -78,6 +84,14 @@ class CatalogView:
         """A leader told how many items its partitions hold."""
         for count in counts:
             self._counts[count.partition, count.slot] = count
+
+
+def _merged(known: Records, watched: Watched, prefix: str) -> Records:
+    news = {key[len(prefix) :]: value for key, value in watched.records if key.startswith(prefix)}
+    if not news and not (watched.full and known):
+        return known
+    merged = news if watched.full else {**known, **news}
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 class LeaderMap:

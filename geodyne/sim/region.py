@@ -42,6 +42,7 @@ from geodyne.sim.storage import (
 )
 from node import handover, maintenance, service, transfer
 from node.compose import Node, NodePlace, open_node
+from node.feed.retention import FeedSettings
 from node.group import Group
 from node.membership import REBUILD_AFTER_S
 from node.storage.condemned import ASIDE
@@ -55,6 +56,7 @@ CLOCK_RATE = 0.004  # lease clocks run this much too fast or too slow
 CLOCK_SKEW_US = 200_000
 RESTART_S = 0.5  # until a supervisor starts a process again that has ended by itself
 BURIAL_S = 0.01
+FEED = FeedSettings(shard_life_s=5.0)
 
 
 class SimNode:
@@ -146,6 +148,7 @@ class SimNode:
             fatal=self._on_fatal,
             disk=self.disk,
             rebuild_after_s=region.rebuild_after_s,
+            feed=FEED,
         )
         self.node = node
         self._newest = max(self._newest, node.incarnation)

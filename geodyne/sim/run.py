@@ -25,11 +25,12 @@ from geodyne.sim.region import Region, region
 from geodyne.sim.storage import ProcessDied
 from geodyne.sim.workload import Workload
 from node import maintenance, scrub
+from node.feed import duty
 
 READY_S = 30.0  # within this a region without faults is ready
 CALM_S = 1.0  # of clients at work after the faults
 SOUND_S = 60.0  # within this all damage is found and healed
-UPKEEP_S, CHECKPOINT_S = 0.7, 5.0
+UPKEEP_S, CHECKPOINT_S, FEED_LOOK_MS = 0.7, 5.0, 2_000
 FILES = Path("/dev/shm")  # noqa: S108 - in memory where there is one: nothing in a run depends on the disk that it runs on
 ROT = frozenset(("rot_state", "rot_page", "rot_log"))
 
@@ -149,6 +150,7 @@ def _paces(rotten: bool) -> Iterator[None]:
     paces: list[tuple[object, str, float]] = [
         (maintenance, "INTERVAL_S", UPKEEP_S),
         (maintenance, "CHECKPOINT_INTERVAL_S", CHECKPOINT_S),
+        (duty, "LOOK_MS", FEED_LOOK_MS),
     ]
     if rotten:
         paces += [(scrub, "FIRST_PASS_MS", 2_000), (scrub, "REST_MS", 5_000), (scrub, "RANGE_ROWS", 64)]

@@ -20,6 +20,7 @@ from geodyne.messages import ControlDone
 from geodyne.sim.feeds import OTHER_REGION, Feed
 from geodyne.sim.histories import Histories, value_of
 from geodyne.sim.itemclients import GLOBAL_INDEX, TABLE, ItemClient, definition
+from geodyne.sim.mirror import Mirror
 from geodyne.sim.network import Violation
 from geodyne.sim.peace import check_nothing_is_left_over
 from geodyne.sim.region import Region
@@ -43,7 +44,7 @@ INDEX_S = 20.0  # and within this the global index holds what the items say
 class Families:
     """Which of the parts a run has."""
 
-    __slots__ = ("feed", "indexed", "lists", "tables", "together")
+    __slots__ = ("feed", "indexed", "lists", "mirror", "tables", "together")
 
     def __init__(self, random: Random) -> None:
         self.indexed = random.random() < 0.25
@@ -51,6 +52,7 @@ class Families:
         self.lists = random.random() < 0.15
         self.feed = random.random() < 0.3
         self.tables = random.random() < 0.3
+        self.mirror = random.random() < 0.3
 
 
 class Workload:
@@ -68,6 +70,7 @@ class Workload:
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._feed = Feed(here, TABLE, Random(random.getrandbits(64)), counts)
+        self._mirror = Mirror(here, TABLE, Random(random.getrandbits(64)), counts)
         self._last = self._sdk(0, PATIENCE_S)
 
     def _sdk(self, first: int, timeout_s: float = 0.0) -> Sdk:
@@ -78,7 +81,10 @@ class Workload:
         """The tables. Raises Violation when they cannot be made."""
         for router in self.routers:
             await router.start()
-        await self._ask("CreateTable", definition(self.families.indexed))
+        table = definition(self.families.indexed)
+        if self.families.mirror:
+            table["StreamSpecification"] = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+        await self._ask("CreateTable", table)
         await self._here.active(TABLE)
         if self.families.lists:
             await self._here.create_table(LISTS_TABLE)
@@ -101,6 +107,8 @@ class Workload:
         if families.feed:
             self._begin(self._make_global())
             self._begin(self._feed.run(self._stop))
+        if families.mirror:
+            self._begin(self._mirror.run(self._stop))
         if families.tables:
             self._begin(self._come_and_go())
 
@@ -211,6 +219,8 @@ class Workload:
             final = await self._lists_of(0, "last").final(LISTS)
             judge_lists(self._lists, final)
         await self._feed.finish()
+        if self.families.mirror:
+            await self._mirror.finish()
         await check_nothing_is_left_over(here)
         await here.settle(self._partitions(), CONVERGE_S)
         self._counts["unknown"] += self._histories.unknown

@@ -7,9 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from geodyne.catalog import TableRecord, TableStatus
-from node.catalog import streams, ttl
+from node.catalog import streams, triggers, ttl
 from node.catalog.indexes import leaving_partitions, live_partitions
-from node.catalog.machine import ACTIVATE, BEGIN_STREAM, FORGET, FORGET_STREAMS, TTL_SETTLED, Catalog
+from node.catalog.machine import (
+    ACTIVATE,
+    BEGIN_STREAM,
+    FORGET,
+    FORGET_STREAMS,
+    MAPPING_SETTLED,
+    TTL_SETTLED,
+    Catalog,
+)
 
 PLANNED_AT_ONCE_MAX = 64
 
@@ -32,6 +40,13 @@ def plan(catalog: Catalog, led: Mapping[int, int], now_ms: int = 0) -> list[tupl
             due.append((TTL_SETTLED, {"name": table.name, "revision": table.revision}))
         if table.stream_view is not None or table.streams:
             due += _of_streams(catalog, table, now_ms)
+    for uuid, mapping in catalog.mappings.items():
+        if len(due) >= PLANNED_AT_ONCE_MAX:
+            break
+        if triggers.unsettled(mapping):
+            table_or_none = triggers.waits_for(mapping, catalog.tables)
+            if table_or_none is None or _applied(table_or_none, led):
+                due.append((MAPPING_SETTLED, {"name": uuid, "revision": mapping["revision"]}))
     return due
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from geodyne.catalog import (
+    FUNCTION_PREFIX,
     HASH_SPACE,
+    MAPPING_PREFIX,
     MEMBER_PREFIX,
     METADATA_KEY,
     SYSTEM_PREFIX,
@@ -30,7 +32,7 @@ from geodyne.errors import ApiError
 from geodyne.ledger import LEDGER_SCHEMA, LEDGER_TABLE
 from geodyne.limits import TABLES_MAX, TAGS_MAX
 from geodyne.messages import METADATA_PARTITION
-from node.catalog import indexes, members, moves, streams, ttl
+from node.catalog import indexes, members, moves, streams, triggers, ttl
 from node.catalog.placement import Placement
 
 COUNTER = "counter/partition"
@@ -47,6 +49,8 @@ class Catalog:
         self.revision = 0
         self.tables: dict[str, TableRecord] = {}
         self.members: dict[str, MemberRecord] = {}
+        self.mappings: dict[str, Record] = {}  # event source mappings, by UUID
+        self.functions: dict[str, Record] = {}  # by name
         self.metadata: PartitionRecord | None = None  # its own group's replicas; None: as the launch file has them
         self._records: dict[str, tuple[int, Record | None]] = {}
         self._floor = 0  # a reader older than this cannot be told what was removed
@@ -56,6 +60,7 @@ class Catalog:
         self.revision = self._floor = revision
         self._records = dict(records)
         self.tables, self.members, self.metadata = {}, {}, None
+        self.mappings, self.functions = {}, {}
         for key, (_, record) in records.items():
             self._read(key, record)
 
@@ -82,6 +87,10 @@ class Catalog:
             self.members[node] = MemberRecord.from_json(node, record)
         elif key == METADATA_KEY and record is not None:
             self.metadata = PartitionRecord.from_json(record)
+        elif key.startswith(MAPPING_PREFIX):
+            _keep(self.mappings, key.removeprefix(MAPPING_PREFIX), record)
+        elif key.startswith(FUNCTION_PREFIX):
+            _keep(self.functions, key.removeprefix(FUNCTION_PREFIX), record)
 
     def since(self, revision: int) -> tuple[bool, tuple[tuple[str, Record | None], ...]]:
         """(full, records) that bring a copy at `revision` up to date."""
@@ -102,6 +111,13 @@ class Catalog:
         live = [table for table in self.tables.values() if table.status is not TableStatus.DELETING]
         records = [partition for table in live for partition in indexes.live_partitions(table)]
         return records if self.metadata is None else [self.metadata, *records]
+
+
+def _keep(records: dict[str, Record], name: str, record: Record | None) -> None:
+    if record is None:
+        records.pop(name, None)
+    else:
+        records[name] = record
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +164,12 @@ class _Draft:
             self.changes.append((METADATA_KEY, partition.to_json()))
         else:
             self.put(self.catalog.partitions()[partition.id].with_partition(partition))
+
+    def put_function(self, name: str, function: Record | None) -> None:
+        self.changes.append((FUNCTION_PREFIX + name, function))
+
+    def put_mapping(self, uuid: str, mapping: Record | None) -> None:
+        self.changes.append((MAPPING_PREFIX + uuid, mapping))
 
     def remove(self, name: str) -> None:
         self.changes.append((TABLE_PREFIX + name, None))
@@ -459,6 +481,65 @@ def _forget_streams(draft: _Draft, body: Record) -> Record:
     return {"table": (table if changed is table else draft.put(changed)).to_json()}
 
 
+def _put_function(draft: _Draft, body: Record) -> Record:
+    function = triggers.function_put(draft.catalog.functions, body["function"], draft.around.now_ms)
+    draft.put_function(function["name"], function)
+    return {"function": function}
+
+
+def _delete_function(draft: _Draft, body: Record) -> Record:
+    catalog, name = draft.catalog, body["name"]
+    function = triggers.function_deleted(catalog.functions, catalog.mappings, name, body.get("force", False))
+    draft.put_function(name, None)
+    return {"function": function}
+
+
+def _function_list(draft: _Draft, body: Record) -> Record:
+    return {"functions": sorted(draft.catalog.functions.values(), key=lambda function: str(function["name"]))}
+
+
+def _create_mapping(draft: _Draft, body: Record) -> Record:
+    catalog, around, asked = draft.catalog, draft.around, body["mapping"]
+    known = catalog.mappings, catalog.functions, catalog.tables.get(asked["table"])
+    mapping, table = triggers.created(*known, asked, around.new_id(), around.now_ms, draft.revision)
+    draft.put_mapping(mapping["uuid"], mapping)
+    draft.put(table)
+    return {"mapping": mapping}
+
+
+def _update_mapping(draft: _Draft, body: Record) -> Record:
+    known = draft.catalog.mappings, draft.catalog.functions
+    mapping = triggers.updated(*known, body["uuid"], body["mapping"], draft.around.now_ms, draft.revision)
+    draft.put_mapping(body["uuid"], mapping)
+    return {"mapping": mapping}
+
+
+def _delete_mapping(draft: _Draft, body: Record) -> Record:
+    known = draft.catalog.mappings, draft.catalog.tables
+    mapping, table = triggers.deleted(*known, body["uuid"], draft.around.now_ms, draft.revision)
+    draft.put_mapping(body["uuid"], mapping)
+    if table is not None:
+        draft.put(table)
+    return {"mapping": mapping}
+
+
+def _mapping_result(draft: _Draft, body: Record) -> Record:
+    mapping = triggers.reported(draft.catalog.mappings, body["uuid"], body["result"])
+    if mapping is not None:
+        draft.put_mapping(body["uuid"], mapping)
+    return {}
+
+
+def _mapping_settled(draft: _Draft, body: Record) -> Record:
+    """Internal: the change of a mapping at `revision` has taken effect."""
+    before = draft.catalog.mappings.get(body["name"])
+    if before is not None:
+        mapping = triggers.settled(before, body["revision"], draft.around.now_ms)
+        if mapping is not before:
+            draft.put_mapping(body["name"], mapping)
+    return {}
+
+
 def _node_list(draft: _Draft, body: Record) -> Record:
     partitions = draft.catalog.replicated()
     return {
@@ -532,6 +613,7 @@ FORGET = "forget"
 BEGIN_STREAM = "begin_stream"
 FORGET_STREAMS = "forget_streams"
 TTL_SETTLED = "ttl_settled"
+MAPPING_SETTLED = "mapping_settled"
 _HANDLERS: dict[str, Callable[[_Draft, Record], Record]] = {
     ControlOperation.CREATE_TABLE: _create_table,
     ControlOperation.UPDATE_TABLE: _update_table,
@@ -557,4 +639,12 @@ _HANDLERS: dict[str, Callable[[_Draft, Record], Record]] = {
     BEGIN_STREAM: _begin_stream,
     FORGET_STREAMS: _forget_streams,
     TTL_SETTLED: _ttl_settled,
+    ControlOperation.PUT_FUNCTION: _put_function,
+    ControlOperation.DELETE_FUNCTION: _delete_function,
+    ControlOperation.FUNCTION_LIST: _function_list,
+    ControlOperation.CREATE_MAPPING: _create_mapping,
+    ControlOperation.UPDATE_MAPPING: _update_mapping,
+    ControlOperation.DELETE_MAPPING: _delete_mapping,
+    ControlOperation.MAPPING_RESULT: _mapping_result,
+    MAPPING_SETTLED: _mapping_settled,
 }

@@ -1,6 +1,6 @@
 """A process's data directory: whose it is, in which format, and that one process at a time has it.
 
-FORMAT       {"format": 1, "cluster_id": "...", "process_id": "..."}; format 2 once members of groups were changed
+FORMAT       {"format": 1, "cluster_id": "...", "process_id": "..."}; format 3 once members changed, or with streams
 INCARNATION  the number of the process that has the directory; larger at each start
 LOCK         held with flock while the process lives; the kernel lets go of it at any death
 ROSTER       which directories the region's nodes are known by (node.storage.roster)
@@ -24,8 +24,8 @@ from node.storage.port import DirectoryInUse, Disk, WrongCluster, WrongFormat
 from node.storage.roster import Roster
 
 FORMAT = 1  # of a new directory
-# Of one that holds, in its log or its state, what readers of format 1 would misread: changes of members (since format 2),
-# streams of tables (since format 3).
+# Of one that holds, in its log or its state, what readers of format 1 would misread: changes of members (format 2),
+# streams of tables (format 3).
 NEWEST_FORMAT = 3
 FORMAT_FILE = "FORMAT"
 LOCK_FILE = "LOCK"

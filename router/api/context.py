@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 from geodyne.catalog import TableRecord
 from geodyne.messages import Answer, Call, Count
+from geodyne.streams import ACCOUNT_ID
 from router.api.tablerecords import TableCache
-
-ACCOUNT_ID = "000000000000"
 
 
 class CatalogView(Protocol):

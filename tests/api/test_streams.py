@@ -183,6 +183,18 @@ def test_batches_and_transactions_leave_a_record_an_item(service: Service, both:
     assert images(both.of(names[3])) == [("INSERT", None, items[3])]
 
 
+def test_a_deletion_by_time_to_live_says_who_made_it(service: Service, make_table: Callable[..., str]) -> None:
+    one = Stream(service, make_table(**stream()))
+    wanted = {"Enabled": True, "AttributeName": "until"}
+    service.do("UpdateTimeToLive", TableName=one.table, TimeToLiveSpecification=wanted)
+    item: Item = {"pk": {"S": "short-lived"}, "until": {"N": str(int(time.time()) - 60)}}
+    service.do("PutItem", TableName=one.table, Item=item)
+    made, removed = one.read(2)
+    assert images([made, removed]) == [("INSERT", None, item), ("REMOVE", item, None)]
+    assert removed["userIdentity"] == {"PrincipalId": "dynamodb.amazonaws.com", "Type": "Service"}
+    assert "userIdentity" not in made
+
+
 def test_numbers_and_binaries_come_as_they_are_stored(service: Service, make_table: Callable[..., str]) -> None:
     one = Stream(service, make_table("B", "N", **stream()))
     key: Item = {"pk": {"B": "AAEC/w=="}, "sk": {"N": "-1.50"}}

@@ -1,10 +1,9 @@
-"""A table is mirrored from its stream, whose shards are short-lived, while leaders, routers and at last all nodes at once
-are killed: the mirror loses nothing, takes nothing twice, and ends equal to the table."""
+"""A table is mirrored from its stream, whose shards are short-lived, while leaders, routers and at last all nodes at
+once are killed: the mirror loses nothing, takes nothing twice, and ends equal to the table."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -22,6 +21,7 @@ pytestmark = pytest.mark.cluster
 REGION = "us-east-1"
 TOPOLOGY = f"[regions.{REGION}]\nrouters = 2\n"
 TABLE = "mirrored"
+SHARD_LIFE_S = 2
 KEYS = 40
 KILLS = 4
 STEPS_BETWEEN_KILLS = 60
@@ -34,10 +34,7 @@ CANCELLED = "TransactionCanceledException"
 
 @pytest.fixture(scope="module")
 def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    def program(*arguments: str) -> list[str]:
-        return [sys.executable, "-P", "-m", "tests.cluster.hastyshards", *arguments]
-
-    cluster = Cluster(tmp_path_factory.mktemp("mirror") / "data", TOPOLOGY, program=program)
+    cluster = Cluster(tmp_path_factory.mktemp("mirror") / "data", TOPOLOGY, "--shard-life", str(SHARD_LIFE_S))
     try:
         cluster.start()
         yield cluster

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from delivery.metrics import DeliveryCollector, Observations
+from delivery.service import Status
 from geodyne.rpc.faults import PROCESS_FAULTS
 from node.metrics import NodeMetrics
 from replication.metrics import AppliedFigures, DestinationFigures, ReplicationCollector, latency_histogram
@@ -33,7 +35,7 @@ def exported_series() -> dict[str, frozenset[str]]:
 
 
 def _registry() -> CollectorRegistry:
-    """The collectors that node, router, replicator and global endpoint register, each with something to tell."""
+    """The collectors that node, router, replicator, delivery and global endpoint register, each with something to tell."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(PROCESS_FAULTS)
@@ -48,6 +50,11 @@ def _registry() -> CollectorRegistry:
     registry.register(latency)
     direction = DestinationFigures("here", "there", True, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     registry.register(ReplicationCollector("here", lambda: [direction], lambda: AppliedFigures(0, 0, 0, 0)))
+    observations = Observations()
+    registry.register(observations.age)
+    registry.register(observations.batch)
+    mapping = Status("OK", "", 1, 0, 0.0, 0, 0, 0, 0, 0, 0, 0)
+    registry.register(DeliveryCollector(lambda: {"mapping": mapping}))
     near = Geography(("here", "there"), {frozenset(("here", "there")): 1.0}, home="here")
     registry.register(GlobalEndpoint(near, {"here": ("127.0.0.1", 1)}, credential=None, wall_s=lambda: 0.0))
     return registry

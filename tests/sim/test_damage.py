@@ -183,6 +183,7 @@ def test_a_node_whose_state_is_damaged_at_rest_starts_and_is_rebuilt(tmp_path: P
         await scene.items.put(PK, "right")
         await applied(scene)
         node = scene.followers[0]
+        node.rotten = True
         reached = scene.group(node).raft.log.last_index
         await node.stop()
         scene.reached = reached

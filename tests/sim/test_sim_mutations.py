@@ -1,7 +1,7 @@
 """The simulation must be able to fail: with each rule of safety switched off, some seed of the first 200 shows it.
 
-The quick share runs those that the first seeds show within a second or so, and those that runs of one kind of fault show;
-`make test-long` hunts all of them, but for the few that the lists below name. Each prints the seed that caught it.
+The quick share runs those that the first seeds show within a second or so, and those that runs of one kind of fault
+show; `make test-long` hunts all, but for the few that the lists below name. Each prints the seed that caught it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 from geodyne.sim.faults import LEADER, Fault
 from geodyne.sim.run import Outcome, run_seed
-from tests.sim import test_restarted_voters
+from tests.sim import test_restarted_voters as voters
 from tests.sim.mutations import MUTATIONS, Mutation
 
 SEEDS_MAX = 200
@@ -35,8 +35,6 @@ QUICK = (
     "restarted nodes vote at once",
     "live leaders are voted against",
     "leaders serve before they know what is committed",
-    "reads do not look at the lease",
-    "reads are confirmed by an earlier round",
     "joint configurations count the new half only",
     "learners count",
     "replicas go before the move is done",
@@ -58,6 +56,8 @@ DIRECTED_FAULTS, DIRECTED_EVERY_S, DIRECTED_S = 12, 4.0, (0.8, 1.6)
 DIRECTED_SEEDS_MAX = 5
 # What only the hunt through all seeds shows.
 HUNTED = (
+    "reads do not look at the lease",
+    "reads are confirmed by an earlier round",
     "the log is cut before a checkpoint",
     "voters vote twice",
     "followers do not match the term before",
@@ -79,7 +79,7 @@ HUNTED = (
 SELDOM = frozenset(("support is never withdrawn", "damage is not healed"))
 # What takes a course of events that no seed makes, and the scenario that does.
 SCRIPTED = {
-    "a restarted node gives up what its log knows": test_restarted_voters.test_a_node_that_gives_it_up_is_noticed
+    "a restarted node gives up what its log knows": voters.test_a_node_that_gives_it_up_is_noticed,
 }
 # What a finding is: anything else that ends a run would be the mutation's own mistake, or the simulation's.
 FINDINGS = ("Violation", "ConsensusViolation", "JSONDecodeError")
@@ -125,7 +125,7 @@ def _caught(name: str, outcome: Outcome | None) -> None:
 def test_of_each_broken_rule_is_said_what_shows_it() -> None:
     shown = [*QUICK, *DIRECTED, *HUNTED, *SCRIPTED]
     assert sorted(shown) == sorted(MUTATIONS)
-    assert SELDOM < DIRECTED.keys()
+    assert DIRECTED.keys() > SELDOM
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from geodyne.errors import ApiError
-from geodyne.messages import Answer, ControlDone, Found, Get, Write, WriteKind, Written
+from geodyne.messages import Answer, ControlDone, Finish, Found, Get, Prepare, Prepared, Write, WriteKind, Written
 from geodyne.model.expiry import Expiry
 from geodyne.model.keys import KeySchema, encode_key, hash_of
 from geodyne.model.values import dumps, item_size
@@ -21,8 +21,9 @@ from geodyne.sim.network import Violation
 from geodyne.sim.region import Region, SimNode, region
 from node import ttl
 from node.group import Group
-from node.storage import sqlite_expiries
+from node.storage import schema
 from node.storage.sqlite import StateStore
+from node.transactions import participant
 
 SCHEMA = KeySchema("pk", "S")
 ATTRIBUTE = "expires"
@@ -148,6 +149,25 @@ def test_what_was_there_before_ttl_was_enabled_goes_too_and_nothing_after_it_is_
     play(tmp_path, scenario)
 
 
+def test_an_item_that_a_transaction_has_locked_stays_until_its_end(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        await stage.enable()
+        assert await stage.put("locked", stage.now_s + 2)
+        key = encode_key(SCHEMA, {"pk": {"S": "locked"}})
+        partition = stage.here.client.catalog.tables["T"].partition_of(hash_of(key)).id
+        check = Write(partition, 1, WriteKind.CHECK, key, b"", 0, "attribute_exists(pk)", None)
+        prepare = Prepare(partition, 1, b"t" * 16, 1, b"d", (check,))
+        with patch.object(participant, "RECOVER_AFTER_US", 60_000_000):
+            assert isinstance(await stage.here.client.call(prepare, timeout_ms=TIMEOUT_MS), Prepared)
+            await stage.here.run_for(6)
+            assert await stage.there("locked")
+            await stage.here.client.call(Finish(partition, 1, b"t" * 16, 1, False), timeout_ms=TIMEOUT_MS)
+        await stage.here.run_for(3)
+        assert not await stage.there("locked")
+
+    play(tmp_path, scenario)
+
+
 # --- under kills ----------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +276,7 @@ def only_what_is_applied_is_looked_at() -> AbstractContextManager[object]:
 
 @contextmanager
 def old_entries_stay() -> Iterator[None]:
-    with patch.object(sqlite_expiries.schema, "DELETE_EXPIRY", "SELECT ?, ?, ?"):
+    with patch.object(schema, "DELETE_EXPIRY", "SELECT ?, ?, ?"):
         yield
 
 
@@ -265,7 +285,7 @@ def filled_before_it_is() -> Iterator[None]:
     real = StateStore.fill_expiries
 
     def fill(store: StateStore, partition: int, rows_max: int) -> bool:
-        with patch.object(sqlite_expiries.schema, "PUT_EXPIRIES", ((1, "SELECT ?, ?, ?"),)):
+        with patch.object(schema, "PUT_EXPIRIES", ((1, "SELECT ?, ?, ?"),)):
             return real(store, partition, rows_max)
 
     with patch.object(StateStore, "fill_expiries", fill):

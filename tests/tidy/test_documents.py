@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from geodyne.settings import ProcessConfig
-from router.api.registry import OPERATIONS
+from router.api.registry import OPERATIONS, STREAM_OPERATIONS
 from tests.deploy.exported import exported_series
 
 REPOSITORY = Path(__file__).parents[2]
@@ -90,3 +90,4 @@ def test_every_member_of_a_launch_file_is_documented_and_no_other() -> None:
 def test_every_operation_that_is_built_is_documented_and_no_other() -> None:
     page = (REPOSITORY / "docs/compatibility.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `([A-Z]\w+)` \|", page, re.MULTILINE) == sorted(OPERATIONS)
+    assert all(f"`{name}`" in page for name in STREAM_OPERATIONS)

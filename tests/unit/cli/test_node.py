@@ -10,7 +10,7 @@ import pytest
 
 from geodyne.cli import node
 from geodyne.cli.errors import EXIT_INTERRUPTED, EXIT_OK, CommandError
-from geodyne.cli.options import add_rebuild_option
+from geodyne.cli.options import add_rebuild_option, add_ttl_options
 
 NODE = "r/node-a"
 
@@ -139,3 +139,14 @@ def test_a_time_to_rebuild_out_of_bounds_is_wrong_usage(text: str) -> None:
     assert parser.parse_args(["--rebuild-after", "3"]).rebuild_after == 3.0
     with pytest.raises(SystemExit):
         parser.parse_args([f"--rebuild-after={text}"])
+
+
+@pytest.mark.parametrize("text", ["0", "x", "-1", "1e9", "nan"])
+def test_a_time_between_looks_for_expired_items_out_of_bounds_is_wrong_usage(text: str) -> None:
+    parser = argparse.ArgumentParser()
+    add_ttl_options(parser, change_interval_s=7.0)
+    assert parser.parse_args(["--ttl-interval", "0.5"]).ttl_interval == 0.5
+    assert parser.parse_args(["--ttl-change-interval", "0"]).ttl_change_interval == 0.0
+    assert parser.parse_args([]).ttl_change_interval == 7.0
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--ttl-interval={text}"])

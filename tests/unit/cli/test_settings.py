@@ -32,8 +32,15 @@ def test_routers_listen_on_the_public_ports_and_no_address_is_used_twice() -> No
     made = configs()
     assert made["us-east-1/router-1"].listen == Endpoint("127.0.0.1", 8000)
     assert made["global/router-1"].listen == Endpoint("127.0.0.1", 8100)
-    addresses = [config.listen for config in made.values()] + [config.metrics for config in made.values()]
-    assert len(set(addresses)) == 2 * len(made)
+    takers = [config for config in made.values() if config.role != topology.ROLE_DELIVERY]
+    addresses = [config.listen for config in takers] + [config.metrics for config in made.values()]
+    assert len(set(addresses)) == len(takers) + len(made)
+
+
+def test_delivery_which_nobody_dials_has_its_metrics_address_only() -> None:
+    made = [config for config in configs().values() if config.role == topology.ROLE_DELIVERY]
+    assert len(made) == 3
+    assert all(config.listen == config.metrics == launch.endpoint(config.spec.address) for config in made)
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_status_stop_start_and_down_of_the_one_running_cluster(
     assert main(["status", "--json"]) == 0
     status = json.loads(capsys.readouterr().out)
     processes = {process["id"]: process for process in status["regions"]["r"]["processes"]}
-    assert set(processes) == {"r/node-a", "r/router-1", "r/replicator-1"}
+    assert set(processes) == {"r/node-a", "r/router-1", "r/replicator-1", "r/delivery-1"}
     assert set(processes["r/node-a"]) >= {"id", "role", "zone", "pid", "address", "metrics", "state"}
     assert {process["state"] for process in processes.values()} == {"running"}
     assert status["regions"]["r"]["endpoint"] == f"http://{processes['r/router-1']['address']}"
@@ -169,7 +169,11 @@ def test_a_restart_of_a_region_replaces_its_processes_in_order_and_a_router_only
     before = cluster.pids()
     assert main(["restart", "r"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["r/node-a", "r/replicator-1", "r/router-1"] == cluster.order()
+    assert (
+        [line.split()[0] for line in lines]
+        == ["r/node-a", "r/replicator-1", "r/delivery-1", "r/router-1"]
+        == cluster.order()
+    )
     after = cluster.pids()
     assert after["global/router-1"] == before["global/router-1"]
     for process_id in cluster.order():
@@ -262,7 +266,7 @@ def test_an_added_node_is_kept_over_restarts_and_a_removed_one_stays_away_but_it
     assert "r/node-a-2 is starting" in shown.err
     assert {**cluster.pids(), **before} == cluster.pids(), "nobody was restarted"
     told = (cluster.data_dir / "reloads.txt").read_text().split()
-    assert set(told) >= {"r/node-a", "r/router-1", "r/replicator-1"}
+    assert set(told) >= {"r/node-a", "r/router-1", "r/replicator-1", "r/delivery-1"}
     assert main(["node", "remove", "r/node-a"]) == 1
     assert "drain it first" in capsys.readouterr().err
     assert main(["node", "drain", "r/node-a"]) == 0
@@ -284,7 +288,7 @@ def test_an_added_node_is_kept_over_restarts_and_a_removed_one_stays_away_but_it
     cluster.output.unlink()
     cluster.start_and_wait()
     assert "r/node-a-2 was added, r/node-a was removed" in cluster.text()
-    assert set(cluster.pids()) == {"r/node-a-2", "r/router-1", "r/replicator-1", "global/router-1"}
+    assert set(cluster.pids()) == {"r/node-a-2", "r/router-1", "r/replicator-1", "r/delivery-1", "global/router-1"}
     assert main(["node", "add", "--zone", "a", "--name", "node-a"]) == 1
     assert "was the name of a node that was removed" in capsys.readouterr().err
     assert main(["down"]) == 0
@@ -312,7 +316,7 @@ def test_ctrl_c_stops_takers_of_requests_before_nodes_and_exits_130(cluster: Clu
     assert cluster.process is not None
     cluster.process.send_signal(signal.SIGINT)
     assert cluster.wait() == 130
-    assert set(cluster.order()[:-1]) == {"global/router-1", "r/router-1", "r/replicator-1"}
+    assert set(cluster.order()[:-1]) == {"global/router-1", "r/router-1", "r/replicator-1", "r/delivery-1"}
     assert cluster.order()[-1] == "r/node-a"
     assert not any(runs(pid) for pid in pids.values())
     assert ClusterDirectory(cluster.data_dir).read_run() is None
@@ -325,7 +329,7 @@ def test_a_second_signal_kills_what_does_not_stop(cluster: Cluster) -> None:
     node = cluster.pids()["r/node-a"]
     assert cluster.process is not None
     cluster.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: len(cluster.order()) == 3 if (cluster.data_dir / "order.txt").exists() else False)
+    wait_until(lambda: len(cluster.order()) == 4 if (cluster.data_dir / "order.txt").exists() else False)
     cluster.process.send_signal(signal.SIGTERM)
     assert cluster.wait() == 0
     assert "r/node-a does not stop; killing it" in cluster.text()

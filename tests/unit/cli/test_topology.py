@@ -23,7 +23,7 @@ def test_the_default_cluster_has_three_regions_of_three_zones_on_the_documented_
         "eu-west-1/node-b",
         "eu-west-1/node-c",
     ]
-    assert len({process.id for process in cluster.processes()}) == 3 * 5 + 1
+    assert len({process.id for process in cluster.processes()}) == 3 * 6 + 1
 
 
 def test_default_round_trips_between_regions_lie_between_70_and_180_ms() -> None:
@@ -36,7 +36,7 @@ def test_default_round_trips_between_regions_lie_between_70_and_180_ms() -> None
 
 def test_nodes_start_before_routers_and_the_global_endpoint_comes_last() -> None:
     roles = [process.role for process in topology.default().processes()]
-    assert roles == ["node"] * 9 + ["router"] * 3 + ["replicator"] * 3 + ["global"]
+    assert roles == ["node"] * 9 + ["router"] * 3 + ["replicator"] * 3 + ["delivery"] * 3 + ["global"]
 
 
 def test_zones_may_hold_several_nodes_and_regions_several_routers() -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from delivery.events import Source, arrival, failure_document, invocation_event, shard_of, split_by_shard
 from delivery.lane import RETRIES_EXHAUSTED, Arrival, Discard, WindowSpan
-from delivery.patterns import parse_pattern
 from geodyne.messages import Change, FeedRecord, ShardSpan
 from geodyne.model.keys import KeySchema, encode_key
 from geodyne.streams import sequence_text, shard_id
+from geodyne.triggers.patterns import parse_pattern
 
 SCHEMA = KeySchema("pk", "S")
 ARN = "arn:aws:dynamodb:us-east-1:000000000000:table/t/stream/2026-11-24T03:44:12.123"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from delivery import httpcalls
-from delivery.functions import FunctionSpec
 from delivery.httpcalls import HttpFunction
 from delivery.verdict import NotReached, Raised, Reply, Returned
+from geodyne.triggers.functions import FunctionSpec
 from tests.unit.delivery.http_peer import Peer, Request, response, with_peer
 
 

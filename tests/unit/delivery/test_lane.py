@@ -20,8 +20,8 @@ from delivery.lane import (
     Lane,
     WindowSpan,
 )
-from delivery.mapping import LATEST, Mapping
 from delivery.verdict import UNHANDLED, Outcome, Verdict
+from geodyne.triggers.mapping import LATEST, Mapping
 
 SECOND_US = 1_000_000
 START_US = 1_000_000 * SECOND_US  # a multiple of the windows used here

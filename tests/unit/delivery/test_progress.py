@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import pytest
 
 from delivery.lane import Arrival, Discard, Invoke, Lane
-from delivery.mapping import LATEST, Mapping
 from delivery.progress import Commit, Instruction, Progress, ProgressSettings, Read
 from delivery.verdict import UNHANDLED, Outcome, Verdict
 from geodyne.messages import FROM_COMMITTED
+from geodyne.triggers.mapping import LATEST, Mapping
 
 START_US = 1_000_000_000_000
 T = TypeVar("T")

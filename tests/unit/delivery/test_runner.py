@@ -10,9 +10,9 @@ import pytest
 
 from delivery import lane as lane_module
 from delivery import runner as runner_module
-from delivery.mapping import LATEST, Mapping
 from delivery.runner import CALL_FAILED, DESTINATION_FAILED, NOTHING_YET, RECORDS_TRIMMED, WELL, Budget, Figures, Runner
 from delivery.verdict import NotReached
+from geodyne.triggers.mapping import LATEST, Mapping
 from tests.unit.delivery.fakes import (
     SOURCE,
     FakeDestination,

@@ -13,8 +13,6 @@ import pytest
 
 from delivery import lane as lane_module
 from delivery import service as service_module
-from delivery.functions import FunctionSpec
-from delivery.mapping import TRIM_HORIZON, Mapping
 from delivery.ports import StreamUnavailable
 from delivery.service import Deliverer
 from delivery.stream import RegionStream
@@ -30,6 +28,8 @@ from geodyne.messages import (
     ReadStream,
     Refused,
 )
+from geodyne.triggers.functions import FunctionSpec
+from geodyne.triggers.mapping import TRIM_HORIZON, Mapping
 from tests.unit.delivery.fakes import FakeFunction, FakeStream, LoopClock, surroundings, until
 
 LABEL = "2026-11-24T03:44:12.123"

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from delivery import worker as worker_module
-from delivery.functions import FunctionSpec
 from delivery.verdict import NotReached, Raised, Reply, Returned
 from delivery.worker import PythonFunction
+from geodyne.triggers.functions import FunctionSpec
 from tests.unit.delivery.fakes import until
 
 SOURCE = """

@@ -154,6 +154,27 @@ async def test_a_replica_that_joins_later_gets_all_rows_and_one_that_leaves_is_f
     assert "t" not in cluster.regions["c"].catalog.tables
 
 
+@scenario("a", "b", "c")
+async def test_a_change_of_ttl_reaches_all_regions_and_the_later_of_two_holds_everywhere(cluster: Cluster) -> None:
+    def settings() -> list[str]:
+        return [cluster.regions[name].table("t").expires_by for name in "abc"]
+
+    a, b, c = (cluster.regions[name] for name in "abc")
+    a.create("t")
+    a.control("set_ttl", name="t", attribute="before", enabled=True)
+    a.control("update_table", name="t", replicas_add=["b", "c"])
+    everywhere = dict.fromkeys("abc", "ACTIVE")
+    await until(lambda: all(cluster.replicas(n) == everywhere for n in "abc"), "all replicas become ACTIVE everywhere")
+    assert settings() == ["before"] * 3
+    b.control("set_ttl", name="t", attribute="before", enabled=False)
+    await until(lambda: settings() == [""] * 3, "it is off everywhere")
+    c.control("set_ttl", name="t", attribute="one", enabled=True)
+    b.control("set_ttl", name="t", attribute="other", enabled=True)  # before either has heard of the other's
+    later = "one" if c.table("t").ttl_changed_ms > b.table("t").ttl_changed_ms else "other"
+    await until(lambda: not any(region.table("t").index_news for region in (a, b, c)), "all are told")
+    await until(lambda: settings() == [later] * 3, "the later one holds everywhere")
+
+
 @scenario("a", "b")
 async def test_a_restarted_replicator_goes_on_from_the_committed_cursor(cluster: Cluster) -> None:
     a, b = cluster.regions["a"], cluster.regions["b"]

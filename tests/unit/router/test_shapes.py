@@ -8,7 +8,8 @@ import pytest
 
 from geodyne.errors import ApiError
 from router.api import shapes
-from router.api.registry import OPERATIONS
+from router.api.generate_shapes import ModelsDifferError, together
+from router.api.registry import OPERATIONS, STREAM_OPERATIONS
 from router.api.shapes import ShapesMissing, validator
 
 
@@ -18,7 +19,7 @@ def refused(operation: str, body: Any) -> tuple[str, str | None]:
     return caught.value.kind.code, caught.value.message
 
 
-@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+@pytest.mark.parametrize("operation", sorted({**OPERATIONS, **STREAM_OPERATIONS}))
 def test_every_operation_of_the_registry_has_a_shape(operation: str) -> None:
     assert validator(operation) is validator(operation)
 
@@ -189,3 +190,17 @@ def test_only_the_beginning_of_a_large_refused_value_is_looked_at() -> None:
     assert len(shapes._shown([list(range(100))] * 1000, "")) == shapes.SHOWN_CHARACTERS_MAX
     assert shapes._pieces([1, 2], "") == ["[", "", (1, ""), ", ", (2, ""), "]"]
     assert len(shapes._pieces(["x"] * 100_000, "")) < 3 * shapes.SHOWN_CHARACTERS_MAX
+
+
+def test_models_that_mean_two_things_by_one_name_are_not_put_together() -> None:
+    def model(operation: str, most: int) -> dict[str, Any]:
+        members = {"Limit": {"shape": "Limit"}}
+        shapes = {
+            f"{operation}Input": {"type": "structure", "members": members},
+            "Limit": {"type": "integer", "max": most},
+        }
+        return {"operations": {operation: {"input": {"shape": f"{operation}Input"}}}, "shapes": shapes}
+
+    assert set(together([model("One", 5), model("Other", 5)])["operations"]) == {"One", "Other"}
+    with pytest.raises(ModelsDifferError, match="Limit"):
+        together([model("One", 5), model("Other", 6)])

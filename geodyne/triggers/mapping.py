@@ -12,8 +12,8 @@ from collections.abc import Mapping as Dictionary
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from delivery.patterns import FILTERS_MAX, PatternError, parse_pattern
 from geodyne.catalog import TRIGGER_OLDEST_PREFIX, TRIGGER_PREFIX
+from geodyne.triggers.patterns import FILTERS_MAX, PatternError, parse_pattern
 
 TRIM_HORIZON = "TRIM_HORIZON"
 LATEST = "LATEST"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from delivery.patterns import PATTERN_LENGTH_MAX, PatternError, parse_pattern, passes
+from geodyne.triggers.patterns import PATTERN_LENGTH_MAX, PatternError, parse_pattern, passes
 
 RECORD: dict[str, Any] = {
     "eventName": "MODIFY",

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
-from delivery.functions import FunctionError, FunctionSpec
-from delivery.functions import check as check_function
-from delivery.mapping import LATEST, TRIM_HORIZON, Mapping, MappingError, check
+from geodyne.triggers.functions import FunctionError, FunctionSpec
+from geodyne.triggers.functions import check as check_function
+from geodyne.triggers.mapping import LATEST, TRIM_HORIZON, Mapping, MappingError, check
 
 MAPPING = Mapping("u" * 36, "table", "2026-11-24T03:44:12.123", "function", TRIM_HORIZON)
 

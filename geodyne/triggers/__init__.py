@@ -1,0 +1,1 @@
+"""What triggers say, as values: event source mappings, their filter patterns, functions. No I/O."""
