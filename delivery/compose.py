@@ -9,6 +9,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from delivery.kinesismetrics import KinesisCollector
+from delivery.kinesisservice import KinesisDelivery, described
 from delivery.metrics import DeliveryCollector, Observations
 from delivery.triggers import Triggers
 from geodyne.clock import SystemClock
@@ -41,15 +43,17 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     )
     observations = Observations()
     triggers = Triggers(client, clock=SystemClock(), random=random, make_figures=observations.figures)
+    kinesis = KinesisDelivery(client, endpoint=config.kinesis_endpoint, clock=SystemClock(), random=random)
     observe = ObserveServer(
         config.metrics.host,
         config.metrics.port,
-        _registry(observations, triggers),
+        _registry(observations, triggers, kinesis),
         health=lambda: _health(config, client, triggers),
-        status=lambda: _status(client, triggers),
+        status=lambda: _status(client, triggers, kinesis),
         admin={**members.admin(client.members_changed), **member_administration(client)},
     )
     client.subscribe(triggers.wake)
+    client.subscribe(kinesis.wake)
     client.start()
     try:
         await observe.start()
@@ -57,18 +61,19 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         await stop.wait()
     finally:
         # Bookmarks are committed over the client, so it goes last.
-        await triggers.close()
+        await asyncio.gather(triggers.close(), kinesis.close())
         await client.close()
         await links.close()
         await observe.stop()
 
 
-def _registry(observations: Observations, triggers: Triggers) -> CollectorRegistry:
+def _registry(observations: Observations, triggers: Triggers, kinesis: KinesisDelivery) -> CollectorRegistry:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     for collector in (PROCESS_FAULTS, observations.age, observations.batch, DeliveryCollector(triggers.statuses)):
         registry.register(collector)
+    registry.register(KinesisCollector(kinesis.reports))
     return registry
 
 
@@ -83,6 +88,6 @@ def _health(config: ProcessConfig, client: RegionClient, triggers: Triggers) -> 
     }
 
 
-def _status(client: RegionClient, triggers: Triggers) -> dict[str, Any]:
+def _status(client: RegionClient, triggers: Triggers, kinesis: KinesisDelivery) -> dict[str, Any]:
     mappings = {uuid: status._asdict() for uuid, status in triggers.statuses().items()}
-    return {**client.status(), "mappings": mappings}
+    return {**client.status(), "mappings": mappings, "kinesis": described(kinesis)}

@@ -51,8 +51,8 @@ def _described(error: BaseException, kind: str | None = None) -> dict[str, Any]:
     return {"errorMessage": str(error)[:TEXT_MAX], "errorType": kind or type(error).__name__, "stackTrace": trace}
 
 
-def _take_input() -> queue.SimpleQueue[bytes]:
-    """Lines of the real standard input; the function gets an empty one."""
+def _take_input() -> tuple[queue.SimpleQueue[bytes], int]:
+    """Lines of the real standard input, and its descriptor; the function gets an empty one."""
     source = os.fdopen(os.dup(0), "rb")
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
@@ -66,7 +66,17 @@ def _take_input() -> queue.SimpleQueue[bytes]:
 
     threading.stack_size(THREAD_STACK_BYTES)
     threading.Thread(target=read, daemon=True).start()
-    return lines
+    return lines, source.fileno()
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """Whoever started this process may have left it descriptors of its own (uvloop closes none before it starts a
+    program): they are not the function's to use, nor to keep open."""
+    beginning = 3  # the standard ones stay
+    for number in (*sorted(kept), os.sysconf("SC_OPEN_MAX")):
+        if beginning < number:
+            os.closerange(beginning, number)
+        beginning = number + 1
 
 
 def _limit_memory(limit: int) -> None:
@@ -116,8 +126,9 @@ def _line(message: dict[str, Any]) -> bytes:
 
 
 def main() -> None:
-    lines = _take_input()
+    lines, source = _take_input()
     setup = json.loads(lines.get())
+    _close_all_but({source, setup["answers"]})
     os.set_inheritable(setup["answers"], False)
     answers = os.fdopen(setup["answers"], "wb")
 

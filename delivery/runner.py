@@ -201,6 +201,8 @@ class Runner:
     def _take(self, read: Read, page: StreamPage) -> None:
         arrivals = [one for record in page.records if (one := arrival(record, self.source, self._patterns)) is not None]
         self._figures.filtered += len(page.records) - len(arrivals)
+        if self._figures.last_result == STREAM_FAILED:  # a quiet stream has no batch that would say so
+            self._over(WELL if self._figures.delivered else NOTHING_YET)
         if page.trimmed:
             self._figures.gaps += 1
             self._trouble(RECORDS_TRIMMED, f"from {read.after} to {page.next} in partition {self.source.partition}")
@@ -230,8 +232,7 @@ class Runner:
             windowed=invoke.window is not None,
         )
         if verdict.outcome is Outcome.DONE:
-            figures.last_result = WELL
-            figures.trouble = ""
+            self._over(WELL)
         else:
             figures.failed_calls += 1
             self._trouble(NOT_REACHED if verdict.outcome is Outcome.NOT_REACHED else CALL_FAILED, verdict.detail)
@@ -271,6 +272,8 @@ class Runner:
                     "cause": discard.detail,
                 },
             )
+            if self._figures.last_result == DESTINATION_FAILED:
+                self._over(CALL_FAILED)
             self._figures.discarded += len(discard.arrivals)
             if self._destination is not None:
                 self._figures.kept += len(discard.arrivals)
@@ -312,6 +315,10 @@ class Runner:
     def _defect(self, result: str, error: Exception) -> None:
         self._trouble(result, repr(error))
         log.error("delivery failed in itself", extra={"mapping": self.mapping.uuid}, exc_info=error)
+
+    def _over(self, result: str) -> None:
+        self._figures.last_result = result
+        self._figures.trouble = ""
 
     def _trouble(self, result: str, detail: str) -> None:
         self._figures.last_result = result

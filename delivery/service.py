@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
+from delivery.archive import ArchiveFunction
 from delivery.destinations import open_destination
 from delivery.events import Source
 from delivery.functions import Function
@@ -22,7 +23,7 @@ from delivery.worker import PythonFunction
 from geodyne.catalog import TableRecord
 from geodyne.model.keys import KeySchema
 from geodyne.streams import stream_arn
-from geodyne.triggers.functions import HTTP, FunctionSpec
+from geodyne.triggers.functions import ARCHIVE, HTTP, FunctionSpec
 from geodyne.triggers.mapping import Mapping as EventSourceMapping
 
 log = logging.getLogger(__name__)
@@ -140,10 +141,6 @@ class Deliverer:
         """All mappings that run, by uuid."""
         return {uuid: status for uuid in self._figures if (status := self.status(uuid)) is not None}
 
-    def report(self) -> dict[str, Any]:
-        """For the process's status page: a member for each mapping that runs."""
-        return {uuid: status._asdict() for uuid, status in self.statuses().items()}
-
     # --- following
 
     async def _follow(self) -> None:
@@ -232,6 +229,8 @@ class Deliverer:
         function: Function
         if spec.kind == HTTP:
             function = HttpFunction(spec, arn=arn)
+        elif spec.kind == ARCHIVE:
+            function = ArchiveFunction(spec, region=self._own)
         else:
             function = PythonFunction(spec, arn=arn, region=self._own, workers_max=WORKERS_MAX)
         self._functions[spec.name] = (spec, function)

@@ -16,7 +16,7 @@ from uuid import UUID
 from delivery.ports import CatalogCopy, Region
 from delivery.runner import NOTHING_YET, Budget, Figures, Surroundings
 from delivery.service import Deliverer, Status
-from geodyne.catalog import ControlOperation
+from geodyne.catalog import ControlOperation, MappingState
 from geodyne.errors import ApiError
 from geodyne.messages import Control, ControlDone
 from geodyne.ports import Clock
@@ -66,7 +66,11 @@ class CatalogMappings:
         records = self._catalog.mappings
         for uuid in self._parsed.keys() - records.keys():
             del self._parsed[uuid]
-        found = (_kept(self._parsed, uuid, record, EventSourceMapping.from_record) for uuid, record in records.items())
+        found = [
+            _kept(self._parsed, uuid, record, EventSourceMapping.from_record)
+            for uuid, record in records.items()
+            if record.get("state") != MappingState.CREATING  # some partition does not know its bookmark yet
+        ]
         return [mapping for mapping in found if mapping is not None]
 
     def function(self, name: str) -> FunctionSpec | None:
@@ -148,7 +152,7 @@ class Triggers:
     async def _report_changes(self) -> None:
         for uuid, status in self.statuses().items():
             record = self._region.catalog.mappings.get(uuid)
-            if record is None or status.last_result in (NOTHING_YET, record.get("last_result")):
+            if record is None or status.last_result in (NOTHING_YET, record.get("result")):
                 continue
             report = Control(ControlOperation.MAPPING_RESULT, {"uuid": uuid, "result": status.last_result})
             try:

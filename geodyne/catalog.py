@@ -54,6 +54,10 @@ class ControlOperation(StrEnum):
     CREATE_MAPPING    mapping (geodyne.triggers.mapping, without a uuid)       -> mapping
     UPDATE_MAPPING    uuid, mapping (the members that change)                  -> mapping
     DELETE_MAPPING    uuid                                                     -> mapping (as it was, Deleting)
+    ENABLE_KINESIS    name, stream_arn, precision: send the table's changes there -> table
+    DISABLE_KINESIS   name, stream_arn                                         -> table
+    UPDATE_KINESIS    name, stream_arn, precision                              -> table
+    KINESIS_RESULT    name, id, expected (statuses), status, description: what became of a destination -> table
     MAPPING_RESULT    uuid, result: what came of its last batch; no news of a mapping that is not there
 
     Operations on a table take an optional table_id: of another table by the same name they say that it is not found.
@@ -77,6 +81,10 @@ class ControlOperation(StrEnum):
     PUT_FUNCTION = "put_function"
     DELETE_FUNCTION = "delete_function"
     FUNCTION_LIST = "function_list"
+    ENABLE_KINESIS = "enable_kinesis"
+    DISABLE_KINESIS = "disable_kinesis"
+    UPDATE_KINESIS = "update_kinesis"
+    KINESIS_RESULT = "kinesis_result"
     CREATE_MAPPING = "create_mapping"
     UPDATE_MAPPING = "update_mapping"
     DELETE_MAPPING = "delete_mapping"
@@ -89,12 +97,18 @@ INDEX_CONSUMER = "index"  # under which the partitions of a table keep the curso
 STREAM_PREFIX = "stream/"  # of the name under which partitions keep how far a stream has been trimmed
 TRIGGER_PREFIX = "trigger/"  # of a bookmark that begins with what is written after it was made,
 TRIGGER_OLDEST_PREFIX = "trigger-oldest/"  # and of one that begins with the oldest records there are
+KINESIS_PREFIX = "kinesis/"  # of the consumer that holds the feed for a Kinesis data stream; the rest is its id
 STREAM_RETENTION_S = 86_400  # of records, and of streams that have ended
 
 
 def stream_consumer(label: str) -> str:
     """The name under which partitions keep how far a stream has been trimmed."""
     return STREAM_PREFIX + label
+
+
+def kinesis_consumer(destination: str) -> str:
+    """The name under which partitions keep the cursor of a Kinesis destination."""
+    return KINESIS_PREFIX + destination
 
 
 def replica_consumer(region: str) -> str:
@@ -319,6 +333,48 @@ class StreamRecord:
         return StreamRecord(data["label"], data["view"], data["created_ms"], data.get("ended_ms", 0))
 
 
+class KinesisStatus(StrEnum):
+    """DestinationStatus of a Kinesis data stream that gets a table's changes."""
+
+    ENABLING = "ENABLING"
+    ACTIVE = "ACTIVE"
+    UPDATING = "UPDATING"
+    DISABLING = "DISABLING"
+    DISABLED = "DISABLED"
+    ENABLE_FAILED = "ENABLE_FAILED"
+
+
+KINESIS_HOLDING = (KinesisStatus.ENABLING, KinesisStatus.ACTIVE, KinesisStatus.UPDATING)  # the feed is kept for it
+
+
+@dataclass(frozen=True, slots=True)
+class KinesisDestination:
+    """A Kinesis data stream that gets, or got, a table's changes. It has another `id` each time it is enabled."""
+
+    id: str
+    stream_arn: str
+    status: KinesisStatus
+    precision: str  # ApproximateCreationDateTimePrecision
+    changed_ms: int
+    description: str = ""  # for people: why it is as it is
+
+    @property
+    def holds(self) -> bool:
+        """Changes are kept until it has them."""
+        return self.status in KINESIS_HOLDING
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> KinesisDestination:
+        return KinesisDestination(
+            data["id"],
+            data["stream_arn"],
+            KinesisStatus(data["status"]),
+            data["precision"],
+            data["changed_ms"],
+            data.get("description", ""),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class TableRecord:
     """A table of one region.
@@ -356,6 +412,7 @@ class TableRecord:
     ttl_changed_ms: int = 0  # when somebody asked for the last change
     streams: tuple[StreamRecord, ...] = ()  # oldest first
     bookmarks: tuple[str, ...] = ()
+    kinesis: tuple[KinesisDestination, ...] = ()
 
     @property
     def expires_by(self) -> str:
@@ -413,6 +470,7 @@ class TableRecord:
                 "index_news": tuple(IndexNews.from_json(news) for news in data.get("index_news", ())),
                 "streams": tuple(StreamRecord.from_json(stream) for stream in data.get("streams", ())),
                 "bookmarks": tuple(data.get("bookmarks", ())),
+                "kinesis": tuple(KinesisDestination.from_json(one) for one in data.get("kinesis", ())),
                 "ttl_status": TtlStatus(data.get("ttl_status", TtlStatus.DISABLED)),
             }
         )

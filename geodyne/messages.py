@@ -252,8 +252,9 @@ class ReadStream(NamedTuple):
 
     `shard` is the `opened_us` of a shard, 0 for all shards of the stream in the partition, one after the other. `after`
     may also be FROM_COMMITTED (the bookmark `consumer`) or FROM_LATEST. With `since_us` nothing is answered that was
-    written before that time. `limit` 0 asks for a position only. Refused with ResourceNotFoundException when there is
-    no such stream, shard or bookmark, TrimmedDataAccessException when there was such a shard.
+    written before that time. `limit` 0 asks for a position only. Without a `label` what is held for `consumer` is read,
+    which is no bookmark then. Refused with ResourceNotFoundException when there is no such stream, shard or consumer,
+    TrimmedDataAccessException when there was such a shard.
     """
 
     partition: int

@@ -19,6 +19,8 @@ from geodyne.settings import ProcessConfig, SettingsError, load
 # gRPC reads this once, when it is first imported; its notices about forks and polling engines would otherwise stand
 # between the log's JSON lines. Entry points import this module before anything that imports gRPC.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# A forked child of ours runs another program at once; gRPC would complain of each that it cannot prepare for it.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 EXIT_OK = 0
 EXIT_FAILED = 1

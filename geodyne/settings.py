@@ -79,6 +79,7 @@ class ProcessConfig:
     ttl_change_interval_s: float = TTL_CHANGE_INTERVAL_S  # routers only
     shard_life_s: float = SHARD_LIFE_S  # nodes only
     feed_mb: float = FEED_MB  # nodes only
+    kinesis_endpoint: str = ""  # delivery only: the URL of a Kinesis-compatible endpoint, "" when there is none
     launch_file: str = field(default="", compare=False)
 
     @property
@@ -103,6 +104,8 @@ class ProcessConfig:
         ):
             if not least <= seconds <= most:
                 raise SettingsError(f"{name} must be from {least:g} to {most:.0f} seconds, not {seconds}")
+        if self.kinesis_endpoint and not self.kinesis_endpoint.startswith(("http://", "https://")):
+            raise SettingsError(f"kinesis_endpoint must be an http or https URL, not {self.kinesis_endpoint!r}")
         if not FEED_MB_MIN <= self.feed_mb <= FEED_MB_MAX:
             raise SettingsError(f"feed_mb must be from {FEED_MB_MIN:g} to {FEED_MB_MAX:.0f}, not {self.feed_mb}")
         for name, endpoint in (("listen", self.listen), ("metrics", self.metrics)):
@@ -141,6 +144,7 @@ class ProcessConfig:
             "ttl_change_interval_s": self.ttl_change_interval_s,
             "shard_life_s": self.shard_life_s,
             "feed_mb": self.feed_mb,
+            "kinesis_endpoint": self.kinesis_endpoint,
             "topology": self.topology.to_json(),
         }
 
@@ -171,6 +175,7 @@ def load(path: Path) -> ProcessConfig:
 
 
 _TEXTS = ("cluster_id", "process_id", "role", "region", "zone", "data_dir", "credentials", "capacity", "log_level")
+_OPTIONAL_TEXT = "kinesis_endpoint"  # as well, and it is "" then
 _MEMBERS = {*_TEXTS, "format", "listen", "metrics", "auth", "topology"}
 # In files that an older version has written these are missing.
 _OPTIONAL = {
@@ -187,10 +192,10 @@ def _from_json(data: Any) -> ProcessConfig:
         raise SettingsError("a JSON object is expected")
     if data.get("format") != CONFIG_FORMAT:
         raise SettingsError(f"format {data.get('format')!r} is not known; this version reads format {CONFIG_FORMAT}")
-    for name in sorted(_MEMBERS ^ (data.keys() - _OPTIONAL.keys())):
+    for name in sorted(_MEMBERS ^ (data.keys() - {*_OPTIONAL, _OPTIONAL_TEXT})):
         raise SettingsError(f"{name} is {'unknown' if name in data else 'missing'}")
-    for name in _TEXTS:
-        if not isinstance(data[name], str):
+    for name in (*_TEXTS, _OPTIONAL_TEXT):
+        if not isinstance(data.get(name, ""), str):
             raise SettingsError(f"{name} must be a text, not {data[name]!r}")
     if data["auth"] not in {"on", "off"}:
         raise SettingsError(f"auth must be on or off, not {data['auth']!r}")
@@ -209,6 +214,7 @@ def _from_json(data: Any) -> ProcessConfig:
         metrics=_endpoint(data, "metrics"),
         auth=data["auth"] == "on",
         topology=topology,
+        kinesis_endpoint=data.get(_OPTIONAL_TEXT, ""),
         **numbers,
     )
 
@@ -235,3 +241,4 @@ class DevConfig:
     ttl_change_interval_s: float = 0.0
     shard_life_s: float = SHARD_LIFE_S
     feed_mb: float = FEED_MB
+    kinesis_endpoint: str = ""

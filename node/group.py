@@ -379,6 +379,7 @@ class Group:
         if roll:
             builder.payload.roll.label = roll
         builder.size += 96 * (len(cursors) + 1)
+        self.seal()  # this is no turn: until the next one leadership may end
 
     def change_catalog(self, revision: int, changes: Changes, wall_us: int) -> int:
         """Metadata group only: log changed records; returns the index whose commit makes them so."""

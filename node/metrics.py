@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+CONSUMER_KINDS = ("replica", "index", "trigger", "kinesis", "other")  # of the change feed
 _SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -115,6 +116,9 @@ class NodeMetrics:
             ["consumer"],
             registry=registry,
         )
+        for kind in CONSUMER_KINDS:
+            self.feed_lag_seconds.labels(kind)
+            self.feed_lag_bytes.labels(kind)
         self.feed_bytes = Gauge("geodyne_feed_bytes", "Changes that the partitions led here retain", registry=registry)
         self.feeds_full = Gauge(
             "geodyne_feeds_full",

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 from geodyne.catalog import (
     INDEX_CONSUMER,
+    KINESIS_PREFIX,
     STREAM_PREFIX,
     TRIGGER_OLDEST_PREFIX,
     IndexStatus,
     ReplicaStatus,
     TableRecord,
+    kinesis_consumer,
     replica_consumer,
     stream_consumer,
 )
@@ -52,6 +54,11 @@ class Definition(NamedTuple):
     streams: tuple[StreamDefinition, ...] = ()
     bookmarks: tuple[str, ...] = ()
     ttl: str = ""  # the attribute that tells when items expire; "": they do not
+
+    @property
+    def timed(self) -> bool:
+        """The times of change records are told to users."""
+        return bool(self.streams) or any(name.startswith(KINESIS_PREFIX) for name in self.consumers)
 
     @property
     def local_indexes(self) -> tuple[IndexDefinition, ...]:
@@ -161,12 +168,14 @@ def definition_of(table: TableRecord, region: str) -> Definition:
         consumers.append(INDEX_CONSUMER)
     streams = tuple(StreamDefinition(stream.label, stream.view, bool(stream.ended_ms)) for stream in table.streams)
     streaming = not all(stream.ended for stream in streams)
+    destinations = [kinesis_consumer(destination.id) for destination in table.kinesis if destination.holds]
+    consumers += destinations
     feed = streaming or bool(consumers)
     consumers += [stream_consumer(stream.label) for stream in streams]  # those that have ended hold what they had
     return Definition(
         revision=table.revision,
         feed=feed,
-        old_images=indexed or streaming,
+        old_images=indexed or streaming or bool(destinations),
         tombstones=table.is_global,
         consumers=tuple(sorted(consumers)),
         indexes=indexes,
@@ -256,7 +265,7 @@ class GroupState:
 
     def define(self, definition: Definition, wall_us: int = 0) -> None:
         """Apply a marker. A consumer that is new starts here; one that is gone no longer holds the feed."""
-        if definition.streams and not self.definition.streams:
+        if definition.timed and not self.definition.timed:
             self.feed_us = wall_us  # replicas of a version that kept no times may have disagreed about it
         self.shards = defined(self.shards, definition.streams, self.feed_head, wall_us) if definition.streams else {}
         cursors = {name: self.cursors.get(name, self.feed_head) for name in definition.consumers if not self.lost(name)}

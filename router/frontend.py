@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
@@ -19,13 +19,18 @@ from geodyne.errors import ApiError
 from geodyne.ports import ClientConnector, Clock
 from geodyne.rpc.drive import Reply
 from geodyne.rpc.region import NodeAddress, RegionClient
-from router.api.context import Api, ApiSettings
+from router.api.context import Api, ApiSettings, Context
 from router.api.registry import SERVICES
 from router.auth.sigv4 import Credential, SignatureVerifier
 from router.http import regionhealth
 from router.http.dynamodb import DynamoDb, execute_locally, health_answer
+from router.http.lambdafront import LambdaFront
 from router.http.server import HttpServer
 from router.http.values import HttpRequest, HttpResponse, error_response
+from router.lambdaapi.administration import administration
+
+if TYPE_CHECKING:
+    from geodyne.rpc.members import AdminCall
 
 logger = logging.getLogger("geodyne.router")
 
@@ -65,12 +70,16 @@ class Frontend:
         credentials = settings.credentials
         verifier = None if credentials is None else SignatureVerifier([settings.region], credentials.get)
         self._api: Api | None = None
+        lambda_verifier = None
+        if credentials is not None:
+            lambda_verifier = SignatureVerifier([settings.region], credentials.get, "lambda")
         self._dynamodb = DynamoDb(
             SERVICES,
             execute_locally(self._context),
             verifier=verifier,
-            wall_s=lambda: clock.wall_us() / 1e6,
+            wall_s=self._wall_s,
             monotonic_s=time.perf_counter,
+            beside=LambdaFront(self._context, verifier=lambda_verifier, wall_s=self._wall_s),
         )
         registry.register(self._dynamodb.metrics)
         self._early: set[Reply[bool]] = set()  # requests that came before the catalog was known; one a connection
@@ -154,6 +163,16 @@ class Frontend:
     def health(self) -> dict[str, Any]:
         return {"healthy": self.region.ready, **self.region.status()}
 
-    def _context(self, request_id: str, principal: object) -> object:
+    def trigger_administration(self) -> dict[str, AdminCall]:
+        """For the metrics page: `triggers`, what an operator asks about functions and mappings."""
+        return {"triggers": administration(self._administrator)}
+
+    def _administrator(self) -> Context | None:
+        return None if self._api is None or not self.region.ready else self._api.context()
+
+    def _wall_s(self) -> float:
+        return self._clock.wall_us() / 1e6
+
+    def _context(self, request_id: str, principal: object) -> Context:
         assert self._api is not None
         return self._api.context(request_id, principal)

@@ -59,7 +59,11 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         registry,
         health=frontend.health,
         status=frontend.region.status,
-        admin={**members.admin(frontend.region.members_changed), **member_administration(frontend.region)},
+        admin={
+            **members.admin(frontend.region.members_changed),
+            **member_administration(frontend.region),
+            **frontend.trigger_administration(),
+        },
     )
     await frontend.start(config.listen.host, config.listen.port, supervised.listener, once_ready=supervised.succeeds)
     supervised.say(SERVING)

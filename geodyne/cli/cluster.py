@@ -90,6 +90,7 @@ def launch_options(
         arguments.ttl_change_interval,
         arguments.shard_life,
         arguments.feed_mb,
+        arguments.kinesis_endpoint or "",
     )
 
 

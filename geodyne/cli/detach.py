@@ -57,7 +57,7 @@ _SECONDS = ("rebuild_after", "ttl_interval", "ttl_change_interval", "shard_life"
 
 def _arguments(arguments: argparse.Namespace) -> list[str]:
     passed = ["up", "--detached", "--data-dir", arguments.data_dir]
-    for name in ("auth", "capacity", "log_level", "topology", "credentials", *_SECONDS):
+    for name in ("auth", "capacity", "log_level", "topology", "credentials", "kinesis_endpoint", *_SECONDS):
         value = getattr(arguments, name)
         if value is not None:
             passed += [f"--{name.replace('_', '-')}", str(value)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from geodyne.cli.options import add_feed_options, add_service_options, add_ttl_options
+from geodyne.cli.options import add_feed_options, add_kinesis_option, add_service_options, add_ttl_options
 from geodyne.settings import CAPACITY_ACCOUNT
 from geodyne.topology import PORT_MAX
 
@@ -35,6 +35,7 @@ def add_to(commands: Subparsers) -> None:
     add_service_options(parser, auth=False, capacity=CAPACITY_ACCOUNT, log_level="warning")
     add_ttl_options(parser, change_interval_s=0.0)
     add_feed_options(parser)
+    add_kinesis_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         ttl_change_interval_s=arguments.ttl_change_interval,
         shard_life_s=arguments.shard_life,
         feed_mb=arguments.feed_mb,
+        kinesis_endpoint=arguments.kinesis_endpoint or "",
     )
     return serve_dev(config)
 

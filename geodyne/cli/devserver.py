@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from prometheus_client import CollectorRegistry
 
+from geodyne.cli.devcontrol import DevControl
 from geodyne.clock import SystemClock
 from geodyne.listen import ListenError
 from geodyne.observe.log import configure
@@ -32,6 +33,7 @@ from router.auth.sigv4 import Credential
 from router.frontend import Frontend, FrontendSettings
 
 if TYPE_CHECKING:
+    from delivery.kinesisservice import KinesisDelivery
     from delivery.triggers import Triggers
     from geodyne.rpc.region import RegionClient
 
@@ -68,38 +70,51 @@ async def _serve(config: DevConfig, stop: asyncio.Event) -> None:
         incarnation=secrets.randbits(63),
         registry=registry,
     )
-    delivery = _Delivery(frontend.region)
+    delivery = _Delivery(frontend.region, config.kinesis_endpoint)
     frontend.region.subscribe(delivery.wake)
+    control = DevControl(config.data_dir, config.region, frontend.trigger_administration()["triggers"])
     node.start(NoPeers())
     try:
+        await control.start()
         port = await frontend.start(HOST, config.port)
         await asyncio.wait_for(frontend.region.wait_ready(), READY_S_MAX)
         _announce(config, port)
         await stop.wait()
     finally:
+        await control.stop()
         await delivery.close()
         await frontend.stop()
         await node.stop()
 
 
 class _Delivery:
-    """Triggers, whose code is loaded with the first mapping."""
+    """Triggers and Kinesis destinations, whose code is loaded with the first of each."""
 
-    def __init__(self, region: RegionClient) -> None:
+    def __init__(self, region: RegionClient, kinesis_endpoint: str) -> None:
         self._region = region
+        self._kinesis_endpoint = kinesis_endpoint
         self._triggers: Triggers | None = None
+        self._kinesis: KinesisDelivery | None = None
 
     def wake(self) -> None:
         """The catalog has changed."""
-        if self._triggers is None:
-            if not self._region.catalog.mappings:
-                return
+        if self._triggers is None and self._region.catalog.mappings:
             from delivery.triggers import Triggers
 
             self._triggers = Triggers(self._region, clock=SystemClock(), random=SystemRandom())
-        self._triggers.wake()
+        if self._kinesis is None and any(table.kinesis for table in self._region.catalog.tables.values()):
+            from delivery.kinesisservice import KinesisDelivery
+
+            self._kinesis = KinesisDelivery(
+                self._region, endpoint=self._kinesis_endpoint, clock=SystemClock(), random=SystemRandom()
+            )
+        for part in (self._triggers, self._kinesis):
+            if part is not None:
+                part.wake()
 
     async def close(self) -> None:
+        if self._kinesis is not None:
+            await self._kinesis.close()
         if self._triggers is not None:
             await self._triggers.close()
 

@@ -54,6 +54,7 @@ class ClusterOptions:
     ttl_change_interval_s: float = TTL_CHANGE_INTERVAL_S
     shard_life_s: float = SHARD_LIFE_S
     feed_mb: float = FEED_MB
+    kinesis_endpoint: str = ""
 
 
 def public_ports(topology: Topology) -> dict[str, int]:
@@ -102,6 +103,7 @@ def process_config(spec: ProcessSpec, topology: Topology, options: ClusterOption
         ttl_change_interval_s=options.ttl_change_interval_s,
         shard_life_s=options.shard_life_s,
         feed_mb=options.feed_mb,
+        kinesis_endpoint=options.kinesis_endpoint,
     )
 
 

@@ -24,9 +24,8 @@ from geodyne.cli.datadir import ClusterDirectory
 from geodyne.cli.errors import CommandError
 from geodyne.topology import (
     NODES_PER_ZONE_MAX,
+    ROLE_GLOBAL,
     ROLE_NODE,
-    ROLE_REPLICATOR,
-    ROLE_ROUTER,
     ProcessSpec,
     RegionSpec,
     Topology,
@@ -273,7 +272,7 @@ class Nodes:
         return [
             id_
             for id_, child in self._processes.children.items()
-            if child.spec.role in (ROLE_NODE, ROLE_ROUTER, ROLE_REPLICATOR)
+            if child.spec.role != ROLE_GLOBAL
             and child.pid is not None
             and (child.successor is not None or self._told.get(id_) != (child.pid, self._edition))
         ]

@@ -92,6 +92,22 @@ def add_feed_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_kinesis_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--kinesis-endpoint",
+        metavar="URL",
+        type=_url,
+        help="where Kinesis streaming destinations are; credentials are those of the AWS environment variables "
+        "(default: no destination can be enabled)",
+    )
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"a URL with http or https is expected, not {text!r}")
+    return text
+
+
 def _seconds(least: float, most: float, unit: str = "seconds") -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:

@@ -9,7 +9,13 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from geodyne.cli.errors import EXIT_OK, CommandError
-from geodyne.cli.options import add_feed_options, add_rebuild_option, add_service_options, add_ttl_options
+from geodyne.cli.options import (
+    add_feed_options,
+    add_kinesis_option,
+    add_rebuild_option,
+    add_service_options,
+    add_ttl_options,
+)
 from geodyne.settings import CAPACITY_ENFORCE, TTL_CHANGE_INTERVAL_S
 
 if TYPE_CHECKING:
@@ -37,6 +43,7 @@ def add_to(commands: Subparsers) -> None:
     add_rebuild_option(parser)
     add_ttl_options(parser, change_interval_s=TTL_CHANGE_INTERVAL_S)
     add_feed_options(parser)
+    add_kinesis_option(parser)
     parser.set_defaults(run=run)
 
 

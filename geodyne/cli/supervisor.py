@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from geodyne.cli import launch, probe
+from geodyne.cli import launch, probe, triggers
 from geodyne.cli.child import Child, State
 from geodyne.cli.control import ControlServer
 from geodyne.cli.datadir import ClusterDirectory
@@ -310,6 +310,8 @@ class Supervisor:
                 if self._phase != "ready":
                     raise CommandError(f"the cluster is {self._phase}; try again when it is ready")
                 return await self._nodes.on_command(request)
+            case {"command": "trigger"}:
+                return await triggers.administer(self.topology, self.children, request)
             case {"command": "shutdown"}:
                 self.stop_asked.set()
                 return {"pid": os.getpid()}

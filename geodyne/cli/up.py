@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from geodyne.cli.options import add_data_dir, add_feed_options, add_rebuild_option, add_service_options, add_ttl_options
+from geodyne.cli.options import (
+    add_data_dir,
+    add_feed_options,
+    add_kinesis_option,
+    add_rebuild_option,
+    add_service_options,
+    add_ttl_options,
+)
 from geodyne.settings import CAPACITY_ENFORCE, TTL_CHANGE_INTERVAL_S
 
 if TYPE_CHECKING:
@@ -26,6 +33,7 @@ def add_to(commands: Subparsers) -> None:
     add_rebuild_option(parser)
     add_ttl_options(parser, change_interval_s=TTL_CHANGE_INTERVAL_S)
     add_feed_options(parser)
+    add_kinesis_option(parser)
     # How the parent of --detach starts the real supervisor; of no use to people.
     parser.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)

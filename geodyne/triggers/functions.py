@@ -1,21 +1,28 @@
-"""Functions that mappings deliver to: a Python callable in processes of its own, or an HTTP endpoint.
+"""Functions that mappings deliver to: a Python callable in processes of its own, an HTTP endpoint, or an archive.
 
 What the catalog keeps of one is `to_record`; readers ignore members that they do not know.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 PYTHON = "python"
 HTTP = "http"
+ARCHIVE = "archive"
 TIMEOUT_S_DEFAULT = 3.0  # Lambda's
 TIMEOUT_S_MAX = 900.0  # Lambda's
 MEMORY_MB_MIN = 128  # Lambda's smallest, and its default
 MEMORY_MB_MAX = 10_240
 VARIABLES_BYTES_MAX = 4096  # of all environment variables, as Lambda has it
+
+
+_archive_matches = re.compile(
+    r"file:///[^?#]+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?(\?endpoint=https?://[^?#]+)?"
+).fullmatch
 
 
 class FunctionError(ValueError):
@@ -24,10 +31,11 @@ class FunctionError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
-    """One function. `handler` is `module:function` below `directory`, or `url` is where an HTTP function listens."""
+    """One function. `handler` is `module:function` below `directory`; `url` is where an HTTP function listens, or an
+    archive keeps its objects: file:///DIRECTORY or s3://BUCKET/PREFIX, the latter perhaps with ?endpoint=URL."""
 
     name: str
-    kind: str  # PYTHON or HTTP
+    kind: str  # PYTHON, HTTP or ARCHIVE
     directory: str = ""
     handler: str = ""
     url: str = ""
@@ -53,8 +61,12 @@ def check(spec: FunctionSpec) -> None:
         if not spec.url.startswith(("http://", "https://")):
             raise FunctionError("the URL of a function begins with http:// or https://")
         return
+    if spec.kind == ARCHIVE:
+        if not _archive_matches(spec.url):
+            raise FunctionError("the URL of an archive is file:///DIRECTORY or s3://BUCKET/PREFIX[?endpoint=URL]")
+        return
     if spec.kind != PYTHON:
-        raise FunctionError(f"a function is of kind {PYTHON} or {HTTP}, not {spec.kind!r}")
+        raise FunctionError(f"a function is of kind {PYTHON}, {HTTP} or {ARCHIVE}, not {spec.kind!r}")
     module, _, function = spec.handler.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), *function.split("."))):
         raise FunctionError(f"a handler is written module:function, not {spec.handler!r}")

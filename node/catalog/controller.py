@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from geodyne.catalog import TableRecord, TableStatus
-from node.catalog import streams, triggers, ttl
+from node.catalog import kinesis, streams, triggers, ttl
 from node.catalog.indexes import leaving_partitions, live_partitions
 from node.catalog.machine import (
     ACTIVATE,
     BEGIN_STREAM,
     FORGET,
     FORGET_STREAMS,
+    KINESIS_SETTLED,
     MAPPING_SETTLED,
     TTL_SETTLED,
     Catalog,
@@ -38,6 +39,8 @@ def plan(catalog: Catalog, led: Mapping[int, int], now_ms: int = 0) -> list[tupl
             due.append((FORGET, {"name": table.name, "id": table.id}))
         if ttl.changing(table) and _applied(table, led):
             due.append((TTL_SETTLED, {"name": table.name, "revision": table.revision}))
+        if table.kinesis and kinesis.changing(table) and _applied(table, led):
+            due.append((KINESIS_SETTLED, {"name": table.name, "revision": table.revision}))
         if table.stream_view is not None or table.streams:
             due += _of_streams(catalog, table, now_ms)
     for uuid, mapping in catalog.mappings.items():

@@ -32,7 +32,7 @@ from geodyne.errors import ApiError
 from geodyne.ledger import LEDGER_SCHEMA, LEDGER_TABLE
 from geodyne.limits import TABLES_MAX, TAGS_MAX
 from geodyne.messages import METADATA_PARTITION
-from node.catalog import indexes, members, moves, streams, triggers, ttl
+from node.catalog import indexes, kinesis, members, moves, streams, triggers, ttl
 from node.catalog.placement import Placement
 
 COUNTER = "counter/partition"
@@ -184,6 +184,9 @@ class _Draft:
             PartitionRecord(first + number, 1, bounds[number], bounds[number + 1], voters(first + number))
             for number in range(count)
         )
+
+
+Handler = Callable[[_Draft, Record], Record]
 
 
 def evaluate(catalog: Catalog, operation: str, body: Record, around: Surroundings) -> tuple[Changes, Record]:
@@ -423,6 +426,31 @@ def _ttl_settled(draft: _Draft, body: Record) -> Record:
     return {"table": (table if changed is table else draft.put(changed)).to_json()}
 
 
+def _set_kinesis(change: Callable[[TableRecord, Record, kinesis.Around], TableRecord]) -> Handler:
+    def handle(draft: _Draft, body: Record) -> Record:
+        table = _same_table(draft, body)
+        if table.status in (TableStatus.CREATING, TableStatus.DELETING):
+            raise ApiError(
+                "ResourceInUseException",
+                "Attempt to change a resource which is still in use: "
+                f"Table is being {_DOING[table.status]}: {table.name}",
+            )
+        around = draft.around
+        changed = change(
+            table, body, kinesis.Around(around.now_ms, draft.revision, around.new_id, around.streams_known)
+        )
+        return {"table": (table if changed == table else draft.put(changed)).to_json()}
+
+    return handle
+
+
+def _kinesis_settled(draft: _Draft, body: Record) -> Record:
+    """Internal: every partition has applied the definition of `revision`."""
+    table = draft.table(body["name"])
+    changed = kinesis.settled(table) if table.revision == body["revision"] else table
+    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+
+
 def _tag_table(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status is TableStatus.DELETING:
@@ -613,8 +641,9 @@ FORGET = "forget"
 BEGIN_STREAM = "begin_stream"
 FORGET_STREAMS = "forget_streams"
 TTL_SETTLED = "ttl_settled"
+KINESIS_SETTLED = "kinesis_settled"
 MAPPING_SETTLED = "mapping_settled"
-_HANDLERS: dict[str, Callable[[_Draft, Record], Record]] = {
+_HANDLERS: dict[str, Handler] = {
     ControlOperation.CREATE_TABLE: _create_table,
     ControlOperation.UPDATE_TABLE: _update_table,
     ControlOperation.SET_TTL: _set_ttl,
@@ -639,6 +668,11 @@ _HANDLERS: dict[str, Callable[[_Draft, Record], Record]] = {
     BEGIN_STREAM: _begin_stream,
     FORGET_STREAMS: _forget_streams,
     TTL_SETTLED: _ttl_settled,
+    ControlOperation.ENABLE_KINESIS: _set_kinesis(kinesis.enabled),
+    ControlOperation.DISABLE_KINESIS: _set_kinesis(kinesis.disabled),
+    ControlOperation.UPDATE_KINESIS: _set_kinesis(kinesis.updated),
+    ControlOperation.KINESIS_RESULT: _set_kinesis(kinesis.reported),
+    KINESIS_SETTLED: _kinesis_settled,
     ControlOperation.PUT_FUNCTION: _put_function,
     ControlOperation.DELETE_FUNCTION: _delete_function,
     ControlOperation.FUNCTION_LIST: _function_list,

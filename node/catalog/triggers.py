@@ -29,12 +29,7 @@ NOTHING_YET = "No records processed"
 
 Record = dict[str, Any]
 Records = Mapping[str, Record]
-_SETTLED = {
-    MappingState.CREATING,
-    MappingState.ENABLING,
-    MappingState.DISABLING,
-    MappingState.UPDATING,
-}
+_SETTLED = (MappingState.ENABLED, MappingState.DISABLED)
 
 
 # --- functions --------------------------------------------------------------------------------------------
@@ -66,7 +61,7 @@ def created(
     """The record of a new mapping, and its table with the bookmark. Raises ApiError."""
     label = asked["stream_label"]
     if table is None or table.status is TableStatus.DELETING or all(s.label != label for s in table.streams):
-        raise ApiError("ResourceNotFoundException", f"There is no stream {label} of table {asked['table']}")
+        raise ApiError("TableNotFoundException", f"There is no stream {label} of table {asked['table']}")
     record = {**asked, "uuid": uuid}
     _check_function(functions, record)
     _check_only(known, record)
@@ -116,13 +111,15 @@ def reported(known: Records, uuid: str, result: str) -> Record | None:
 
 def unsettled(record: Record) -> bool:
     """A change of the mapping is under way."""
-    return record["state"] in _SETTLED or _leaving(record)
+    return record["state"] not in _SETTLED
 
 
 def settled(record: Record, revision: int, now_ms: int) -> Record | None:
     """The record once the change of `revision` has taken effect; None: it is gone."""
-    if record["revision"] != revision or record["state"] not in _SETTLED:
-        return None if _leaving(record) and record["revision"] == revision else record
+    if record["revision"] != revision or not unsettled(record):
+        return record
+    if _leaving(record):
+        return None
     state = MappingState.ENABLED if record["enabled"] else MappingState.DISABLED
     return {**record, "state": state.value, "modified_ms": now_ms}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from node.catalog import streams
 from node.feed.retention import FeedReader, FeedSettings, Standing, standing, upkeep
+from node.metrics import CONSUMER_KINDS
 from node.storage.port import GroupDamaged
 from node.storage.sqlite import StateStore
 
@@ -18,13 +19,12 @@ logger = logging.getLogger("geodyne.node.feed")
 
 LOOK_MS = 5_000  # between two looks at a feed, unless it seems to hold too much
 GROUPS_PER_STEP = 64  # a step each second; some 10 records are read in each
-KINDS = ("replica", "index", "trigger", "kinesis", "other")
 
 
 def kind_of(consumer: str) -> str:
     """The kind of consumer for metrics: a small, fixed number of them."""
     kind = consumer.split("/", 1)[0].removesuffix("-oldest")
-    return kind if kind in KINDS else "other"
+    return kind if kind in CONSUMER_KINDS else "other"
 
 
 class FeedDuty:
@@ -42,7 +42,7 @@ class FeedDuty:
     def step(self) -> None:
         """Each second."""
         now_ms, looked = self._service.now_ms(), 0
-        led = {group.partition: group for group in self._service.groups if group.serving and group.state.cursors}
+        led = {group.partition: group for group in self._service.groups if _has_duties(group)}
         for partition in [each for each in self._due_ms if each not in led]:
             self._forget(partition)
         for partition, group in led.items():
@@ -101,16 +101,20 @@ class FeedDuty:
 
     def _measure(self) -> None:
         metrics, now_us = self._service.metrics, self._service.clock.wall_us()
-        lags = dict.fromkeys(KINDS, 0.0)
-        waiting = dict.fromkeys(KINDS, 0)
+        lags = dict.fromkeys(CONSUMER_KINDS, 0.0)
+        waiting = dict.fromkeys(CONSUMER_KINDS, 0)
         for found in self._standings.values():
             for consumer, (count, since_us) in found.waiting.items():
                 kind = kind_of(consumer)
                 waiting[kind] += count
                 if since_us:
                     lags[kind] = max(lags[kind], (now_us - since_us) / 1e6)
-        for kind in KINDS:
+        for kind in CONSUMER_KINDS:
             metrics.feed_lag_seconds.labels(kind).set(lags[kind])
             metrics.feed_lag_bytes.labels(kind).set(waiting[kind])
         metrics.feed_bytes.set(sum(found.bytes for found in self._standings.values()))
         metrics.feeds_full.set(sum(found.full for found in self._standings.values()))
+
+
+def _has_duties(group: Group) -> bool:
+    return group.serving and group.leading and bool(group.state.cursors)

@@ -47,6 +47,8 @@ def list_shards(state: GroupState, call: ListShards) -> Shards | Refused:
 
 def read_stream(store: StateStore, state: GroupState, call: ReadStream, late: bool) -> StreamPage | Refused | None:
     """Records of a stream, or None when there is nothing to say yet (and the call is not `late`)."""
+    if not call.label:
+        return _read_held(store, state, call, late)
     shards = state.shards.get(call.label)
     if shards is None:
         return _unknown("stream", call.label)
@@ -66,6 +68,19 @@ def read_stream(store: StateStore, state: GroupState, call: ReadStream, late: bo
         page = StreamPage((), after, span.closed and after >= span.high, False)
         return page if late or page.closed or not call.limit or call.wait_ms == 0 else None
     return _page(store, call, after, span)
+
+
+def _read_held(store: StateStore, state: GroupState, call: ReadStream, late: bool) -> StreamPage | Refused | None:
+    """Records that are held for a consumer, whatever streams the table has."""
+    if call.consumer not in state.definition.consumers:
+        return _unknown("consumer", call.consumer)
+    after = state.cursors.get(call.consumer, -1) if call.after == FROM_COMMITTED else call.after
+    if after < state.feed_floor:
+        return StreamPage((), state.feed_floor, False, True)
+    if after >= state.feed_head or not call.limit:
+        page = StreamPage((), after, False, False)
+        return page if late or not call.limit or call.wait_ms == 0 else None
+    return _page(store, call, after, _Span(after, state.feed_head, False))
 
 
 def newest_before(store: StateStore, partition: int, low: int, high: int, wall_us: int) -> int:

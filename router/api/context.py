@@ -21,6 +21,14 @@ class CatalogView(Protocol):
     @property
     def tables(self) -> Mapping[str, TableRecord]: ...
 
+    @property
+    def mappings(self) -> Mapping[str, dict[str, Any]]:
+        """The records of event source mappings by UUID."""
+
+    @property
+    def functions(self) -> Mapping[str, dict[str, Any]]:
+        """The records of functions by name."""
+
     def counts(self, partition: int, slot: int = 0) -> Count:
         """Items and bytes of a partition, or of a local index's entries in it, as last told by its leader."""
 

@@ -6,7 +6,19 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
 from geodyne.errors import ApiError
-from router.api import batches, describe, items, queries, streams, tables, tableupdates, tags, transactions, ttl
+from router.api import (
+    batches,
+    describe,
+    items,
+    kinesis,
+    queries,
+    streams,
+    tables,
+    tableupdates,
+    tags,
+    transactions,
+    ttl,
+)
 from router.api.context import Context
 from router.api.partiql.batch import batch_execute_statement
 from router.api.partiql.execute import execute_statement, table_names, table_names_of
@@ -134,6 +146,10 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("ListTables", describe.list_tables, False, _no_table),
         Operation("UpdateTimeToLive", ttl.update_time_to_live, True, _one_table),
         Operation("DescribeTimeToLive", ttl.describe_time_to_live, False, _one_table),
+        Operation("EnableKinesisStreamingDestination", kinesis.enable, True, _one_table),
+        Operation("DisableKinesisStreamingDestination", kinesis.disable, True, _one_table),
+        Operation("UpdateKinesisStreamingDestination", kinesis.update, True, _one_table),
+        Operation("DescribeKinesisStreamingDestination", kinesis.describe, False, _one_table),
         Operation("TagResource", tags.tag_resource, True, _tagged_table),
         Operation("UntagResource", tags.untag_resource, True, _tagged_table),
         Operation("ListTagsOfResource", tags.list_tags_of_resource, False, _tagged_table),

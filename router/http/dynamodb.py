@@ -7,7 +7,7 @@ forwards the request. Both see a parsed body and a verified principal.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -47,6 +47,18 @@ class Call(NamedTuple):
 Execute = Callable[[Call], Awaitable[HttpResponse]]
 
 
+class Beside(Protocol):
+    """Another service at the same port: router.http.lambdafront."""
+
+    @property
+    def operations(self) -> Iterable[str]: ...
+
+    def owns(self, request: HttpRequest) -> bool: ...
+
+    async def handle(self, request: HttpRequest) -> tuple[HttpResponse, str, str]:
+        """The response, the operation's name ("": none) and the code that metrics count."""
+
+
 class _Target(NamedTuple):
     operation: Operation
     metrics: OperationMetrics
@@ -56,7 +68,7 @@ class DynamoDb:
     """The front end: `handle` is the handler of an HttpServer.
 
     `services` maps a target prefix ("DynamoDB_20120810") to its operations by name. `verifier` None turns
-    the signature check off. `wall_s` and `monotonic_s` are clocks in seconds.
+    the signature check off. `wall_s` and `monotonic_s` are clocks in seconds. What is `beside`'s is handed to it.
     """
 
     def __init__(
@@ -67,12 +79,15 @@ class DynamoDb:
         verifier: SignatureVerifier | None,
         wall_s: Callable[[], float],
         monotonic_s: Callable[[], float],
+        beside: Beside | None = None,
     ) -> None:
+        self._beside = beside
         self._execute = execute
         self._verifier = verifier
         self._wall_s = wall_s
         self._monotonic_s = monotonic_s
-        self.metrics = RequestMetrics(name for operations in services.values() for name in operations)
+        names = [name for operations in services.values() for name in operations]
+        self.metrics = RequestMetrics([*names, *(beside.operations if beside is not None else ())])
         self._targets = {
             f"{prefix}.{name}".encode(): _Target(operation, self.metrics.operations[name])
             for prefix, operations in services.items()
@@ -83,6 +98,8 @@ class DynamoDb:
         """Answer any request; never raises. Unexpected errors are logged and answered without details."""
         began_s = self._monotonic_s()
         target = self._targets.get(request.headers.get(b"x-amz-target", b""))
+        if target is None and self._beside is not None and self._beside.owns(request) and not is_preflight(request):
+            return await self._handle_beside(self._beside, request, began_s)
         metrics = target.metrics if target is not None else self.metrics.unknown
         content_type = AMZ_JSON
         self.metrics.in_flight += 1
@@ -108,6 +125,15 @@ class DynamoDb:
         if b"accept-encoding" in headers:
             response = deflated(response, headers[b"accept-encoding"])
         return shared(response) if b"origin" in headers and code != _PREFLIGHT else response
+
+    async def _handle_beside(self, beside: Beside, request: HttpRequest, began_s: float) -> HttpResponse:
+        self.metrics.in_flight += 1
+        try:
+            response, operation, code = await beside.handle(request)
+        finally:
+            self.metrics.in_flight -= 1
+        self.metrics.operations.get(operation, self.metrics.unknown).observe(code, self._monotonic_s() - began_s)
+        return shared(response) if b"origin" in request.headers else response
 
     def _checked(self, request: HttpRequest, target: _Target | None, content_type: bytes) -> Call:
         """JSON, then the operation, then the signature. Raises ApiError at the first of them that is wrong."""

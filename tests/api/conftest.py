@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.api.service import Item, Service, endpoint
+from tests.api.service import ENDPOINT_VARIABLE, Item, Service, endpoint
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with endpoint(tmp_path_factory.mktemp("api")) as url:
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("api")
+
+
+@pytest.fixture(scope="session")
+def service(directory: Path) -> Iterator[Service]:
+    with endpoint(directory) as url:
         service = Service(url)
         yield service
         service.close()
+
+
+@pytest.fixture(scope="session")
+def trigger(directory: Path, service: Service) -> Callable[..., tuple[int, str, str]]:
+    """`geodyne trigger ...` on our own endpoint: exit code, output, errors."""
+    if ENDPOINT_VARIABLE in os.environ:
+        pytest.skip("functions are registered by the owner of an endpoint")
+
+    def run(*words: str) -> tuple[int, str, str]:
+        where = ["--data-dir", str(directory / "data")]
+        command = [sys.executable, "-m", "geodyne.cli", "trigger", *words, *where]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,10 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.cluster.clusters import command_line, environment
+from tests.cluster.clusters import geodyne as run_geodyne
 from tests.cluster.devservers import STOP_S_MAX, DevServer
 from tests.cluster.tables import contents, create_table
+from tests.cluster.triggers import create_streamed_table
 from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
@@ -106,7 +108,7 @@ def test_it_is_ready_soon_and_ctrl_c_ends_it_cleanly(tmp_path: Path, keep_log: l
     assert "Traceback" not in server.said()
 
 
-def test_it_loads_neither_grpc_nor_the_sdk(tmp_path: Path) -> None:
+def test_it_loads_neither_grpc_nor_the_sdk_nor_what_calls_functions(tmp_path: Path) -> None:
     log = tmp_path / "imports.txt"
     dev = command_line("dev", "--port", "0", "--data-dir", str(tmp_path / "data"))
     with log.open("wb") as output:
@@ -125,4 +127,42 @@ def test_it_loads_neither_grpc_nor_the_sdk(tmp_path: Path) -> None:
     lines = log.read_text(errors="replace").splitlines()
     packages = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines if line.startswith("import time:")}
     assert "router" in packages
-    assert packages & {"grpc", "botocore", "boto3"} == set()
+    assert packages & {"grpc", "botocore", "boto3", "delivery"} == set()
+
+
+RECORDS = """
+def handle(event, context):
+    with open("taken", "a") as taken:
+        for record in event["Records"]:
+            taken.write(record["dynamodb"]["Keys"]["pk"]["S"] + "\\n")
+"""
+
+
+def test_triggers_run_in_the_same_process_and_go_on_where_they_were_after_kill_9(
+    tmp_path: Path, keep_log: list[Path]
+) -> None:
+    (tmp_path / "handlers.py").write_text(RECORDS)
+    taken = tmp_path / "taken"
+
+    def geodyne(*arguments: str) -> None:
+        done = run_geodyne(*arguments, "--data-dir", str(tmp_path / "data"), state=tmp_path / "state")
+        assert done.returncode == 0, done.stderr
+
+    with DevServer(tmp_path / "data") as server:
+        keep_log.append(server.log)
+        client = server.client()
+        create_streamed_table(client, TABLE)
+        geodyne("trigger", "function", "add", "take", "--handler", "handlers:handle", "--path", str(tmp_path))
+        geodyne("trigger", "create", "--table", TABLE, "--function", "take")
+        client.put_item(TableName=TABLE, Item={"pk": {"S": "one"}})
+        until("the function is called", lambda: taken.exists() and taken.read_text() == "one\n")
+        client.close()
+        server.kill()
+        server.start()
+        client = server.client()
+        client.put_item(TableName=TABLE, Item={"pk": {"S": "two"}})
+        until("it is called again", lambda: taken.read_text().endswith("two\n"))
+        assert set(taken.read_text().split()) == {"one", "two"}
+        client.close()
+        assert server.stop() == 0
+    assert "Traceback" not in server.said()

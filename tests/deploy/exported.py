@@ -35,7 +35,7 @@ def exported_series() -> dict[str, frozenset[str]]:
 
 
 def _registry() -> CollectorRegistry:
-    """The collectors that node, router, replicator, delivery and global endpoint register, each with something to tell."""
+    """The collectors of nodes, routers, replicators, delivery and the global endpoint, each with something to tell."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(PROCESS_FAULTS)

@@ -358,7 +358,7 @@ def test_what_a_killed_supervisor_left_behind_is_ended_by_the_next_one(cluster: 
     assert all(runs(pid) for pid in left.values())
     cluster.output.unlink()
     cluster.start_and_wait()
-    assert "ended 4 processes that an earlier supervisor had left behind" in cluster.text()
+    assert "ended 5 processes that an earlier supervisor had left behind" in cluster.text()
     assert not set(left.values()) & set(cluster.pids().values())
     assert main(["down"]) == 0
 
@@ -371,7 +371,7 @@ def test_down_ends_the_processes_of_a_killed_supervisor(cluster: Cluster, capsys
     cluster.process.kill()
     cluster.wait()
     assert main(["down"]) == 0
-    assert "ended 4 processes" in capsys.readouterr().out
+    assert "ended 5 processes" in capsys.readouterr().out
     wait_until(lambda: not any(runs(pid) for pid in left.values()))
 
 

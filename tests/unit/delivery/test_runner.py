@@ -10,7 +10,17 @@ import pytest
 
 from delivery import lane as lane_module
 from delivery import runner as runner_module
-from delivery.runner import CALL_FAILED, DESTINATION_FAILED, NOTHING_YET, RECORDS_TRIMMED, WELL, Budget, Figures, Runner
+from delivery.runner import (
+    CALL_FAILED,
+    DESTINATION_FAILED,
+    NOTHING_YET,
+    RECORDS_TRIMMED,
+    STREAM_FAILED,
+    WELL,
+    Budget,
+    Figures,
+    Runner,
+)
 from delivery.verdict import NotReached
 from geodyne.triggers.mapping import LATEST, Mapping
 from tests.unit.delivery.fakes import (
@@ -160,6 +170,7 @@ def test_a_destination_that_is_away_is_visible_and_nothing_is_passed_over() -> N
         bench.destination.trouble = 0
         await bench.until_committed()
         assert len(bench.destination.documents) == 1
+        assert (bench.figures.last_result, bench.figures.trouble) == (CALL_FAILED, "")
 
     run(use, answer, max_retries=0, on_failure="file:///x")
 
@@ -216,6 +227,22 @@ def test_it_survives_a_stream_and_a_function_that_are_away() -> None:
         await bench.until_committed()
 
     run(use, answer, max_retries=0)
+
+
+def test_a_stream_that_was_away_is_no_trouble_any_more_though_nothing_is_written_to_it() -> None:
+    async def use(bench: Bench) -> None:
+        bench.stream.trouble = 2
+        bench.start()
+        await until(lambda: bench.figures.last_result == STREAM_FAILED)
+        await until(lambda: bench.figures.last_result == NOTHING_YET)
+        bench.stream.write("a")
+        await bench.until_committed()
+        bench.stream.trouble = 2
+        await until(lambda: bench.figures.last_result == STREAM_FAILED)
+        await until(lambda: bench.figures.last_result == WELL)
+        assert bench.figures.trouble == ""
+
+    run(use)
 
 
 def test_a_defect_in_calling_is_no_answer_of_the_function(caplog: pytest.LogCaptureFixture) -> None:

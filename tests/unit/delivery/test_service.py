@@ -135,7 +135,7 @@ def test_a_mapping_runs_at_every_partition_of_its_table(monkeypatch: pytest.Monk
         status = bench.deliverer.status(MAPPING.uuid)
         assert status is not None
         assert (status.last_result, status.partitions, status.delivered) == ("OK", 2, 3)
-        assert bench.deliverer.report()[MAPPING.uuid]["delivered"] == 3
+        assert bench.deliverer.statuses() == {MAPPING.uuid: status}
 
     run(monkeypatch, use)
 

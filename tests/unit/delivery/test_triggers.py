@@ -15,13 +15,13 @@ from delivery import triggers as triggers_module
 from delivery.metrics import MAPPINGS_NAMED_MAX, DeliveryCollector, Observations
 from delivery.service import Status
 from delivery.triggers import CatalogMappings, Triggers
-from geodyne.messages import Answer, Applied, Call, Control, ControlDone, Refused
+from geodyne.messages import Answer, Call, Control, ControlDone, Refused
 from geodyne.triggers.functions import FunctionSpec
 from tests.unit.delivery import test_service
 from tests.unit.delivery.fakes import LoopClock, until
 from tests.unit.delivery.test_service import MAPPING, SPEC
 
-RECORD = {**MAPPING.to_record(), "last_result": "No records processed", "state": "Enabled"}
+RECORD = {**MAPPING.to_record(), "result": "No records processed", "state": "Enabled"}
 
 
 class FakeCatalog(test_service.FakeCatalog):
@@ -48,7 +48,7 @@ class FakeRegion(test_service.FakeRegion):
         if self.refuses:
             return Refused("InternalServerError", "no")
         uuid = call.body["uuid"]
-        self.catalog.mappings = {uuid: {**self.catalog.mappings[uuid], "last_result": call.body["result"]}}
+        self.catalog.mappings = {uuid: {**self.catalog.mappings[uuid], "result": call.body["result"]}}
         return ControlDone(1, {})
 
 
@@ -117,7 +117,7 @@ def test_a_call_under_way_may_end_before_delivery_leaves_and_its_records_do_not_
     async def use(bench: Bench) -> None:
         bench.region.streams[1].write("slow")
         bench.add()
-        await until(lambda: (tmp_path / "begun").exists())
+        await until((tmp_path / "begun").exists)
 
     bench = run(tmp_path, use)
     assert bench.taken() == ["slow"]
@@ -133,7 +133,7 @@ def test_what_became_of_a_mappings_batches_is_reported_once(tmp_path: Path, monk
         bench.region.streams[1].write("a")
         await until(lambda: len(bench.region.reports) >= 2)
         bench.region.refuses = False
-        await until(lambda: bench.region.catalog.mappings[MAPPING.uuid]["last_result"] == "OK")
+        await until(lambda: bench.region.catalog.mappings[MAPPING.uuid]["result"] == "OK")
         reports = len(bench.region.reports)
         for _ in range(5):
             await asyncio.sleep(0.002)
@@ -156,6 +156,8 @@ def test_records_are_parsed_once_and_those_that_make_no_sense_count_as_absent() 
     assert mappings.function("f") == SPEC
     assert mappings.function("f") is mappings.function("f")
     assert mappings.function("g") is None
+    catalog.mappings = {"u": {**RECORD, "state": "Creating"}}
+    assert mappings.mappings() == [], "some partition does not know its bookmark yet"
     catalog.mappings = {"u": {**RECORD, "batch_size": 7}}
     assert mappings.mappings()[0].batch_size == 7
     catalog.mappings, catalog.functions = {}, {}
@@ -200,23 +202,3 @@ def test_ages_and_sizes_of_batches_are_observed_over_all_mappings() -> None:
         figures.on_age(0.2)
     assert registry.get_sample_value("geodyne_trigger_batch_records_sum") == 60
     assert registry.get_sample_value("geodyne_trigger_iterator_age_seconds_bucket", {"le": "0.25"}) == 2
-
-
-def test_an_answer_that_is_none_to_a_report_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triggers_module, "REPORT_EVERY_S", 0.001)
-
-    class Odd(FakeRegion):
-        async def call(self, call: Call, *, timeout_ms: int) -> Answer:
-            if isinstance(call, Control):
-                self.reports.append(call.body)
-                return Applied(1)
-            return await super().call(call, timeout_ms=timeout_ms)
-
-    monkeypatch.setitem(globals(), "FakeRegion", Odd)
-
-    async def use(bench: Bench) -> None:
-        bench.add()
-        bench.region.streams[1].write("a")
-        await until(lambda: len(bench.region.reports) >= 2)
-
-    run(tmp_path, use)

@@ -69,6 +69,8 @@ class Ready:
 class _Catalog:
     def __init__(self) -> None:
         self.tables: dict[str, TableRecord] = {}
+        self.mappings: dict[str, dict[str, Any]] = {}
+        self.functions: dict[str, dict[str, Any]] = {}
         self.told: dict[tuple[int, int], tuple[int, int]] = {}  # (partition, slot) -> items, bytes
         self.revision = 0
 
