@@ -1,7 +1,7 @@
 """`geodyne ttl archive`: keep what Time to Live deletes.
 
-A function of kind archive and a mapping of the table's stream to it, made in one go; `geodyne trigger` shows and changes
-both.
+A function of kind archive and a mapping of the table's stream to it, made in one go; `geodyne trigger` shows and
+changes both.
 """
 
 from __future__ import annotations

@@ -124,6 +124,8 @@ class Promises:
         self._kept: dict[tuple[str, int], _Kept] = {}
         self._votes: dict[tuple[str, int, int], str] = {}  # (node, group, term) -> candidate; for ever
         self._durable_on: dict[tuple[str, int], int] = {}  # acknowledged through this index, to anybody
+        # (node, group) -> life, through which index: what a newcomer's process has acknowledged
+        self._as_newcomer: dict[tuple[str, int], tuple[int, int]] = {}
 
     def took_part(self, node: str, life: int, group: int) -> bool:
         """In an earlier life of the node's this replica has confirmed a leader or voted."""
@@ -172,16 +174,26 @@ class Promises:
         if message.success and not log.holds_entry(group, message.match):
             return f"{node} acknowledges entry {message.match} of group {group}: its disk does not hold it"
         if message.newcomer:  # it counts for nothing yet, and should it lose its log again it is a newcomer again
+            if message.success:
+                self._as_newcomer[node, group] = life, max(message.match, self._newcomer_reach(node, group, life))
             return ""
         kept = self._of(node, life, group)
         if message.term > kept.term:
             kept.term, kept.vote = message.term, ""
         if not message.success:
             return ""
-        self.durable(node, group, message.match)
-        if message.match >= kept.acknowledged or message.term > kept.acknowledged_term:
-            kept.acknowledged, kept.acknowledged_term = message.match, message.term
+        # From here on its leader counts it with all that this process has told, as a newcomer too.
+        match = max(message.match, self._newcomer_reach(node, group, life))
+        self._as_newcomer.pop((node, group), None)
+        self.durable(node, group, match)
+        if match >= kept.acknowledged or message.term > kept.acknowledged_term:
+            kept.acknowledged, kept.acknowledged_term = match, message.term
         return ""
+
+    def _newcomer_reach(self, node: str, group: int, life: int) -> int:
+        """What this process has acknowledged while it was a newcomer; what one before it told counts for nothing."""
+        told_in, reach = self._as_newcomer.get((node, group), (life, 0))
+        return reach if told_in == life else 0
 
     def durable(self, node: str, group: int, index: int) -> None:
         """A replica, leader or not, counted for the commit of everything through this index."""
@@ -198,10 +210,14 @@ class Promises:
             kept.acknowledged = min(kept.acknowledged, first_index - 1)
         if first_index <= self._durable_on.get((node, group), 0):
             self._durable_on[node, group] = first_index - 1
+        life, reach = self._as_newcomer.get((node, group), (0, 0))
+        if first_index <= reach:
+            self._as_newcomer[node, group] = life, first_index - 1
 
     def destroyed(self, node: str, group: int) -> None:
         """The replica is no more, by the catalog's will."""
         self._kept.pop((node, group), None)
+        self._as_newcomer.pop((node, group), None)
 
     def lost(self, node: str) -> None:
         """The disk is gone. Votes are remembered here all the same: who forgot them must not vote."""

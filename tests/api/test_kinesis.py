@@ -58,7 +58,8 @@ def test_only_an_active_destination_is_disabled_or_updated(service: Service, tab
 
 def test_an_update_names_a_precision(service: Service, table: str) -> None:
     body = {"TableName": table, "StreamArn": arn(service)}
-    for configuration in ({}, {"UpdateKinesisStreamingConfiguration": {}}):
+    configurations: list[dict[str, Any]] = [{}, {"UpdateKinesisStreamingConfiguration": {}}]
+    for configuration in configurations:
         message = service.invalid("UpdateKinesisStreamingDestination", **body, **configuration)
         assert message.endswith("cannot be null or contain only null values")
 

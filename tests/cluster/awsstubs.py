@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import threading
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,14 @@ THROTTLED = "ProvisionedThroughputExceededException"
 INTERNAL = "InternalFailure"
 RECORD_BYTES_MAX = 1 << 20
 REQUEST_BYTES_MAX = 5 << 20
+
+
+class _QuietServer(ThreadingHTTPServer):
+    """Clients that are killed are part of the tests."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Server:
@@ -41,7 +50,7 @@ class _Server:
             do_POST = do_PUT = _serve
 
         self.lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _QuietServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"

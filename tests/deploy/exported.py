@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from delivery.kinesismetrics import KinesisCollector
 from delivery.metrics import DeliveryCollector, Observations
 from delivery.service import Status
 from geodyne.rpc.faults import PROCESS_FAULTS
@@ -55,6 +56,7 @@ def _registry() -> CollectorRegistry:
     registry.register(observations.batch)
     mapping = Status("OK", "", 1, 0, 0.0, 0, 0, 0, 0, 0, 0, 0)
     registry.register(DeliveryCollector(lambda: {"mapping": mapping}))
+    registry.register(KinesisCollector(dict))
     near = Geography(("here", "there"), {frozenset(("here", "there")): 1.0}, home="here")
     registry.register(GlobalEndpoint(near, {"here": ("127.0.0.1", 1)}, credential=None, wall_s=lambda: 0.0))
     return registry

@@ -57,9 +57,38 @@ def run(monkeypatch: pytest.MonkeyPatch, region: Region, *words: str) -> int:
 
 def test_what_is_said_is_asked_for_under_the_names_of_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
     region = Region(CreateEventSourceMapping=mapping("Enabled"))
-    words = "create --table things --function f --starting-position TRIM_HORIZON --disabled --batch-size 7".split()
-    words += "--batching-window-s 1 --parallelization-factor 2 --max-record-age-s 60 --max-retries 3".split()
-    words += "--tumbling-window-s 4 --bisect --report-failures --filter {} --on-failure file:///d".split()
+    words = [
+        "create",
+        "--table",
+        "things",
+        "--function",
+        "f",
+        "--starting-position",
+        "TRIM_HORIZON",
+        "--disabled",
+        "--batch-size",
+        "7",
+    ]
+    words += [
+        "--batching-window-s",
+        "1",
+        "--parallelization-factor",
+        "2",
+        "--max-record-age-s",
+        "60",
+        "--max-retries",
+        "3",
+    ]
+    words += [
+        "--tumbling-window-s",
+        "4",
+        "--bisect",
+        "--report-failures",
+        "--filter",
+        "{}",
+        "--on-failure",
+        "file:///d",
+    ]
     assert run(monkeypatch, region, *words) == EXIT_OK
     assert region.asked == [
         (

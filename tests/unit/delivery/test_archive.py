@@ -15,12 +15,15 @@ from delivery.events import arrival, invocation_event
 from delivery.verdict import NotReached, Reply, Returned
 from geodyne.triggers.functions import ARCHIVE, FunctionError, FunctionSpec, check
 from tests.cluster.awsstubs import S3Stub
-from tests.unit.delivery.fakes import ARN, SOURCE, START_US, feed_record
+from tests.unit.delivery.fakes import SOURCE, START_US, feed_record
+
+LABEL = "2026-11-24T03:44:12.123"
+STREAM = SOURCE._replace(arn=f"arn:aws:dynamodb:us-east-1:000000000000:table/t/stream/{LABEL}")
 
 
 def event(*numbers: int) -> bytes:
-    found = [arrival(feed_record(number * 65_536, f"k{number}", START_US), SOURCE, ()) for number in numbers]
-    return invocation_event([one for one in found if one is not None], None, ARN, "shard")
+    found = [arrival(feed_record(number * 65_536, f"k{number}", START_US), STREAM, ()) for number in numbers]
+    return invocation_event([one for one in found if one is not None], None, STREAM.arn, "shard")
 
 
 def lines(body: bytes) -> list[dict[str, Any]]:
@@ -44,7 +47,7 @@ def files(directory: Path) -> list[Path]:
 def test_an_object_holds_the_records_as_lines_and_is_named_by_the_first() -> None:
     kept = archive_object(event(1, 2, 3))
     assert kept is not None
-    assert kept.name.startswith("t/l/3" + "65536".zfill(20) + "-")
+    assert kept.name.startswith(f"t/{LABEL}/3" + "65536".zfill(20) + "-")
     assert lines(kept.body) == orjson.loads(event(1, 2, 3))["Records"]
     assert archive_object(event(1, 2, 3)) == kept, "to the byte"
     assert archive_object(b'{"Records":[]}') is None
@@ -73,7 +76,7 @@ def test_a_store_that_fails_is_not_reached_until_it_takes_the_object(monkeypatch
     assert isinstance(refused, NotReached)
     assert (taken, again) == (Returned(None), Returned(None))
     ((name, body),) = stub.objects.items()
-    assert name.startswith("bucket/some/prefix/t/l/3")
+    assert name.startswith("bucket/some/prefix/t/")
     assert len(lines(body)) == 2
 
 
