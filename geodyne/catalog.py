@@ -321,7 +321,7 @@ class IndexNews:
 
 @dataclass(frozen=True, slots=True)
 class StreamRecord:
-    """A stream of a table. `label` is the time of its making, in milliseconds, unlike that of any other of the table."""
+    """A stream of a table. `label` is the time of its making, in milliseconds; no two of a table are alike."""
 
     label: str
     view: str  # StreamViewType

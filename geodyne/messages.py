@@ -396,7 +396,7 @@ class Rows(NamedTuple):
 
 
 class FeedRecord(NamedTuple):
-    """`wall_us`: the leader's clock at the change, never before that of the record before; `expired`: its time was up."""
+    """`wall_us`: the leader's clock at the change, never before the last record's; `expired`: its time was up."""
 
     sequence: int
     change: Change

@@ -1,7 +1,7 @@
 """How one process is launched: the file that the supervisor (or a deployment) writes and the process reads.
 
-`python -m node|router|replication|delivery --config FILE`. The file is one JSON object; every process gets the whole topology
-with addresses, so that no process has to ask another one where the others are.
+`python -m node|router|replication|delivery --config FILE`. The file is one JSON object; every process gets the whole
+topology with addresses, so that no process has to ask another one where the others are.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ from geodyne.rpc.codecparts import (
 from geodyne.wire import node_v1_pb2 as pb
 
 # Of the streams between clients and nodes and between nodes; raised when old readers would misunderstand. Format 3 has
-# checksums, format 4 streams of tables (calls, and what nodes log for them); what else may travel only to those who speak
-# it is in geodyne.rpc.peercodec.SINCE. Decision 0016.
+# checksums, format 4 streams of tables (calls, and what nodes log for them); what else may travel only to those who
+# speak it is in geodyne.rpc.peercodec.SINCE. Decision 0016.
 STREAM_FORMAT: Final = 4
 OLDEST_STREAM_FORMAT: Final = 2
 

@@ -48,8 +48,8 @@ class RegionClient(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ApiSettings:
-    """Deadlines in milliseconds. `regions` are all regions of the cluster; `endpoint` is this one's host:port. A table's
-    Time to Live may be changed once in `ttl_change_interval_ms`."""
+    """Deadlines in milliseconds. `regions` are all regions of the cluster; `endpoint` is this one's host:port. The Time
+    to Live of a table may be changed once in `ttl_change_interval_ms`."""
 
     read_timeout_ms: int = 5_000
     write_timeout_ms: int = 10_000

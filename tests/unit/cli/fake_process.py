@@ -94,11 +94,12 @@ def serve() -> None:
 def leave(number: int, frame: FrameType | None) -> None:
     with open(data_dir / "order.txt", "a") as order:
         order.write(config["process_id"] + "\n")
+    patient = launch_file.with_suffix(".patient").exists() and "GEODYNE_LISTENER_FD" in os.environ
+    # A patient one goes on until it is told once more. That may follow at once, to a word that it says here.
+    signal.signal(signal.SIGTERM, (lambda *_: sys.exit(0)) if patient else signal.SIG_IGN)
     say(b"leaving\n")
-    if launch_file.with_suffix(".patient").exists() and "GEODYNE_LISTENER_FD" in os.environ:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # goes on until it is told once more
-        return
-    sys.exit(0)
+    if not patient:
+        sys.exit(0)
 
 
 if launch_file.with_suffix(".fail").exists():

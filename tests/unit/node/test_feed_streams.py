@@ -327,3 +327,30 @@ def test_the_indexes_are_never_trimmed_away_from_and_tell_that_they_are_too_far_
 )
 def test_metrics_know_a_few_kinds_of_consumers(consumer: str, kind: str) -> None:
     assert kind_of(consumer) == kind
+
+
+# --- what is held for a consumer without a stream -----------------------------------------------------------
+
+
+def test_what_is_held_for_a_consumer_is_read_without_a_stream_and_without_what_changed_nothing(tmp_path: Path) -> None:
+    feed = Partition(tmp_path, consumers=("kinesis/a",))
+
+    def read(after: int, *, limit: int = 100, consumer: str = "kinesis/a") -> StreamPage | Refused | None:
+        call = ReadStream(PARTITION, EPOCH, "", 0, after, limit, 1 << 20, 10, consumer=consumer)
+        return read_stream(feed.store, feed.state, call, late=False)
+
+    first = feed.write()
+    feed.write(b'{"a":{"N":"1"}}', b'{"a":{"N":"1"}}')
+    last = feed.write(b'{"a":{"N":"2"}}', b'{"a":{"N":"1"}}')
+    page = read(FROM_COMMITTED)
+    assert isinstance(page, StreamPage)
+    assert ([record.sequence for record in page.records], page.next) == ([first, last], last)
+    assert read(FROM_COMMITTED, limit=1) == StreamPage(page.records[:1], first, False, False)
+    assert read(FROM_COMMITTED, limit=0) == StreamPage((), 0, False, False), "only where it is"
+    assert read(last) is None, "it waits"
+    assert isinstance(read(FROM_COMMITTED, consumer="kinesis/b"), Refused)
+    feed.state.advance("kinesis/a", first)
+    feed.state.advance(STREAM, last)
+    feed.state.trim_to()
+    assert read(0) == StreamPage((), first, False, True)
+    feed.store.discard()
