@@ -342,6 +342,6 @@ def test_status_prints_what_the_supervisor_knows(world: Cluster) -> None:
     assert printed["regions"].keys() == {"us-east-1", "eu-west-1", "ap-northeast-2"}
     assert Path(printed["credentials"]).is_file()
     ids = [process["id"] for region in printed["regions"].values() for process in region["processes"]]
-    assert len(set(ids)) == len(ids) == 17
+    assert len(set(ids)) == len(ids) == 20
     text = world.run("status").stdout
     assert all(process in text for process in ids)

@@ -12,7 +12,7 @@ import pytest
 
 from geodyne.messages import ApplyIndex, FeedPage, FeedRecord, IndexEntry, Item
 from geodyne.sim.network import Violation
-from node import group
+from node import applying, group
 from node.indexes import maintainer
 from node.indexes.entries import differences
 from node.indexes.maintainer import Maintainer
@@ -92,7 +92,7 @@ MUTATIONS: dict[str, tuple[Mutation, Hunt]] = {
         scenes.test_a_leader_whose_catalog_is_old_passes_nothing,
     ),
     "a source is not part of the state": (
-        lambda: patch.object(group, "source_of", lambda message: (message.source, IndexSource())),
+        lambda: patch.object(applying, "source_of", lambda message: (message.source, IndexSource())),
         scenes.test_what_a_partition_of_an_index_has_taken_survives_its_leaders,
     ),
 }

@@ -32,6 +32,8 @@ from geodyne.model.values import loads
 from geodyne.sim.items import addition, key_of, putting
 from geodyne.sim.scene import PK, Scene, play
 from node import service
+from node.compose import HAND_OVER_S, HAND_OVER_STEPS
+from node.handover import SETTLED_MS
 
 
 def cut_off_followers(scene: Scene) -> None:
@@ -398,6 +400,29 @@ def test_a_node_that_stops_hands_its_leadership_over_first(tmp_path: Path) -> No
         assert longest < 0.3, "the clients waited for an election"
         await stopping.stop()
         assert await scene.items.read(PK) == "41"
+        stopping.start()
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
+def test_a_node_that_stops_stays_until_its_vote_for_its_successor_has_left(tmp_path: Path) -> None:
+    """The third one has started less than a lease ago and votes for nobody: so the successor cannot do without the vote
+    of the node that stops, and that waits for an fsync."""
+
+    async def scenario(scene: Scene) -> None:
+        here = scene.here
+        stopping, restarted = scene.leader, scene.followers[0]
+        await here.run_for(SETTLED_MS / 1000)
+        await restarted.stop()
+        restarted.start()
+        assert stopping.node is not None and stopping.disk is not None
+        network = stopping.node.service.network
+        await here.until(lambda: network.connected(restarted.id), "it is connected", step_s=0.001)
+        adding = asyncio.ensure_future(_add_many(scene, 40, pause_s=0.01))
+        with patch.object(stopping.disk, "sync_delay_s", lambda now: 3 * HAND_OVER_S / HAND_OVER_STEPS):
+            await stopping.stop()
+        assert await adding < HAND_OVER_S, "the clients waited for an election"
         stopping.start()
         await scene.settle()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from geodyne.catalog import stream_consumer
 from geodyne.messages import (
     METADATA_PARTITION,
     AdvanceCursor,
@@ -145,7 +146,8 @@ def test_a_marker_reaches_every_partition_and_a_node_that_was_away(tmp_path: Pat
                 group = here.group(node, partition)
                 assert group is not None
                 assert group.state.definition.revision == table.revision
-                assert group.state.cursors == {REPLICA: group.state.cursors[REPLICA]}
+                assert table.stream_label is not None  # a table with replicas has a stream
+                assert group.state.cursors.keys() == {REPLICA, stream_consumer(table.stream_label)}
         rows = scene.leader.ask(ReadRows(scene.partition, 1, b"", 1 << 20))
         await here.run_for(0.1)
         assert isinstance(rows[0], Rows)
@@ -238,14 +240,15 @@ def test_a_node_that_has_not_heard_of_a_table_sends_its_readers_elsewhere(tmp_pa
 # --- the change feed ----------------------------------------------------------------------------------------
 
 
-def test_the_feed_is_the_same_on_every_replica_in_order_across_leaders_and_trimmed_by_its_cursor(
+def test_the_feed_is_the_same_on_every_replica_in_order_across_leaders_and_trimmed_by_its_cursors(
     tmp_path: Path,
 ) -> None:
     async def scenario(scene: Scene) -> None:
         here = scene.here
         await scene.items.put(PK, "before the marker")
         await here.control("update_table", {"name": "T", "replicas_add": ["eu-west-1"]})
-        await here.active()
+        table = await here.active()
+        assert table.stream_label is not None
         wanted = []
         for number in range(12):
             if number == 6:
@@ -266,10 +269,14 @@ def test_the_feed_is_the_same_on_every_replica_in_order_across_leaders_and_trimm
         sequences = [record.sequence for record in page.records]
         assert sequences == sorted(set(sequences))
         middle = sequences[5]
-        done = scene.leader.ask(AdvanceCursor(scene.partition, 1, REPLICA, middle))
-        await here.run_for(0.1)
-        assert done == [Applied(1)]
-        await scene.settle()
+        for consumer in (REPLICA, stream_consumer(table.stream_label)):
+            untrimmed = scene.leader.ask(ReadFeed(scene.partition, 1, REPLICA, sequences[0], 1 << 20, 0))
+            done = scene.leader.ask(AdvanceCursor(scene.partition, 1, consumer, middle))
+            await here.run_for(0.1)
+            assert isinstance(untrimmed[0], FeedPage)
+            assert not untrimmed[0].trimmed, "the slowest one holds it"
+            assert done == [Applied(1)]
+            await scene.settle()
         for node in here.nodes:
             rest, too_old = (
                 node.ask(ReadFeed(scene.partition, 1, REPLICA, after, 1 << 20, 0)) for after in (-1, sequences[0])
