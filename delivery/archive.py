@@ -1,8 +1,9 @@
 """A function that keeps the records of its batches: one compressed object a batch, in a directory or an S3-style store.
 
 An object holds a batch's records as lines of JSON, as functions get them, and is named by table, stream and the batch's
-first record: a batch that is delivered again takes the place of its object. Batches that are cut differently after a
-restart may hold some records twice, under other names; `eventID` tells.
+first and last record: a batch that is delivered again takes the place of its object. Batches that are cut differently
+after a restart have other names, and may hold some records twice; `eventID` tells. So nothing takes the place of an
+object that holds more: neither a shorter batch, nor the late writing of one that was given up waiting for.
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ def archive_object(event: bytes) -> ArchiveObject | None:
     records: list[dict[str, Any]] = orjson.loads(event)["Records"]
     if not records:
         return None
-    first = records[0]
+    first, last = records[0], records[-1]
     stream = parse_stream_arn(first["eventSourceARN"])
     place = f"{stream.table}/{stream.label}" if stream is not None else "unknown"
     # Partitions number their records by themselves: the event's id tells those of the same number apart.
-    name = f"{place}/{first['dynamodb']['SequenceNumber']}-{first['eventID']}.json.gz"
+    span = f"{first['dynamodb']['SequenceNumber']}-{last['dynamodb']['SequenceNumber']}"
+    name = f"{place}/{span}-{first['eventID']}.json.gz"
     lines = b"".join(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE) for record in records)
     return ArchiveObject(name, gzip.compress(lines, mtime=0))
 

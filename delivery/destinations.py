@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from delivery.events import FailureDocument
 from delivery.httpcalls import HttpFailure, post_json
+from geodyne.triggers.urls import shown
 
 POST_S_MAX = 10.0
 
@@ -67,9 +68,9 @@ class HttpDestination:
         try:
             answer = await post_json(self._url, document.body, {"X-Geodyne-Name": document.name}, POST_S_MAX)
         except HttpFailure as failure:
-            raise DestinationError(f"{self._url}: {failure}") from None
+            raise DestinationError(f"{shown(self._url)}: {failure}") from None
         if not 200 <= answer.status < 300:
-            raise DestinationError(f"{self._url}: status {answer.status}")
+            raise DestinationError(f"{shown(self._url)}: status {answer.status}")
 
 
 def open_destination(text: str) -> Destination | None:

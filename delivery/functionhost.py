@@ -14,6 +14,7 @@ import json
 import os
 import queue
 import resource
+import signal
 import sys
 import threading
 import time
@@ -62,6 +63,8 @@ def _take_input() -> tuple[queue.SimpleQueue[bytes], int]:
     def read() -> None:
         for line in source:
             lines.put(line)
+        if os.getpgrp() == os.getpid():  # what the function has started goes as well
+            os.killpg(0, signal.SIGKILL)
         os._exit(0)
 
     threading.stack_size(THREAD_STACK_BYTES)

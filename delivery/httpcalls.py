@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ import orjson
 
 from delivery.verdict import NotReached, Raised, Reply, Returned
 from geodyne.triggers.functions import FunctionSpec
+from geodyne.triggers.urls import shown
 
 RESPONSE_BYTES_MAX = 6 * 1024 * 1024  # of the body: Lambda's quota for synchronous calls
 HEADER_BYTES_MAX = 64 * 1024
@@ -52,6 +54,7 @@ class _Response:
         self.headers: dict[str, str] = {}
         self.body = bytearray()
         self.complete = False
+        self.whole_headers = False  # of the answer itself
         self._header_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -60,6 +63,9 @@ class _Response:
             raise HttpFailure(f"the answer has more than {HEADER_BYTES_MAX} bytes of headers", sent=True)
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
+    def on_headers_complete(self) -> None:
+        self.whole_headers = not self._interim()
+
     def on_body(self, part: bytes) -> None:
         if len(self.body) + len(part) > RESPONSE_BYTES_MAX:
             raise HttpFailure(f"the answer has more than {RESPONSE_BYTES_MAX} bytes", sent=True)
@@ -67,7 +73,12 @@ class _Response:
 
     def on_message_complete(self) -> None:
         # An interim answer (1xx) is complete too, and is followed by the real one.
-        self.complete = self.parser.get_status_code() >= 200
+        self.complete = not self._interim()
+        if not self.complete:
+            self.headers.clear()
+
+    def _interim(self) -> bool:
+        return int(self.parser.get_status_code()) < 200
 
 
 async def post_json(url: str, body: bytes, headers: dict[str, str], timeout_s: float) -> HttpAnswer:
@@ -87,8 +98,14 @@ async def post_json(url: str, body: bytes, headers: dict[str, str], timeout_s: f
                     writer.transport.abort()
     except TimeoutError:
         raise HttpFailure(f"no answer within {timeout_s:g} s", sent=sent) from None
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: a host's name that cannot be one
         raise HttpFailure(str(error) or type(error).__name__, sent=sent) from None
+
+
+@cache
+def _trust() -> ssl.SSLContext:
+    """The host's certificates, read once: that takes tens of milliseconds of the loop's time."""
+    return ssl.create_default_context()
 
 
 async def _connect(
@@ -99,14 +116,12 @@ async def _connect(
         secure = parts.scheme == "https"
         port = parts.port or (443 if secure else 80)
     except ValueError as error:
-        raise HttpFailure(f"{url} is no URL: {error}", sent=False) from None
+        raise HttpFailure(f"{shown(url)} is no URL: {error}", sent=False) from None
     if not parts.hostname:
-        raise HttpFailure(f"{url} names no host", sent=False)
+        raise HttpFailure(f"{shown(url)} names no host", sent=False)
     try:
         async with asyncio.timeout(CONNECT_S_MAX):
-            reader, writer = await asyncio.open_connection(
-                parts.hostname, port, ssl=ssl.create_default_context() if secure else None
-            )
+            reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=_trust() if secure else None)
     except TimeoutError:
         raise HttpFailure(f"no connection within {CONNECT_S_MAX:g} s", sent=False) from None
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -143,7 +158,7 @@ async def _answer(reader: asyncio.StreamReader) -> HttpAnswer:
 
 def _ends_with_connection(response: _Response) -> bool:
     """Whether the end of the connection is the body's: no length and no chunks were announced."""
-    return bool(response.headers) and not {"content-length", "transfer-encoding"} & response.headers.keys()
+    return response.whole_headers and not {"content-length", "transfer-encoding"} & response.headers.keys()
 
 
 class HttpFunction:

@@ -7,9 +7,9 @@ environment. Nothing is imported before a client is opened: a region without des
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from delivery.kinesisrecords import DataRecord
 
@@ -19,6 +19,8 @@ READ_S_MAX = 10.0
 # The request can never be taken as it is: repeating it is useless.
 _UNFIT = frozenset({"ValidationException", "InvalidArgumentException", "SerializationException", "413"})
 NOT_FOUND = "ResourceNotFoundException"
+
+Value = TypeVar("Value")
 
 
 class KinesisError(Exception):
@@ -52,6 +54,7 @@ class BotocoreClient:
             import botocore.session
             from botocore.config import Config
             from botocore.exceptions import BotoCoreError, ClientError
+            from botocore.parsers import ResponseParserError
         except ImportError as error:
             raise KinesisError(f"botocore is not installed: {error}") from None
         config = Config(
@@ -62,6 +65,7 @@ class BotocoreClient:
         )
         self._errors = BotoCoreError
         self._answers = ClientError
+        self._unread = ResponseParserError
         try:
             session = botocore.session.get_session()
             self._client = session.create_client("kinesis", region_name=region, endpoint_url=endpoint, config=config)
@@ -70,30 +74,37 @@ class BotocoreClient:
         self._threads = ThreadPoolExecutor(CALLS_MAX, "kinesis")
 
     async def status(self, stream: str) -> str:
-        answer = await self._call("describe_stream", StreamName=stream, Limit=1)
-        return str(answer["StreamDescription"]["StreamStatus"])
+        def told(answer: Any) -> str:
+            return str(answer["StreamDescription"]["StreamStatus"])
+
+        return await self._call("describe_stream", told, StreamName=stream, Limit=1)
 
     async def put(self, stream: str, records: Sequence[DataRecord]) -> list[str]:
-        entries = [{"Data": record.data, "PartitionKey": record.partition_key} for record in records]
-        answer = await self._call("put_records", StreamName=stream, Records=entries)
-        outcomes = answer.get("Records", ())
-        if len(outcomes) != len(records):
-            raise KinesisError(f"the answer tells of {len(outcomes)} records, not of {len(records)}")
-        return [str(outcome.get("ErrorCode") or "") for outcome in outcomes]
+        def told(answer: Any) -> list[str]:
+            outcomes = answer["Records"]
+            if len(outcomes) != len(records):
+                raise KinesisError(f"the answer tells of {len(outcomes)} records, not of {len(records)}")
+            return [str(outcome.get("ErrorCode") or "") for outcome in outcomes]
 
-    async def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        entries = [{"Data": record.data, "PartitionKey": record.partition_key} for record in records]
+        return await self._call("put_records", told, StreamName=stream, Records=entries)
+
+    async def _call(self, operation: str, told: Callable[[Any], Value], **parameters: Any) -> Value:
+        """What `told` makes of the answer, on a thread."""
         method = getattr(self._client, operation)
         loop = asyncio.get_running_loop()
         try:
-            answer: dict[str, Any] = await loop.run_in_executor(self._threads, lambda: method(**parameters))
+            return await loop.run_in_executor(self._threads, lambda: told(method(**parameters)))
         except self._answers as error:
-            told = error.response.get("Error", {})
-            code = str(told.get("Code", ""))
-            message = f"{code}: {told.get('Message', '')}"
+            said = error.response.get("Error", {})
+            code = str(said.get("Code", ""))
+            message = f"{code}: {said.get('Message', '')}"
             raise KinesisError(message, code=code, unfit=code in _UNFIT) from None
         except self._errors as error:
             raise KinesisError(str(error)) from None
-        return answer
+        except (LookupError, TypeError, AttributeError, ValueError, self._unread) as error:
+            # Something answers there that is no Kinesis: neither does botocore check the forms of answers.
+            raise KinesisError(f"the answer is none of Kinesis: {error!r}") from None
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -22,7 +22,9 @@ from geodyne.messages import Control, ControlDone
 from geodyne.ports import Clock
 from geodyne.streams import ACCOUNT_ID
 from geodyne.triggers.functions import FunctionSpec
+from geodyne.triggers.functions import check as check_function
 from geodyne.triggers.mapping import Mapping as EventSourceMapping
+from geodyne.triggers.mapping import check as check_mapping
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ class CatalogMappings:
         for uuid in self._parsed.keys() - records.keys():
             del self._parsed[uuid]
         found = [
-            _kept(self._parsed, uuid, record, EventSourceMapping.from_record)
+            _kept(self._parsed, uuid, record, _mapping_of)
             for uuid, record in records.items()
             if record.get("state") != MappingState.CREATING  # some partition does not know its bookmark yet
         ]
@@ -78,7 +80,21 @@ class CatalogMappings:
         if record is None:
             self._specs.pop(name, None)
             return None
-        return _kept(self._specs, name, record, FunctionSpec.from_record)
+        return _kept(self._specs, name, record, _function_of)
+
+
+def _mapping_of(record: Record) -> EventSourceMapping:
+    """Raises ValueError for one that cannot run here: it must not keep the others from running."""
+    mapping = EventSourceMapping.from_record(record)
+    check_mapping(mapping)
+    return mapping
+
+
+def _function_of(record: Record) -> FunctionSpec:
+    """Raises ValueError, likewise."""
+    spec = FunctionSpec.from_record(record)
+    check_function(spec)
+    return spec
 
 
 def _kept(
@@ -89,7 +105,7 @@ def _kept(
         value: Value | None = None
         try:
             value = parse(record)
-        except (TypeError, ValueError) as error:
+        except (TypeError, AttributeError, ValueError) as error:
             log.error("a record of a trigger is not understood", extra={"record": name, "cause": repr(error)})
         known = parsed[name] = (record, value)
     return known[1]

@@ -29,6 +29,7 @@ ANSWER_BYTES_MAX = RESPONSE_BYTES_MAX + 64 * 1024  # with an error's trace, or w
 OUTPUT_LINES_MAX = 100  # logged of one call; the rest is counted and dropped
 OUTPUT_LINE_BYTES_MAX = 1024
 IDLE_S_MAX = 300.0  # of a process, before it is ended
+LAST_OUTPUT_S_MAX = 2.0  # to read what an ended process has printed
 
 
 class _Output:
@@ -68,49 +69,57 @@ class _Output:
         log.info("output of a function", extra=extra)
 
 
+class _Pipe:
+    """What a process writes, read on the loop. Ours to close: who has inherited the other end may live on."""
+
+    def __init__(self, limit: int, failed: contextlib.ExitStack, begun: contextlib.ExitStack) -> None:
+        """It is closed with `failed`, and `theirs` already once the process has `begun`. Raises OSError."""
+        self._ours, self.theirs = os.pipe()
+        failed.callback(self.close)
+        begun.callback(os.close, self.theirs)
+        self.reader = asyncio.StreamReader(limit=limit)
+        self._transport: asyncio.BaseTransport | None = None
+
+    async def begin(self) -> None:
+        """Once the process has its end."""
+        file = os.fdopen(self._ours, "rb")
+        self._transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(self.reader), file
+        )
+
+    def close(self) -> None:
+        """The reader comes to its end."""
+        if self._transport is not None:
+            self._transport.close()
+        else:
+            os.close(self._ours)
+
+
 class _Worker:
     """A process. After `broken` it must be ended."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, answers: asyncio.StreamReader, transport: asyncio.BaseTransport
-    ) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, answers: _Pipe, printed: _Pipe, output: _Output) -> None:
         self._process = process
         self._answers = answers
-        self._transport = transport
-        self._followers: list[asyncio.Task[None]] = []
-        self._output: _Output | None = None
+        self._printed = printed
+        self._output = output
+        self._follower = asyncio.get_running_loop().create_task(output.follow(printed.reader))
         self.broken = False
         self.idle_since = 0.0
 
     @classmethod
     async def start(cls, spec: FunctionSpec, arn: str, region: str) -> _Worker:
         """Raises OSError when no process can be started, WorkerFailure when the function cannot be loaded."""
-        theirs_read, theirs_write = os.pipe()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                str(HOST),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=(theirs_write,),
-                env=_environment(spec, region),
-                start_new_session=True,
-            )
-        except BaseException:
-            os.close(theirs_read)
-            raise
-        finally:
-            os.close(theirs_write)
-        answers = asyncio.StreamReader(limit=ANSWER_BYTES_MAX)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(answers), os.fdopen(theirs_read, "rb")
-        )
-        worker = cls(process, answers, transport)
-        worker._follow_output(spec.name)
+        with contextlib.ExitStack() as failed:
+            with contextlib.ExitStack() as begun:
+                answers, printed = _Pipe(ANSWER_BYTES_MAX, failed, begun), _Pipe(OUTPUT_LINE_BYTES_MAX, failed, begun)
+                process = await _run(spec, region, answers.theirs, printed.theirs)
+            await answers.begin()
+            await printed.begin()
+            failed.pop_all()
+        worker = cls(process, answers, printed, _Output(spec.name))
         setup = {
-            "answers": theirs_write,
+            "answers": answers.theirs,
             "directory": spec.directory,
             "handler": spec.handler,
             "memory_mb": spec.memory_mb,
@@ -133,7 +142,6 @@ class _Worker:
 
     async def call(self, event: bytes, request_id: str, timeout_s: float) -> Reply:
         """`broken` is set when the process must not be used again, also when this is cancelled."""
-        assert self._output is not None
         self._output.begin(request_id)
         self.broken = True  # until the answer is there
         head = orjson.dumps({"id": request_id, "remaining_ms": int(timeout_s * 1000)})
@@ -150,26 +158,24 @@ class _Worker:
         return Raised(_said(answer)) if "error" in answer else Returned(answer.get("response"))
 
     async def end(self) -> None:
-        """Kill the process and what it started, and collect it."""
+        """Kill the process and what it started, and collect it. Something that it started in a session of its own lives
+        on, but nobody waits for it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         await self._process.wait()
-        self._transport.close()
-        await asyncio.gather(*self._followers, return_exceptions=True)
-
-    def _follow_output(self, name: str) -> None:
-        self._output = _Output(name)
-        loop = asyncio.get_running_loop()
-        for stream in (self._process.stdout, self._process.stderr):
-            assert stream is not None
-            self._followers.append(loop.create_task(self._output.follow(stream)))
+        self._answers.close()
+        await asyncio.wait([self._follower], timeout=LAST_OUTPUT_S_MAX)
+        self._printed.close()
+        await asyncio.gather(self._follower, return_exceptions=True)
 
     async def _exchange(self, line: bytes) -> dict[str, Any]:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(line + b"\n")
             await self._process.stdin.drain()
-            said = await self._answers.readline()
+            said = await self._answers.reader.readline()
             answer = orjson.loads(said) if said.endswith(b"\n") else None
         except (ConnectionError, ValueError) as error:  # the pipe broke; the line is too long, or not JSON
             raise WorkerFailure(f"the process of the function failed: {error}") from None
@@ -255,6 +261,21 @@ class PythonFunction:
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return task
+
+
+async def _run(spec: FunctionSpec, region: str, answers: int, printed: int) -> asyncio.subprocess.Process:
+    """Start the program with these descriptors to write to. Raises OSError."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-I",
+        str(HOST),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=printed,
+        stderr=printed,
+        pass_fds=(answers,),
+        env=_environment(spec, region),
+        start_new_session=True,
+    )
 
 
 def _environment(spec: FunctionSpec, region: str) -> dict[str, str]:

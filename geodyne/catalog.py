@@ -42,6 +42,7 @@ class ControlOperation(StrEnum):
     SET_REPLICA       name, region, status, expected: only from that status   -> table
     DROP_REPLICA      name, region: forget a member of a global table; ""     -> table (only looks)
     ENSURE_LEDGER     the table of geodyne.ledger, made if there is none       -> table
+    ENSURE_HEALTH     the table of geodyne.healthcheck, likewise               -> table
     NODE_LIST         nothing                                                 -> members [{node, zone, state, replicas,
                       joining}], moves: how many replicas are on their way
     NODE_DRAIN        node, force: take all replicas off it                   -> member (as in NODE_LIST)
@@ -74,6 +75,7 @@ class ControlOperation(StrEnum):
     SET_REPLICA = "set_replica"
     DROP_REPLICA = "drop_replica"
     ENSURE_LEDGER = "ensure_ledger"
+    ENSURE_HEALTH = "ensure_health"
     NODE_LIST = "node_list"
     NODE_DRAIN = "node_drain"
     NODE_ACTIVATE = "node_activate"

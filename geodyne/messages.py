@@ -400,9 +400,10 @@ class FeedRecord(NamedTuple):
 
     sequence: int
     change: Change
-    old_image: bytes | None
+    old_image: bytes | None  # this, and that of `change`: empty in a StreamPage whose stream does not show it
     wall_us: int = 0
     expired: bool = False
+    old_size: int = -1  # of the item that `old_image` shows; -1: not known
 
 
 class FeedPage(NamedTuple):

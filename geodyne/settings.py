@@ -80,6 +80,7 @@ class ProcessConfig:
     shard_life_s: float = SHARD_LIFE_S  # nodes only
     feed_mb: float = FEED_MB  # nodes only
     kinesis_endpoint: str = ""  # delivery only: the URL of a Kinesis-compatible endpoint, "" when there is none
+    routes_file: str = ""  # global endpoint only: where policies that are changed at run time are kept, "" nowhere
     launch_file: str = field(default="", compare=False)
 
     @property
@@ -145,6 +146,7 @@ class ProcessConfig:
             "shard_life_s": self.shard_life_s,
             "feed_mb": self.feed_mb,
             "kinesis_endpoint": self.kinesis_endpoint,
+            **({"routes_file": self.routes_file} if self.routes_file else {}),
             "topology": self.topology.to_json(),
         }
 
@@ -175,7 +177,7 @@ def load(path: Path) -> ProcessConfig:
 
 
 _TEXTS = ("cluster_id", "process_id", "role", "region", "zone", "data_dir", "credentials", "capacity", "log_level")
-_OPTIONAL_TEXT = "kinesis_endpoint"  # as well, and it is "" then
+_OPTIONAL_TEXTS = ("kinesis_endpoint", "routes_file")  # as well, and they are "" then
 _MEMBERS = {*_TEXTS, "format", "listen", "metrics", "auth", "topology"}
 # In files that an older version has written these are missing.
 _OPTIONAL = {
@@ -192,9 +194,9 @@ def _from_json(data: Any) -> ProcessConfig:
         raise SettingsError("a JSON object is expected")
     if data.get("format") != CONFIG_FORMAT:
         raise SettingsError(f"format {data.get('format')!r} is not known; this version reads format {CONFIG_FORMAT}")
-    for name in sorted(_MEMBERS ^ (data.keys() - {*_OPTIONAL, _OPTIONAL_TEXT})):
+    for name in sorted(_MEMBERS ^ (data.keys() - {*_OPTIONAL, *_OPTIONAL_TEXTS})):
         raise SettingsError(f"{name} is {'unknown' if name in data else 'missing'}")
-    for name in (*_TEXTS, _OPTIONAL_TEXT):
+    for name in (*_TEXTS, *_OPTIONAL_TEXTS):
         if not isinstance(data.get(name, ""), str):
             raise SettingsError(f"{name} must be a text, not {data[name]!r}")
     if data["auth"] not in {"on", "off"}:
@@ -214,7 +216,7 @@ def _from_json(data: Any) -> ProcessConfig:
         metrics=_endpoint(data, "metrics"),
         auth=data["auth"] == "on",
         topology=topology,
-        kinesis_endpoint=data.get(_OPTIONAL_TEXT, ""),
+        **{name: data.get(name, "") for name in _OPTIONAL_TEXTS},
         **numbers,
     )
 

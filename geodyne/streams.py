@@ -26,12 +26,12 @@ SEQUENCE_DIGITS: Final = 20  # of the place in the feed, behind the epoch: 2^63 
 SEQUENCE_END: Final = 1 << 63  # no place in a feed is as far
 SEQUENCE_LENGTH_MAX: Final = 40  # service model, "SequenceNumber"
 VIEWS: Final = ("NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES", "KEYS_ONLY")
+NEW_VIEWS: Final = frozenset({"NEW_IMAGE", "NEW_AND_OLD_IMAGES"})
+OLD_VIEWS: Final = frozenset({"OLD_IMAGE", "NEW_AND_OLD_IMAGES"})
 # What a record of a deletion by time to live says of who made it ("Identity").
 EXPIRY_IDENTITY: Final = {"PrincipalId": "dynamodb.amazonaws.com", "Type": "Service"}
 
 _EVENT_ID_BYTES = 16
-_NEW_VIEWS = frozenset({"NEW_IMAGE", "NEW_AND_OLD_IMAGES"})
-_OLD_VIEWS = frozenset({"OLD_IMAGE", "NEW_AND_OLD_IMAGES"})
 _shard_id_matches = re.compile(r"shardId-([0-9]{20})-([0-9a-f]{8})").fullmatch
 _arn_matches = re.compile(
     r"arn:aws:dynamodb:([a-z0-9-]+):([0-9]+):table/([a-zA-Z0-9_.-]+)/stream/([0-9T:.-]+)"
@@ -114,12 +114,12 @@ def stream_record(
         "Keys": keys,
     }
     size = item_size(keys)
-    if change.image is not None and view in _NEW_VIEWS:
+    if change.image is not None and view in NEW_VIEWS:
         shown["NewImage"] = image(change.image)
         size += change.size
-    if record.old_image is not None and view in _OLD_VIEWS:
+    if record.old_image is not None and view in OLD_VIEWS:
         shown["OldImage"] = image(record.old_image)
-        size += item_size(loads(record.old_image))
+        size += record.old_size if record.old_size >= 0 else item_size(loads(record.old_image))
     shown |= {"SequenceNumber": sequence_number, "SizeBytes": size, "StreamViewType": view}
     whole: dict[str, Any] = {
         "eventID": event_id(arn, sequence_number, change.key),

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from geodyne.routing import ROUTING_MEMBERS, Routing, RoutingError, routing_from
+
 REGIONS_MAX = 16
 ZONES_MAX = 6
 NODES_PER_ZONE_MAX = 16
@@ -110,6 +112,7 @@ class Topology:
     global_location: str  # the region from which the global endpoint measures distance by default
     round_trip_ms: Mapping[frozenset[str], float] = field(default_factory=dict)
     zone_round_trip_ms: float = 0.0
+    routing: Routing = field(default_factory=Routing)  # what the global endpoint begins with
 
     def processes(self) -> Iterator[ProcessSpec]:
         """Every process: all nodes first, then routers, replicators and delivery, the global endpoint last."""
@@ -187,6 +190,7 @@ class Topology:
                 "port": self.global_port,
                 "location": self.global_location,
                 "process": _process_json(self.global_router),
+                "routing": self.routing.to_json(),
             },
             "round_trip_ms": [[*sorted(pair), value] for pair, value in self.round_trip_ms.items()],
             "zone_round_trip_ms": self.zone_round_trip_ms,
@@ -216,6 +220,7 @@ class Topology:
             data["global"]["location"],
             {frozenset((one, other)): float(value) for one, other, value in data["round_trip_ms"]},
             float(data["zone_round_trip_ms"]),
+            routing_from(data["global"].get("routing", {}), tuple(regions)),  # none in files of an older version
         )
 
 
@@ -307,7 +312,7 @@ class _Reader:
             raise _KeyProblemError(("regions",), f"between 1 and {REGIONS_MAX} regions are needed, not {len(entries)}")
         regions = {name: self._region(name, entry) for name, entry in entries.items()}
         global_ = _table(data.get("global", {}), (GLOBAL,))
-        _known(global_, (GLOBAL,), {"port", "location"})
+        _known(global_, (GLOBAL,), {"port", "location", *ROUTING_MEMBERS})
         location = global_.get("location", next(iter(regions)))
         if location not in regions:
             raise _KeyProblemError((GLOBAL, "location"), f"{location!r} is not a region of this file")
@@ -318,7 +323,14 @@ class _Reader:
             location,
             self._round_trips(data.get("round_trip_ms", {}), tuple(regions)),
             _milliseconds(data.get("zone_round_trip_ms", 0), ("zone_round_trip_ms",)),
+            self._routing(global_, tuple(regions)),
         )
+
+    def _routing(self, global_: dict[str, Any], regions: tuple[str, ...]) -> Routing:
+        try:
+            return routing_from(global_, regions)
+        except RoutingError as error:
+            raise _KeyProblemError((GLOBAL, *error.path), error.text) from None
 
     def _region(self, name: str, value: Any) -> RegionSpec:
         path = ("regions", name)

@@ -44,7 +44,7 @@ class Outcome:
     def apply(self, state: GroupState, window: Window, decided: Decided) -> None:
         """The next entry: its effects first, then what it changes beside them."""
         index, payload = decided.index, decided.payload
-        feeding = state.definition.feed
+        records = [effect.SerializeToString() for effect in payload.effects] if state.definition.feed else ()
         self.effects += 1 + len(decided.effects)
         for position, effect in enumerate(decided.effects):
             key, row, version, items_delta, bytes_delta, write_id, outcome = effect
@@ -53,10 +53,9 @@ class Outcome:
             state.items += items_delta
             state.bytes += bytes_delta
             state.last_us = max(state.last_us, versions.time_us(version))
-            if feeding:
+            if records:
                 sequence = index << SEQUENCE_SHIFT | position
-                record = state.fed(sequence, payload.effects[position].SerializeToString(), payload.wall_us)
-                self.feed.append((sequence, record))
+                self.feed.append((sequence, state.fed(sequence, records[position], payload.wall_us)))
             if write_id is not None and outcome is not None:
                 window.remember(write_id, outcome, payload.wall_us)
         for step in payload.transactions:

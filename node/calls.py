@@ -18,6 +18,7 @@ from geodyne.messages import (
     ApplyChanges,
     ApplyIndex,
     Busy,
+    Call,
     Control,
     Finish,
     Get,
@@ -33,6 +34,7 @@ from geodyne.messages import (
     Refused,
     Request,
     Response,
+    StreamPage,
     Watch,
     Write,
 )
@@ -102,9 +104,17 @@ class Calls:
             self._handlers[type(call)](call, request, Asker(reply, request.id))
         except GroupDamaged as error:
             reply(Response(request.id, self._service.healing.answer(error)))
-        except Exception:  # one bad request must not end the node; nothing was proposed for it
+            self._failed(call)
+        except Exception:  # one bad request must not end the node
             logger.exception("request failed", extra={"request_id": request.request_id})
             reply(Response(request.id, Refused("InternalServerError", "Internal server error")))
+            self._failed(call)
+
+    def _failed(self, call: Call) -> None:
+        """What the call had built by then is in the overlay, and must not be open any more when the turn ends."""
+        group = self._service.groups.get(getattr(call, "partition", METADATA_PARTITION))
+        if group is not None:
+            self._service.proposed(group)
 
     def _group_of(self, call: PartitionCall, asker: Asker) -> Group | None:
         group = self._service.groups.get(call.partition)
@@ -177,7 +187,7 @@ class Calls:
     def _prepare(self, call: Prepare, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
         if group is not None and self._takes_changes(group, asker):
-            group.participant.prepare(call, asker, self._service.wall_us)
+            group.participant.prepare(call, asker, self._service.wall_us, self._service.turn_ms)
             self._service.proposed(group)
             self._service.recovery.watch(group)
 
@@ -239,18 +249,20 @@ class Calls:
 
     def _list_shards(self, call: ListShards, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
-        if group is not None:
-            self._service.apply_all(group)
-            asker.answer(list_shards(group.state, call))
+        if group is not None and self._applies_all(group, asker):
+            group.answer_read(asker, list_shards(group.state, call))
+            self._service.confirm_soon(group)
 
     def _read_stream(self, call: ReadStream, request: Request, asker: Asker) -> None:
-        """What a leader has applied is committed, so no look at the lease is needed: one that leads no more answers
-        with less, never with anything else."""
+        """Records beyond a position that the caller names need no look at the lease: what a leader has applied is
+        committed, so one that leads no more answers with less, never with anything else. All else (a position that the
+        partition finds, that there is no such shard) could be the past, and is confirmed as every strong read."""
         group = self._for_leader(call, request, asker)
         if group is None:
             return
-        if call.after < 0:
-            self._service.apply_all(group)  # what was acknowledged before counts
+        places = call.after < 0 or call.since_us > 0
+        if places and not self._applies_all(group, asker):
+            return
 
         def attempt(late: bool) -> Answer | None:
             assert group is not None
@@ -264,8 +276,26 @@ class Calls:
             except GroupDamaged as error:
                 return self._service.healing.answer(error)
 
+        def reply(response: Response) -> None:
+            assert group is not None
+            answer = response.answer
+            if isinstance(answer, Refused) or (places and isinstance(answer, StreamPage)):
+                group.answer_read(asker, answer)
+                self._service.confirm_soon(group)
+                self._service.wake()  # a long poll ends outside a turn, too
+            else:
+                asker.reply(response)
+
         until_ms = self._service.now_ms() + call.wait_ms
-        self._service.waits.add(call.partition, Wait(asker.reply, asker.id, attempt, until_ms))
+        self._service.waits.add(call.partition, Wait(reply, asker.id, attempt, until_ms))
+
+    def _applies_all(self, group: Group, asker: Asker) -> bool:
+        """Whether the state holds what was acknowledged before; else the caller has been told to come back."""
+        self._service.apply_all(group)
+        if group.state.applied_index < group.raft.commit_index:  # its own log lags, or a snapshot is being begun
+            asker.answer(Busy("the state is behind what is committed"))
+            return False
+        return True
 
     def _watch(self, call: Watch, request: Request, asker: Asker) -> None:
         attempt = partial(self._service.catalog.watched, call)

@@ -23,6 +23,7 @@ from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.catalog.placement import REPLICAS, rings_by_zone
 from node.failing import unusable
 from node.feed.retention import FeedSettings
+from node.group import Group
 from node.groups import Groups
 from node.handover import HandOver
 from node.maintenance import Maintenance
@@ -145,9 +146,14 @@ class Node:
                 self.service.fail("checkpointing failed; see the log")
 
     async def hand_over(self) -> None:
-        """Before a stop, while the network is up: have other nodes lead. Bounded by HAND_OVER_S, done or not."""
+        """Before a stop, while the network is up: have other nodes lead. Bounded by HAND_OVER_S, done or not.
+
+        That this node leads no more is not enough: it has voted for its successor then, but the vote waits for an
+        fsync, and where another voter votes for nobody yet, nobody is elected without it."""
+        given: set[Group] = set()
         for _ in range(HAND_OVER_STEPS):
-            if not self._handover.offer_all():
+            given.update(self._handover.offer_all())
+            if not any(group.leading or not group.raft.leader for group in given):
                 return
             await asyncio.sleep(HAND_OVER_S / HAND_OVER_STEPS)
 
@@ -374,7 +380,7 @@ def _open(
         ttl=ttl,
         feed=feed,
     )
-    service.data_grows = directory.grow
+    service.data_grows = partial(_grow, directory)
     service.outgrow = directory.outgrow
     groups.adopted = service.adopt
     groups.dropped = service.moved
@@ -389,6 +395,14 @@ def _open(
         groups, log, store, metrics, space, handover.balance, service.publish_counts, service.look_after
     )
     return Node(place, directory, service, maintenance, handover, log, store, region_link)
+
+
+def _grow(directory: DataDirectory) -> None:
+    """Raises StateFailed."""
+    try:
+        directory.grow()
+    except OSError as error:
+        raise StateFailed(f"the mark of {directory.path}: {error.strerror or error}") from error
 
 
 def _open_log(

@@ -31,6 +31,7 @@ class Decided(NamedTuple):
     payload: log.EntryPayload
     effects: list[Effect]
     configuration: Configuration | None = None  # the entry changes the consensus group and nothing else
+    size: int = 0  # bytes of the payload in the log
 
 
 class EntryBuilder:
@@ -77,8 +78,8 @@ class EntryBuilder:
             message.outcome.CopyFrom(outcome_to_wire(outcome))
         self.size += len(key) + 64
 
-    def decided(self, index: int, term: int) -> Decided:
-        return Decided(index, term, self.payload, self.effects)
+    def decided(self, index: int, term: int, size: int) -> Decided:
+        return Decided(index, term, self.payload, self.effects, None, size)
 
 
 def decode(entry: Entry) -> Decided:
@@ -87,7 +88,8 @@ def decode(entry: Entry) -> Decided:
     if configuration is not None:
         return Decided(entry.index, entry.term, log.EntryPayload(), [], configuration)
     payload = log.EntryPayload.FromString(entry.payload)
-    return Decided(entry.index, entry.term, payload, [_effect(message) for message in payload.effects])
+    effects = [_effect(message) for message in payload.effects]
+    return Decided(entry.index, entry.term, payload, effects, None, len(entry.payload))
 
 
 def _effect(message: log.Effect) -> Effect:

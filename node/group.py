@@ -379,7 +379,7 @@ class Group:
         if roll:
             builder.payload.roll.label = roll
         builder.size += 96 * (len(cursors) + 1)
-        self.seal()  # this is no turn: until the next one leadership may end
+        self.seal()  # this is no turn
 
     def change_catalog(self, revision: int, changes: Changes, wall_us: int) -> int:
         """Metadata group only: log changed records; returns the index whose commit makes them so."""
@@ -407,7 +407,9 @@ class Group:
     def define(self, definition: Definition, wall_us: int) -> bool:
         """Log a marker, once for each revision of the table's definition. True when that proposed an entry: the
         driver has effects to perform."""
-        if not self.serving or definition.revision <= max(self._marker_proposed, self.state.definition.revision):
+        if not self.serving or not self.leading:  # the catalog may be applied before the end of a leadership is noticed
+            return False
+        if definition.revision <= max(self._marker_proposed, self.state.definition.revision):
             return False
         self.seal()  # effects before the marker were made under the old definition
         builder = self._open(wall_us)
@@ -447,6 +449,8 @@ class Group:
         return self._last_us
 
     def _open(self, wall_us: int) -> EntryBuilder:
+        """The entry under construction. A turn seals it; whoever adds to it outside of a turn does so at once: a
+        message of the next turn may end the leadership, and what was built could not be proposed any more."""
         builder = self._builder
         full = builder is not None and (builder.size >= ENTRY_BYTES_MAX or len(builder.effects) >= ENTRY_EFFECTS_MAX)
         if full and not self._undivided:
@@ -493,6 +497,8 @@ class Group:
     def log_step(self, step: log.TransactionStep, changes: Sequence[PreparedItem], wall_us: int) -> int:
         """Log a step of a transaction and all that it changes, in one entry, however large; returns its index."""
         priors = [self.newest(change.key)[1] for change in changes]  # before anything is logged: it may meet damage
+        for change in changes if self._local is not None else ():
+            self._collections.newest(change.key)  # likewise
         builder = self._open(wall_us)
         builder.payload.transactions.append(step)
         builder.size += step.ByteSize()
@@ -515,7 +521,7 @@ class Group:
         index = self.raft.propose(payload)
         assert index == builder.index
         self.uncommitted_bytes += len(payload)
-        self._decided.append(builder.decided(index, self.raft.term))
+        self._decided.append(builder.decided(index, self.raft.term, len(payload)))
 
     # --- answers -----------------------------------------------------------------------------------------
 
@@ -643,7 +649,7 @@ class Group:
                 if effect.write_id is not None:
                     self._in_flight.pop((effect.write_id.router, effect.write_id.sequence), None)
         if self.uncommitted_bytes:
-            self.uncommitted_bytes = max(0, self.uncommitted_bytes - decided.payload.ByteSize())
+            self.uncommitted_bytes = max(0, self.uncommitted_bytes - decided.size)
 
     def _next_decided(self, index: int) -> Decided:
         decided = self._decided

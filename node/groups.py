@@ -292,8 +292,8 @@ class Groups:
         group, log = self._groups.get(partition), self._logs.get(partition)
         term = group.raft.term if group is not None else log.hard_state[0] if log is not None else 0
         self._let_go(partition)
+        self._log.set_hard_state(partition, term, FORGOTTEN)  # first: a torn write may leave it, never an empty voter
         self._log.reset(partition, 0, 0)
-        self._log.set_hard_state(partition, term, FORGOTTEN)
         self._logs[partition] = RecoveredGroup((term, FORGOTTEN), 0, 0, [])
         self._given_up.add(partition)
         self._going.add(partition)

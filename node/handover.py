@@ -30,9 +30,9 @@ class HandOver:
         """There are other nodes in the region."""
         self._peers = tuple(peers)
 
-    def offer_all(self) -> int:
+    def offer_all(self) -> list[Group]:
         """Offer every group that this node leads to a connected voter: to one that has everything if there is one, and
-        of those to one that has been up for a while. Returns how many groups are on their way."""
+        of those to one that has been up for a while. Returns the groups that are on their way."""
         service, now_ms = self._service, self._service.now_ms()
         led = [group for group in service.groups if group.leading]
         for group in led:
@@ -42,7 +42,7 @@ class HandOver:
             ready = {peer: (group.raft.can_take_over(peer, now_ms), self._settled(peer, now_ms)) for peer in peers}
             any(self._offer(group, peer, now_ms) for peer in sorted(peers, key=ready.__getitem__, reverse=True))
         service.leads_changed()
-        return sum(group.handing_over for group in led)
+        return [group for group in led if group.handing_over]
 
     def balance(self) -> int:
         """Give some groups back to voters that come before this node in their order. Returns how many."""

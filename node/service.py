@@ -66,6 +66,7 @@ from node.regionlink import RegionLink
 from node.scans import Scans
 from node.scrub import Scrub
 from node.space import SpaceGuard
+from node.storage.directory import INCARNATION_MAX
 from node.storage.port import GroupDamaged, GroupLog, StateDamaged, StateFailed, WalFailed
 from node.storage.roster import Roster
 from node.storage.sqlite import StateStore
@@ -479,7 +480,7 @@ class NodeService:
                 extra={"peer": peer, "directory": self._roster.directory, "before": message.knows},
             )
         self._touched.update(self.groups.vouched(now_ms))
-        if message.incarnation > self.liveness.incarnation:
+        if self.liveness.incarnation < message.incarnation < INCARNATION_MAX:  # with that one no start could be later
             self._outdated(peer, message.incarnation)
 
     def _outdated(self, peer: str, incarnation: int) -> None:

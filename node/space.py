@@ -35,7 +35,7 @@ def start_bytes(space: Space) -> int:
 class SpaceGuard:
     """Looks at one node's disk. `low`: new writes are to be refused."""
 
-    def __init__(self, disk: Disk, path: Path, metrics: NodeMetrics, give_away: Callable[[], int]) -> None:
+    def __init__(self, disk: Disk, path: Path, metrics: NodeMetrics, give_away: Callable[[], object]) -> None:
         """`give_away` offers all that this node leads to others."""
         self._disk = disk
         self._path = path

@@ -38,9 +38,10 @@ WAITING_MAX = 10_000  # transfers of a node that are under way or wait for their
 
 
 class _Outgoing:
-    __slots__ = ("ack", "acked", "task")
+    __slots__ = ("ack", "acked", "group", "task")
 
-    def __init__(self) -> None:
+    def __init__(self, group: Group) -> None:
+        self.group = group
         self.ack: SnapshotAck | None = None
         self.acked = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
@@ -106,13 +107,15 @@ class SnapshotTransfers:
         """Send this group's state to a peer, unless that is under way. In the term that this node leads now: when the
         task first runs, the group may follow somebody else already, in a term that is not this node's to speak for."""
         key = (group.partition, peer)
-        if key in self._outgoing or not group.leading:
+        under_way = self._outgoing.get(key)
+        if not group.leading or (under_way is not None and under_way.group is group):
             return
-        full = len(self._outgoing) >= WAITING_MAX and group.partition != METADATA_PARTITION
-        if full or group.damaged:  # what a damaged replica lacks must not become another one's truth
+        taken = under_way is not None  # by a replica that was here before: it ends soon, and tells this one nothing
+        taken = taken or (len(self._outgoing) >= WAITING_MAX and group.partition != METADATA_PARTITION)
+        if taken or group.damaged:  # what a damaged replica lacks must not become another one's truth
             group.raft.snapshot_failed(peer, self._service.now_ms())
             return
-        outgoing = self._outgoing[key] = _Outgoing()
+        outgoing = self._outgoing[key] = _Outgoing(group)
         outgoing.task = asyncio.get_running_loop().create_task(self._send(group, peer, group.raft.term, outgoing))
 
     def peer_lost(self, peer: str) -> None:
@@ -121,8 +124,11 @@ class SnapshotTransfers:
                 outgoing.acked.set()  # with no acknowledgement: the part is sent again on the next stream
 
     def forget(self, partition: int) -> None:
-        """The replica is being destroyed: nothing more is installed into it."""
+        """The replica is being destroyed: nothing more is installed into it, or sent of it."""
         self._abort(partition)
+        for (of, _), outgoing in self._outgoing.items():
+            if of == partition:
+                outgoing.acked.set()  # no answer will reach it: it looks again whether it may go on
         installing = self._installing.get(partition)
         if installing is not None:
             installing.task.cancel()
@@ -142,7 +148,8 @@ class SnapshotTransfers:
             del self._outgoing[(partition, peer)]
             raise
         try:
-            if not group.leading or raft.term != term or not self.network.connected(peer):
+            heard = self.network.connected(peer) and self._service.liveness.alive(peer, self._service.now_ms())
+            if not heard or not self._leads(group, term):  # who is silent would keep the place from others for long
                 raise _Refused("things have changed while it waited for its turn")
             export = await self._export(group)
             index, index_term = export.applied_index, export.applied_term
@@ -176,6 +183,9 @@ class SnapshotTransfers:
                 self._places.give_back()
                 del self._outgoing[(partition, peer)]
                 self._service.touch(group)
+
+    def _leads(self, group: Group, term: int) -> bool:
+        return group.leading and group.raft.term == term and self._service.groups.get(group.partition) is group
 
     async def _its_turn(self, group: Group) -> None:
         """Until one of the few snapshots that are read at once is over: those of groups that wait for a commit first,
@@ -211,7 +221,7 @@ class SnapshotTransfers:
                 logger.info("snapshot interrupted", extra={"partition": chunk.group, "peer": peer, "at": chunk.number})
             if loop.time() >= latest:
                 raise _Refused("no stream to send it on")
-            if not group.leading or group.raft.term != chunk.term:
+            if not self._leads(group, chunk.term):
                 raise _Refused("no longer the leader")
             await asyncio.sleep(RESUME_POLL_S)
 
@@ -288,7 +298,7 @@ class SnapshotTransfers:
         group.frozen += 1
         try:
             state = GroupState.from_bytes(importing.state)
-            if state.configuration is not None:
+            if state.configuration is not None or state.definition.streams:
                 self._service.data_grows()
             await importing.commit()
             raft, index, term = group.raft, chunk.snapshot_index, chunk.snapshot_term

@@ -149,10 +149,15 @@ class Expiring:
         first, last = due_seconds(wall_us)
         after = max(self._positions[group.partition], (first, b""))
         found = self._store.expiring(group.partition, after, last, DELETES_PER_STEP)
-        deleted = sum(expire(group, Expiry(attribute), key, wall_us) for _, key in found)
-        if deleted:
+        deleted = 0
+        try:
+            for _, key in found:
+                deleted += expire(group, Expiry(attribute), key, wall_us)
+        finally:  # damage may be met half-way
+            group.seal()  # this is no turn
             self._service.metrics.ttl_deleted.inc(deleted)
-            self._service.touch(group)
+            if found:
+                self._service.touch(group)
         more = len(found) == DELETES_PER_STEP
         # Filling enters what is due behind the last position, too.
         self._positions[group.partition] = found[-1] if more else START
@@ -160,9 +165,13 @@ class Expiring:
 
     def _may_write(self, group: Group) -> bool:
         space = self._service.space
-        if space is not None and space.low:
-            return False
-        return group.serving and group.leading and group.uncommitted_bytes <= BACKLOG_BYTES_MAX
+        return (space is None or not space.low) and ready(group)
+
+
+def ready(group: Group) -> bool:
+    """Whether a group may delete now: it leads, keeps up, and the indexes are not too far behind for more changes."""
+    keeps_up = group.uncommitted_bytes <= BACKLOG_BYTES_MAX and not group.feed_full
+    return group.serving and group.leading and keeps_up
 
 
 def expire(group: Group, expiry: Expiry, key: bytes, wall_us: int) -> bool:

@@ -3,6 +3,8 @@
 Part of the replicated state: filled while entries are applied, from the entries alone, so that every replica holds the
 same window at the same index. Bounded in three ways, all decided by the log: a router's `low` mark drops what it no
 longer waits for, a router unheard of for ROUTER_IDLE_US is forgotten, and a router keeps at most OUTCOMES_MAX outcomes.
+How long ago a router was heard of is told by the clocks of several leaders, one of which may be minutes off: so the
+ROUTERS_MIN last heard of stay, or a resend could find its router forgotten and be done again.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from node.outcomes import outcome_from_wire, outcome_to_wire
 from node.transactions.state import Transactions
 
 ROUTER_IDLE_US = 600 * 1_000_000
+ROUTERS_MIN = 64  # more than a region runs at once, as a rule
 OUTCOMES_MAX = 16_384
 
 
@@ -72,9 +75,12 @@ class Window:
             router.low = max(router.low, oldest + 1)
 
     def _forget_idle(self, wall_us: int) -> None:
-        idle = [n for n, router in self._routers.items() if wall_us - router.last_us > ROUTER_IDLE_US]
-        for number in idle:
-            del self._routers[number]
+        if len(self._routers) <= ROUTERS_MIN:
+            return
+        oldest_first = sorted(self._routers.items(), key=lambda each: each[1].last_us)
+        for number, router in oldest_first[:-ROUTERS_MIN]:
+            if wall_us - router.last_us > ROUTER_IDLE_US:
+                del self._routers[number]
 
     def to_bytes(self) -> bytes:
         message = log.Window()

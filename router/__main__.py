@@ -8,6 +8,7 @@ from geodyne.process import Serve, main
 from geodyne.settings import ProcessConfig
 from geodyne.topology import ROLE_GLOBAL
 from router.auth.credentials import CredentialsError
+from router.routebook import RouteBookError
 
 
 def choose(config: ProcessConfig) -> Serve:
@@ -21,4 +22,4 @@ def choose(config: ProcessConfig) -> Serve:
 
 
 if __name__ == "__main__":
-    sys.exit(main("router", choose, (CredentialsError,), sys.argv[1:]))
+    sys.exit(main("router", choose, (CredentialsError, RouteBookError), sys.argv[1:]))

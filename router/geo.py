@@ -1,15 +1,14 @@
-"""Which region serves a request of the global endpoint, and when a region counts as down. Pure and deterministic.
+"""How far regions are from each other, and when one counts as down. Pure and deterministic.
 
-Nearest healthy region that has the table. Health is damped in both directions: several failed probes, or one failed
-connection, take a region out; several good probes and a minimum time, which doubles while the region keeps failing,
-bring it back. So routes do not flap with a region that comes and goes.
+Health is damped in both directions: several failed probes, one failed connection, or a region's own word that it does
+not serve, take it out; several good probes and a minimum time, which doubles while it keeps failing, bring it back.
+So routes do not flap with a region that comes and goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +84,20 @@ class RegionHealth:
             self.reason = reason
         return False
 
-    def unreachable(self, now_ms: int, reason: str) -> bool:
-        """A connection was refused or broke: no need to wait for more probes. Returns whether the state changed."""
+    def lost(self, now_ms: int, reason: str) -> bool:
+        """A connection was refused or broke, or the region knows that it does not serve: no need to wait for more
+        probes. Returns whether the state changed."""
         self._failures += 1
         self._successes = 0
         if not self.healthy:
+            self.reason = reason
             return False
         self._go_down(now_ms, reason)
         return True
+
+    def state_ms(self, now_ms: int) -> int:
+        """For how long it has been up or down; 0 before the first good probe."""
+        return now_ms - self._since_ms if self.known else 0
 
     def _go_down(self, now_ms: int, reason: str) -> None:
         limits = self._limits
@@ -104,13 +109,6 @@ class RegionHealth:
         self._since_ms = now_ms
 
 
-class Choice(NamedTuple):
-    """Where a request goes. `reason` is for people: it is told in a response header."""
-
-    region: str
-    reason: str
-
-
 class Geography:
     """Distances between the regions of a cluster. `round_trip_ms` has an entry for each pair of them."""
 
@@ -120,18 +118,16 @@ class Geography:
         round_trip_ms: Mapping[frozenset[str], float],
         *,
         home: str,
-        aliases: Mapping[str, str] | None = None,
     ) -> None:
-        """`home` is the region nearest to the endpoint itself; `aliases` maps names of places to regions.
+        """`home` is the region nearest to the endpoint itself.
 
-        Raises ValueError when a name is not that of a region or a distance is missing.
+        Raises ValueError when it is none of the cluster's or a distance is missing.
         """
         self._regions = tuple(regions)
-        self._aliases = {name.lower(): region for name, region in (aliases or {}).items()}
-        for region in (home, *self._aliases.values()):
-            if region not in self._regions:
-                raise ValueError(f"{region} is not a region of the cluster")
+        if home not in self._regions:
+            raise ValueError(f"{home} is not a region of the cluster")
         self.home = home
+        self._round_trip_ms = round_trip_ms
         self._nearest = {origin: self._by_distance(origin, round_trip_ms) for origin in self._regions}
 
     def _by_distance(self, origin: str, round_trip_ms: Mapping[frozenset[str], float]) -> tuple[str, ...]:
@@ -145,37 +141,14 @@ class Geography:
 
         return tuple(sorted(self._regions, key=distance))
 
-    def origin(self, location: str) -> str:
-        """The region where a client is, by what it says: a region's name or an alias; anything else is `home`."""
-        if location in self._nearest:
-            return location
-        return self._aliases.get(location.strip().lower(), self.home)
+    @property
+    def regions(self) -> tuple[str, ...]:
+        return self._regions
 
     def nearest(self, origin: str) -> tuple[str, ...]:
         """All regions, nearest first; equal distances in the order of their names."""
         return self._nearest[origin]
 
-
-def choose(nearest: Sequence[str], health: Mapping[str, RegionHealth], tables: Iterable[str]) -> list[Choice]:
-    """The regions to try, in order; empty when none is healthy.
-
-    Regions known to have all `tables` come alone, unless there is none such: then a region that has none of them can
-    still give the right answer (to CreateTable, or that there is no such table).
-    """
-    wanted = frozenset(tables)
-    holders = [region for region in nearest if wanted <= health[region].tables]
-    local = not wanted or not holders
-    candidates = list(nearest) if local else holders
-    first = candidates[0]
-    choices = []
-    for region in candidates:
-        if not health[region].healthy:
-            continue
-        if region != first:
-            reason = f"fail-over from {first}"
-        elif first == nearest[0] or local:
-            reason = "nearest"
-        else:
-            reason = "nearest with the table"
-        choices.append(Choice(region, reason))
-    return choices
+    def round_trip_ms(self, one: str, other: str) -> float:
+        """0 within a region. Raises KeyError for an unknown one."""
+        return 0.0 if one == other else self._round_trip_ms[frozenset((one, other))]

@@ -23,6 +23,7 @@ from geodyne.rpc.members import Members, member_administration
 from geodyne.settings import ProcessConfig
 from router.auth import credentials
 from router.frontend import Frontend, FrontendSettings
+from router.nearest import nearest_page
 
 logger = logging.getLogger("geodyne.router")
 
@@ -46,6 +47,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             tuple(config.topology.regions),
             credentials.load(Path(config.credentials)) if config.auth else None,
             config.ttl_change_interval_s,
+            config.process_id,
         ),
         await members.addresses(),
         GrpcConnector(hello, SystemRandom()),
@@ -64,6 +66,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             **member_administration(frontend.region),
             **frontend.trigger_administration(),
         },
+        pages={"/nearest": nearest_page(frontend.catalog, config.topology, config.region)},
     )
     await frontend.start(config.listen.host, config.listen.port, supervised.listener, once_ready=supervised.succeeds)
     supervised.say(SERVING)

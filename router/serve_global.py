@@ -1,4 +1,7 @@
-"""The process of the global endpoint: gates, choice of a region, forwarding; with its metrics page."""
+"""The process of the global endpoint: gates, choice of a region, forwarding; with its metrics page.
+
+`/status` there tells regions and policies; `POST /admin/routes` changes policies (router.routeadmin).
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,15 @@ from router.geo import Geography
 from router.globalrole import GlobalEndpoint
 from router.http.dynamodb import DynamoDb, health_answer
 from router.http.server import HttpServer
+from router.routeadmin import administration, described
+from router.routebook import RouteBook
 
 logger = logging.getLogger("geodyne.global")
 
 
 async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
-    """Run the global endpoint until `stop`. Raises ListenError or CredentialsError when it cannot start."""
+    """Run the global endpoint until `stop`. Raises ListenError, CredentialsError or RouteBookError when it cannot
+    start."""
     supervised = supervision(os.environ, config.listen.port)
     topology = config.topology
     registry = CollectorRegistry()
@@ -40,11 +46,14 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         address = await links.via(router.address, topology.one_way_ms(config.spec, router))
         host, _, port = address.rpartition(":")
         routers[region.name] = (host, int(port))
+    regions = tuple(topology.regions)
     endpoint = GlobalEndpoint(
-        Geography(tuple(topology.regions), topology.round_trip_ms, home=topology.global_location),
+        Geography(regions, topology.round_trip_ms, home=topology.global_location),
         routers,
         credential=credentials.first(keys.values()) if keys is not None else None,
         wall_s=time.time,
+        routes=RouteBook(topology.routing, regions, Path(config.routes_file) if config.routes_file else None),
+        configured=topology.routing,
     )
     gates = DynamoDb(
         SERVICES,
@@ -64,7 +73,8 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             "healthy": any(health.healthy for health in endpoint.health.values()),
             "regions": endpoint.status(),
         },
-        status=endpoint.status,
+        status=lambda: described(endpoint),
+        admin={"routes": administration(endpoint)},
     )
     await endpoint.start()
     await server.start(config.listen.host, config.listen.port, supervised.listener)

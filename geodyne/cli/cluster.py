@@ -91,6 +91,7 @@ def launch_options(
         arguments.shard_life,
         arguments.feed_mb,
         arguments.kinesis_endpoint or "",
+        directory.routes,
     )
 
 

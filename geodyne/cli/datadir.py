@@ -1,6 +1,7 @@
 """The data directory of a local cluster: who it is, who uses it, and where everything lies.
 
     cluster.json          format, cluster id, the regions, zones and nodes; and those of the beginning, once they differ
+    routes.json           routing policies of the global endpoint that were changed at run time
     credentials           INI file with a random key pair (mode 0600)
     nodes/REGION/NODE/    a node's log and state
     logs/REGION/PROCESS.log, logs/supervisor.log
@@ -35,6 +36,7 @@ class ClusterDirectory:
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.abspath(path))
         self.credentials = self.path / "credentials"
+        self.routes = self.path / "routes.json"
         self.supervisor_log = self.path / "logs" / "supervisor.log"
         self._run_file = self.path / "run.json"
         self._ports_file = self.path / "run" / "ports.json"

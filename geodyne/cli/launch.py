@@ -55,6 +55,7 @@ class ClusterOptions:
     shard_life_s: float = SHARD_LIFE_S
     feed_mb: float = FEED_MB
     kinesis_endpoint: str = ""
+    routes_file: Path | None = None  # of the global endpoint
 
 
 def public_ports(topology: Topology) -> dict[str, int]:
@@ -104,6 +105,7 @@ def process_config(spec: ProcessSpec, topology: Topology, options: ClusterOption
         shard_life_s=options.shard_life_s,
         feed_mb=options.feed_mb,
         kinesis_endpoint=options.kinesis_endpoint,
+        routes_file=str(options.routes_file) if options.routes_file and spec.role == ROLE_GLOBAL else "",
     )
 
 

@@ -79,7 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
     cluster_id = directory.open(topology)
     try:
         credentials = cluster.prepare_credentials(arguments.credentials, directory)
-        options = replace(cluster.launch_options(arguments, directory, cluster_id), credentials=credentials)
+        options = replace(
+            cluster.launch_options(arguments, directory, cluster_id),
+            credentials=credentials,
+            routes_file=Path(CONTAINER_DATA_DIR) / directory.routes.name,
+        )
         for spec in topology.processes():
             config = launch.process_config(spec, topology, options, Path(CONTAINER_DATA_DIR))
             config = replace(

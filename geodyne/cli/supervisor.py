@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from geodyne.cli import launch, probe, triggers
+from geodyne.cli import launch, probe, routing, triggers
 from geodyne.cli.child import Child, State
 from geodyne.cli.control import ControlServer
 from geodyne.cli.datadir import ClusterDirectory
@@ -312,6 +312,8 @@ class Supervisor:
                 return await self._nodes.on_command(request)
             case {"command": "trigger"}:
                 return await triggers.administer(self.topology, self.children, request)
+            case {"command": "routes"}:
+                return await routing.administer(self.topology, self.children, request)
             case {"command": "shutdown"}:
                 self.stop_asked.set()
                 return {"pid": os.getpid()}

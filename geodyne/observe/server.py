@@ -1,7 +1,7 @@
 """The small HTTP server that every process has beside its real one: metrics, health, status, administration.
 
-GET /metrics, GET /healthz (200 or 503), GET /status, POST /admin/<name>. One request a connection; administration only
-from this machine, and only as JSON, so that no web page can post to it.
+GET /metrics, GET /healthz (200 or 503), GET /status, pages of a process's own, POST /admin/<name>. One request a
+connection; administration only from this machine, and only as JSON, so that no web page can post to it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 from prometheus_client import CollectorRegistry, generate_latest
@@ -24,12 +25,14 @@ log = logging.getLogger("geodyne.observe")
 
 HEADER_BYTES_MAX = 16 * 1024
 BODY_BYTES_MAX = 1024 * 1024
+QUERY_PARAMETERS_MAX = 16
 CONNECTIONS_MAX = 64
 REQUEST_S_MAX = 10.0
 ADMIN_S_MAX = 60.0
 BIND_AGAIN_S = 0.02
 
 Report = Callable[[], dict[str, Any]]
+Page = Callable[[Mapping[str, str]], tuple[int, dict[str, Any]]]  # query parameters to status and JSON
 AdminCall = Callable[[dict[str, Any]], dict[str, Any] | Awaitable[dict[str, Any]]]
 _JSON = "application/json"
 
@@ -42,7 +45,8 @@ class _Refused(Exception):
 
 
 class ObserveServer:
-    """`health()` must have a boolean member `healthy`; `status()` is any JSON; `admin` maps names to calls."""
+    """`health()` must have a boolean member `healthy`; `status()` is any JSON; `admin` maps names to calls, `pages`
+    further paths to what answers a GET there."""
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class ObserveServer:
         health: Report,
         status: Report,
         admin: Mapping[str, AdminCall] | None = None,
+        pages: Mapping[str, Page] | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -60,6 +65,7 @@ class ObserveServer:
         self._health = health
         self._status = status
         self._admin: Mapping[str, AdminCall] = admin or {}
+        self._pages: Mapping[str, Page] = pages or {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[Any]] = set()
 
@@ -121,7 +127,7 @@ class ObserveServer:
     async def _answer(
         self, method: str, path: str, body: bytes, writer: asyncio.StreamWriter
     ) -> tuple[int, str, bytes]:
-        path = path.partition("?")[0]
+        path, _, query = path.partition("?")
         if path.startswith("/admin/"):
             return 200, _JSON, orjson.dumps(await self._administer(method, path.removeprefix("/admin/"), body, writer))
         if method != "GET":
@@ -133,6 +139,9 @@ class ObserveServer:
             return (200 if health.get("healthy") else 503), _JSON, orjson.dumps(health)
         if path == "/status":
             return 200, _JSON, orjson.dumps(self._status())
+        if path in self._pages:
+            code, answer = self._pages[path](_parameters(query))
+            return code, _JSON, orjson.dumps(answer)
         raise _Refused(404, "not found")
 
     async def _administer(self, method: str, name: str, body: bytes, writer: asyncio.StreamWriter) -> dict[str, Any]:
@@ -183,6 +192,14 @@ async def _read(reader: asyncio.StreamReader) -> tuple[str, str, bytes]:
     if request[0] == "POST" and headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
         raise _Refused(415, "send application/json")
     return request[0], request[1], await reader.readexactly(int(length))
+
+
+def _parameters(query: str) -> dict[str, str]:
+    """Raises _Refused for too many."""
+    try:
+        return dict(parse_qsl(query, max_num_fields=QUERY_PARAMETERS_MAX))
+    except ValueError:
+        raise _Refused(400, "too many query parameters") from None
 
 
 def _is_local(writer: asyncio.StreamWriter) -> bool:

@@ -72,7 +72,7 @@ def stream_page(one: pb.Response) -> m.StreamPage:
 
 def fill_record(out: pb.FeedRecord, record: m.FeedRecord) -> None:
     """A change record of either kind of page."""
-    sequence, change, old_image, wall_us, expired = record
+    sequence, change, old_image, wall_us, expired, old_size = record
     out.sequence = sequence
     fill_change(out.change, change)
     if old_image is not None:
@@ -81,9 +81,12 @@ def fill_record(out: pb.FeedRecord, record: m.FeedRecord) -> None:
         out.wall_us = wall_us
     if expired:
         out.expired = True
+    if old_size >= 0:
+        out.old_size = old_size
 
 
 def record_of(one: pb.FeedRecord) -> m.FeedRecord:
     """The inverse of fill_record."""
     old_image = one.old_image if one.HasField("old_image") else None
-    return m.FeedRecord(one.sequence, change_of(one.change), old_image, one.wall_us, one.expired)
+    old_size = one.old_size if one.HasField("old_size") else -1
+    return m.FeedRecord(one.sequence, change_of(one.change), old_image, one.wall_us, one.expired, old_size)

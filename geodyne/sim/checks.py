@@ -71,6 +71,7 @@ class Checks:
         self._promises = Promises()
         self._digests = ReplicaDigests()
         self._watches: dict[str, _Watch] = {}
+        self._left: dict[str, set[int]] = {}  # node -> what its disk says for good that it gave up
         self._lives = 0
         self._entries: dict[tuple[int, int, int], _Known] = {}  # (group, index, term)
         self._committed: dict[int, dict[int, int]] = {}  # group -> index -> term
@@ -107,6 +108,11 @@ class Checks:
     def disk_lost(self, node: str) -> None:
         """What the node comes back with is empty."""
         self._promises.lost(node)
+        self.left(node).clear()
+
+    def left(self, node: str) -> set[int]:
+        """The partitions of which the node's disk has had a replica that it gave up, in this life or an earlier one."""
+        return self._left.setdefault(node, set())
 
     @property
     def leaderships(self) -> int:
@@ -147,6 +153,12 @@ class Checks:
                 )
         if partition in self._contested:
             self._exclusive(partition)
+
+    def last_words(self, watch: _Watch, group: Group) -> None:
+        """A leader whose disk has failed performs no effects any more, but takes notice of who has what, commits by
+        that, and tells so (node.failing). What it counts itself for has been fsynced before the failure."""
+        if group.raft.commit_index > watch.commits.get(group.partition, -1):
+            self._commits(watch, group)
 
     def _logged(self, watch: _Watch, group: Group, entries: Sequence[Entry]) -> None:
         partition, first = group.partition, entries[0].index
@@ -376,6 +388,7 @@ class _Watch:
         log, store, checks = self.node._log, self.node._store, self._checks
         append_hard_state, append, destroy, apply = log.set_hard_state, log.append, log.destroy, store.apply
         create, install = store.create, store.install
+        left = checks.left(self.id)
         for partition, held in log._index.groups.items():
             self.logged[partition] = held.last_index
 
@@ -411,7 +424,7 @@ class _Watch:
                     checks.applied(self, update, group.state.applied_index)
 
         groups = self.node.service.groups
-        give_up, hold = groups._give_up, groups.hold
+        give_up, gone, hold = groups._give_up, groups._gone, groups.hold
 
         def given_up(group: int) -> None:
             """The replica lives elsewhere, or nowhere: what is left of it here counts for nothing."""
@@ -422,23 +435,36 @@ class _Watch:
             self.logged.pop(group, None)
             self.given_up.add(group)
 
+        def gone_for_good(group: int) -> None:
+            """The log holds that the replica is given up."""
+            gone(group)
+            left.add(group)
+
         def held_again(group: int, *arguments: Any, **more: Any) -> None:
             """What is held again after it was given up has forgotten what it promised."""
             hold(group, *arguments, **more)
             replica = groups.get(group)
-            if group in self.given_up and replica is not None:
+            if (group in self.given_up or group in left) and replica is not None:
                 self.given_up.discard(group)
+                left.discard(group)
                 self.log.held_again(group)
                 if not replica.raft.newcomer:
                     checks.problem(f"{self.id} holds group {group} again, and counts at once")
 
         vars(log).update(set_hard_state=hard_state_appended, append=appended, destroy=destroyed)
-        vars(groups).update(_give_up=given_up, hold=held_again)
+        vars(groups).update(_give_up=given_up, _gone=gone_for_good, hold=held_again)
         vars(store).update(apply=applied, create=created, install=installed)
 
     def _look_at_service(self) -> None:
         service, checks = self.node.service, self._checks
         perform, reloaded, take_ack = service._perform, service.reloaded, service.liveness.on_heartbeat_ack
+        turn = service._turn
+
+        def turned() -> None:
+            for group in service.groups:
+                if group._builder is not None:  # a message of this turn may end the leadership before it is proposed
+                    checks.problem(f"{self.id}: what was built for group {group.partition} outside a turn is open")
+            turn()
 
         def performed(group: Group, effects: Effects, durable: list[Any]) -> None:
             perform(group, effects, durable)
@@ -452,5 +478,12 @@ class _Watch:
             take_ack(peer, ack, now_ms)
             checks.acknowledged(self, peer)
 
+        tell = service.failure._tell
+
+        def told(group: Group) -> None:
+            tell(group)
+            checks.last_words(self, group)
+
         vars(service.liveness).update(on_heartbeat_ack=acknowledged)
-        vars(service).update(_perform=performed, reloaded=loaded)
+        vars(service.failure).update(_tell=told)
+        vars(service).update(_perform=performed, reloaded=loaded, _turn=turned)

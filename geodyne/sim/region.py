@@ -12,6 +12,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -145,7 +146,7 @@ class SimNode:
             clock=self.clock,
             random=Random(region.random.getrandbits(64)),
             registry=self._registry,
-            fatal=self._on_fatal,
+            fatal=partial(self._on_fatal, self.life),
             disk=self.disk,
             rebuild_after_s=region.rebuild_after_s,
             feed=FEED,
@@ -205,14 +206,14 @@ class SimNode:
                 if not self.rotten:
                     self._region.problem(f"{self.id} starts, {damage}")
 
-    def _on_fatal(self, reason: str) -> None:
-        if not self.alive:
+    def _on_fatal(self, life: int, reason: str) -> None:
+        if not self.alive or self.life != life:  # what a dead process still had to say
             return
         self.fatal = reason
         # It lost its disk after its clock was set back.
         outdated = self.node is not None and self.node.incarnation < self._newest
         if self.rotten or outdated or self.trouble.failures > self._failures:
-            self._region.loop.call_soon(self._end, self.life, context=NEUTRAL)
+            self._region.loop.call_soon(self._end, life, context=NEUTRAL)
         else:
             self._region.problem(f"{self.id} stopped itself: {reason}")
 
@@ -262,6 +263,8 @@ class SimNode:
             self._durable = {}
             region.durable.lose_power(old / "state.db", new / "state.db", region.random)
         self.node.service.stop()
+        if self.node._task is not None:
+            self.node._task.cancel()  # at once: its next step would meet closed files
         self.disk.close_all()
         self.peer_pipes.clear()
         region.world.cut(self.id, reason="the process died")
@@ -271,8 +274,6 @@ class SimNode:
     async def _bury(self) -> None:
         assert self.node is not None
         task = self.node._task
-        if task is not None:
-            task.cancel()
         await self.node.service.indexes.wait_closed()
         await self.node.region_link.close()
         if task is not None:

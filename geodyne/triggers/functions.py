@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from geodyne.triggers.urls import UrlError, check_http_url
+
 PYTHON = "python"
 HTTP = "http"
 ARCHIVE = "archive"
@@ -58,8 +60,10 @@ def check(spec: FunctionSpec) -> None:
     if not 0 < spec.timeout_s <= TIMEOUT_S_MAX:
         raise FunctionError(f"the time limit is more than 0 and at most {TIMEOUT_S_MAX:.0f} seconds")
     if spec.kind == HTTP:
-        if not spec.url.startswith(("http://", "https://")):
-            raise FunctionError("the URL of a function begins with http:// or https://")
+        try:
+            check_http_url(spec.url)
+        except UrlError as error:
+            raise FunctionError(str(error)) from None
         return
     if spec.kind == ARCHIVE:
         if not _archive_matches(spec.url):

@@ -14,6 +14,7 @@ from typing import Any
 
 from geodyne.catalog import TRIGGER_OLDEST_PREFIX, TRIGGER_PREFIX
 from geodyne.triggers.patterns import FILTERS_MAX, PatternError, parse_pattern
+from geodyne.triggers.urls import HTTP_SCHEMES, UrlError, check_http_url
 
 TRIM_HORIZON = "TRIM_HORIZON"
 LATEST = "LATEST"
@@ -29,7 +30,7 @@ RECORD_AGE_S_MAX = 604_800
 RETRIES_MAX = 10_000
 TUMBLING_WINDOW_S_MAX = 900
 DESTINATION_LENGTH_MAX = 350
-DESTINATION_SCHEMES = ("file:///", "http://", "https://")
+DESTINATION_SCHEMES = ("file:///", *HTTP_SCHEMES)
 
 
 class MappingError(ValueError):
@@ -117,3 +118,10 @@ def _check_destination(destination: str) -> None:
     if not destination.startswith(DESTINATION_SCHEMES):
         schemes = ", ".join(DESTINATION_SCHEMES)
         raise MappingError("DestinationConfig", f"Destination must begin with one of {schemes}")
+    if destination.startswith(HTTP_SCHEMES):
+        try:
+            check_http_url(destination)
+        except UrlError as error:
+            raise MappingError("DestinationConfig", f"Destination: {error}") from None
+    elif "?" in destination or "#" in destination:
+        raise MappingError("DestinationConfig", "Destination: the name of a directory has no ? and no # here")

@@ -29,9 +29,11 @@ from geodyne.catalog import (
     merged_members,
 )
 from geodyne.errors import ApiError
+from geodyne.healthcheck import HEALTH_PARTITIONS, HEALTH_SCHEMA, HEALTH_TABLE
 from geodyne.ledger import LEDGER_SCHEMA, LEDGER_TABLE
 from geodyne.limits import TABLES_MAX, TAGS_MAX
 from geodyne.messages import METADATA_PARTITION
+from geodyne.model.keys import KeySchema
 from node.catalog import indexes, kinesis, members, moves, streams, triggers, ttl
 from node.catalog.placement import Placement
 
@@ -215,7 +217,13 @@ def _create_table(draft: _Draft, body: Record) -> Record:
     return {"table": draft.put(table).to_json()}
 
 
-def _new_table(draft: _Draft, definition: Record, table_id: str, replicas: dict[str, str]) -> TableRecord:
+def _new_table(
+    draft: _Draft,
+    definition: Record,
+    table_id: str,
+    replicas: dict[str, str],
+    partitions: int = PARTITIONS_OF_A_TABLE,
+) -> TableRecord:
     return TableRecord(
         name=definition["name"],
         id=table_id,
@@ -229,7 +237,7 @@ def _new_table(draft: _Draft, definition: Record, table_id: str, replicas: dict[
         billing_mode=definition.get("billing_mode", "PROVISIONED"),
         read_units=definition.get("read_units", 0),
         write_units=definition.get("write_units", 0),
-        partitions=draft.new_partitions(PARTITIONS_OF_A_TABLE),
+        partitions=draft.new_partitions(partitions),
         replicas=replicas,
         deletion_protection=definition.get("deletion_protection", False),
         table_class=definition.get("table_class", "STANDARD"),
@@ -370,17 +378,18 @@ def _set_replica(draft: _Draft, body: Record) -> Record:
     return {"table": draft.put(replace(table, replicas=replicas)).to_json()}
 
 
-def _ensure_ledger(draft: _Draft, body: Record) -> Record:
-    table = draft.catalog.tables.get(LEDGER_TABLE)
-    if table is None:
-        definition = {
-            "name": LEDGER_TABLE,
-            "hash_key": LEDGER_SCHEMA.hash_name,
-            "hash_type": LEDGER_SCHEMA.hash_type,
-            "billing_mode": "PAY_PER_REQUEST",
-        }
-        table = draft.put(_new_table(draft, definition, draft.around.new_id(), {}))
-    return {"table": table.to_json()}
+def _ensure_own(name: str, schema: KeySchema, partitions: int) -> Handler:
+    """A table of the region's own, made if there is none."""
+
+    def ensure(draft: _Draft, body: Record) -> Record:
+        table = draft.catalog.tables.get(name)
+        if table is None:
+            keys = {"hash_key": schema.hash_name, "hash_type": schema.hash_type}
+            definition = {"name": name, **keys, "billing_mode": "PAY_PER_REQUEST"}
+            table = draft.put(_new_table(draft, definition, draft.around.new_id(), {}, partitions))
+        return {"table": table.to_json()}
+
+    return ensure
 
 
 def _same_table(draft: _Draft, body: Record) -> TableRecord:
@@ -654,7 +663,8 @@ _HANDLERS: dict[str, Handler] = {
     ControlOperation.ENSURE_REPLICA: _ensure_replica,
     ControlOperation.SET_REPLICA: _set_replica,
     ControlOperation.DROP_REPLICA: _drop_replica,
-    ControlOperation.ENSURE_LEDGER: _ensure_ledger,
+    ControlOperation.ENSURE_LEDGER: _ensure_own(LEDGER_TABLE, LEDGER_SCHEMA, PARTITIONS_OF_A_TABLE),
+    ControlOperation.ENSURE_HEALTH: _ensure_own(HEALTH_TABLE, HEALTH_SCHEMA, HEALTH_PARTITIONS),
     ControlOperation.NODE_LIST: _node_list,
     ControlOperation.NODE_DRAIN: _node_drain,
     ControlOperation.NODE_ACTIVATE: _node_activate,

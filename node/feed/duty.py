@@ -94,6 +94,10 @@ class FeedDuty:
             self._lost.discard(mark)
 
     def _forget(self, partition: int) -> None:
+        """Of a partition that is led elsewhere, or whose last consumer is gone: nobody is behind any more."""
+        group = self._service.groups.get(partition)
+        if group is not None:
+            group.feed_full = False
         self._due_ms.pop(partition, None)
         self._standings.pop(partition, None)
         self._totals.pop(partition, None)

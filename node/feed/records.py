@@ -34,5 +34,7 @@ def decoded(sequence: int, record: bytes) -> FeedRecord:
     effect = log.Effect.FromString(record)
     image = effect.image if effect.HasField("image") else None
     old_image = effect.old_image if effect.HasField("old_image") else None
-    change = Change(effect.key, effect.version, image, effect.size)
-    return FeedRecord(sequence, change, old_image, effect.wall_us, effect.expired)
+    size = effect.size
+    old_size = size - effect.bytes_delta if old_image is not None else -1
+    change = Change(effect.key, effect.version, image, size)
+    return FeedRecord(sequence, change, old_image, effect.wall_us, effect.expired, old_size)

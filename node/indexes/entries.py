@@ -35,7 +35,7 @@ def kept(index: IndexDefinition, item_key: bytes, image: bytes, item: Item, size
 def differences(index: IndexDefinition, record: FeedRecord, old: Item | None, new: Item | None) -> Iterator[IndexEntry]:
     """What a change record asks of an index: an entry that goes comes before one that takes its place. `old` and
     `new` are the record's images, parsed."""
-    sequence, change, old_image, _, _ = record
+    sequence, change, old_image = record[:3]
     before = after = None
     if old is not None and old_image is not None:
         before = kept(index, change.key, old_image, old, 0)

@@ -23,6 +23,7 @@ from node.storage.sqlite_entries import put_rows
 
 EXPIRY_COLUMNS = 3
 NOTHING_FILLED = b""
+FILL_BYTES_MAX = 64 << 10  # of items that a step of filling decodes; exceeded by one item
 
 
 class Series(NamedTuple):
@@ -109,16 +110,21 @@ def import_changes(series: Series, items: Sequence[Any], columns: int) -> Expiry
 
 
 def fill(database: sqlite3.Connection, space: int, series: Series, rows_max: int) -> Series:
-    """Inside a transaction: enter the next rows."""
+    """Inside a transaction: enter the next rows, at most `rows_max`."""
     assert series.filled is not None
-    rows = database.execute(schema.ROWS_AFTER, (space, series.filled, rows_max)).fetchall()
     changes = ExpiryChanges(series)
-    for key, value, version, size, checksum in rows:
+    last, rows, read = series.filled, 0, 0
+    found = database.execute(schema.ROWS_AFTER, (space, series.filled, rows_max))
+    for key, value, version, size, checksum in found:
         # A damaged row is refused whenever it is read; it is healed together with its entry.
         if row_matches(checksum, False, space, key, value, version, size):
             changes.change(key, None, Row(value, version, size))
+        last, rows, read = key, rows + 1, read + len(value or b"")
+        if read >= FILL_BYTES_MAX:
+            break
+    found.close()
     changes.write(database)
-    filled = rows[-1][0] if len(rows) == rows_max else None
+    filled = last if rows == rows_max or read >= FILL_BYTES_MAX else None
     database.execute(schema.SERIES_FILLED, (filled, series.number))
     return series._replace(filled=filled)
 

@@ -10,6 +10,7 @@ Must hold:
 - All that a transaction does in this partition takes effect by one entry of the log.
 - A strong read of an item that a held transaction writes is answered only once the ledger, asked after the read
   arrived, has said whether that transaction is decided: it may have taken effect elsewhere already.
+- An attempt that is sent again is known again, whatever the clocks say: none is carried out twice.
 - With leadership all of this goes; the next leader begins with what is applied.
 """
 
@@ -37,6 +38,7 @@ from geodyne.messages import (
     Written,
 )
 from geodyne.messages import Prepared as PreparedAnswer
+from node.transactions.ages import Watched
 from node.transactions.deletions import Deletions
 from node.transactions.state import Committed, Prepared, PreparedItem, released
 
@@ -88,6 +90,8 @@ class Participant:
         self._ending: dict[bytes, tuple[int, Committed | None, Prepared | None]] = {}  # proposed, by log index
         self._released: dict[tuple[bytes, int], None] = {}
         self._readers: dict[bytes, list[Reader]] = {}
+        self._clocks = Watched()
+        self._watched_us = 0
 
     # --- leadership -------------------------------------------------------------------------------------
 
@@ -106,6 +110,7 @@ class Participant:
         self._held_bytes = 0
         self._ending.clear()
         self._released.clear()
+        self._clocks = Watched()
 
     def abandon(self, answer: Answer) -> None:
         """Those who wait for the ledger are told `answer`."""
@@ -180,9 +185,10 @@ class Participant:
 
     # --- calls, on the serving leader -------------------------------------------------------------------
 
-    def prepare(self, call: Prepare, asker: Asker, wall_us: int) -> None:
-        """Evaluate the items; lock and log what comes of them, or refuse them all."""
+    def prepare(self, call: Prepare, asker: Asker, wall_us: int, lease_ms: int) -> None:
+        """Evaluate the items; lock and log what comes of them, or refuse them all. The times: this node's clocks."""
         self._settle()
+        self._watched_us = self._clocks.look(wall_us, lease_ms)
         if self._answered_before(call, asker, wall_us):
             return
         if self._held_bytes > HELD_BYTES_MAX:
@@ -265,13 +271,17 @@ class Participant:
             return True
         index, done, _ = self._ending.get(name, (0, None, None))
         done = done or group.window.transactions.committed(name)
-        if done is None or wall_us - done.wall_us > RETAINED_US:
+        if done is None or (done.attempt != call.attempt and self._forgotten(done, wall_us)):
             return False
         if done.digest != call.digest:
             group.wait_for(index, asker, MISMATCH)
         else:
             group.wait_for(index, asker, PreparedAnswer(done.outcomes, done.attempt != call.attempt))
         return True
+
+    def _forgotten(self, done: Committed, wall_us: int) -> bool:
+        """The token that it was done under may be used again."""
+        return min(wall_us - done.wall_us, self._watched_us) > RETAINED_US
 
     def _prepare(self, part: Prepared, wall_us: int) -> int:
         self._hold(part)

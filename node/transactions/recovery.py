@@ -96,12 +96,13 @@ class Recovery:
                 return
             if error is not None:
                 logger.error("the ledger's answer could not be read", exc_info=error)
-            if group.serving and self._service.groups.get(group.partition) is group:
+            if group.serving and group.leading and self._service.groups.get(group.partition) is group:
                 now_us = self._service.clock.wall_us()
                 outcome = decision or Decision.UNREACHABLE
                 if cancel and outcome in (Decision.COMMITTED, Decision.CANCELLED):
                     self._service.metrics.transactions_recovered.labels(outcome.name.lower()).inc()
                 self._carry_out(group, held, outcome, readers, now_us)
+                group.seal()  # this is no turn
                 self._service.proposed(group)
                 self._service.wake()
                 if group.participant.awaited(held.transaction):

@@ -4,7 +4,8 @@ It follows from the entries of the log alone, travels with the deduplication win
 snapshots, and is equal on all replicas at equal index. A transaction is here from the entry that prepares it to the
 entry that ends it. What was committed is remembered for RETAINED_US, so that the same request under the same token is
 recognised; the bounds COMMITTED_MAX and COMMITTED_BYTES_MAX cut that short where a partition commits more than 218
-transactions a second, or fewer that are large.
+transactions a second, or fewer that are large. Times are those of the leaders that made the entries, and one of their
+clocks may be minutes off: so the newest COMMITTED_MIN are kept however old they look, for their calls may come again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from node.outcomes import outcome_from_wire, outcome_to_wire
 from node.storage.port import Row
 
 COMMITTED_MAX = 131_072
+COMMITTED_MIN = 4_096  # more than a partition commits while one call is sent again and again, which is ten seconds
 COMMITTED_BYTES_MAX = 32 * 1024 * 1024  # of their steps, as they travel; a hundred items take about 900
 ITEM_OVERHEAD_BYTES = 256  # of a prepared item beside its key and image; an estimate
 
@@ -125,7 +127,8 @@ class Transactions:
         while committed:
             oldest = next(iter(committed))
             within = len(committed) <= COMMITTED_MAX and self._committed_bytes <= COMMITTED_BYTES_MAX
-            if within and wall_us - committed[oldest].wall_us <= RETAINED_US:
+            old = len(committed) > COMMITTED_MIN and wall_us - committed[oldest].wall_us > RETAINED_US
+            if within and not old:
                 return
             self._drop(oldest)
 

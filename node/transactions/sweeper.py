@@ -3,6 +3,10 @@
 A row goes once it has not been touched for RETAINED_US and every participant has taken the end it tells of: each is
 told again, which costs nothing where it was told before, and a row whose participants do not all answer stays. Runs
 only on a node that leads a partition of the ledger.
+
+When a row was touched is told by somebody's wall clock, which may be minutes off. A cancellation that went too early
+could be followed by the commit of the same attempt. So a row goes only if the sweep before, longer ago than any
+coordinator may still decide, found it as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from geodyne import ledger
 from geodyne.catalog import PartitionRecord, TableRecord
 from geodyne.errors import ApiError
-from geodyne.ledger import LEDGER_TABLE, RETAINED_US, LedgerRow
+from geodyne.ledger import DECIDE_WITHIN_MS, LEDGER_TABLE, RETAINED_US, LedgerRow
 from geodyne.messages import Answer, Applied, Finish, Moved, Refused, Written
 from geodyne.model.keys import hash_bound
 from geodyne.rpc.drive import Drive, drive
@@ -31,6 +35,10 @@ INTERVAL_S = 60.0
 CHUNK_ROWS = 64  # looked at, and swept at once, before other work gets its turn
 PAUSE_S = 0.01  # between chunks
 FINISH_MS = 5_000
+SEEN_MAX = 65_536  # rows that are remembered from one sweep to the next; what is beyond waits for a later one
+DECISION_MS = 10_000  # a router waits no longer for the ledger to take one
+
+assert INTERVAL_S * 1_000 > DECIDE_WITHIN_MS + DECISION_MS
 
 
 class _Due(NamedTuple):
@@ -49,6 +57,8 @@ class Sweeper:
         self._store = store
         self._timer: asyncio.TimerHandle | None = None
         self._sweep: Drive[None] | None = None
+        self._seen: dict[bytes, int] = {}  # key -> when touched: rows that the last sweep found old
+        self._found: dict[bytes, int] = {}  # those of the sweep that is going on
         self._closed = False
 
     def close(self) -> None:
@@ -85,6 +95,7 @@ class Sweeper:
             self.led(group)
 
     async def _sweep_all(self) -> None:
+        self._seen, self._found = self._found, {}
         for group in self._service.groups:
             record = self._record(group)
             if record is not None:
@@ -101,12 +112,20 @@ class Sweeper:
                 if stored.value is None:
                     continue
                 row = ledger.row_of(stored.value)
-                if now_us - row.touched_us > RETAINED_US:
+                if now_us - row.touched_us > RETAINED_US and self._seen_before(key, row.touched_us):
                     due.append(_Due(ledger.name_of(stored.value), key, row))
             await self._sweep_rows(due, record)
             if len(rows) < CHUNK_ROWS:
                 return
             await asyncio.sleep(PAUSE_S)
+
+    def _seen_before(self, key: bytes, touched_us: int) -> bool:
+        """Whether the sweep before found the row as it is; if not, the next one will know that this one did."""
+        if self._seen.get(key) == touched_us:
+            return True
+        if len(self._found) < SEEN_MAX:
+            self._found[key] = touched_us
+        return False
 
     async def _sweep_rows(self, due: list[_Due], record: PartitionRecord) -> None:
         """All at once: what they write then shares entries of the log, or a busy ledger would outgrow its sweeper."""

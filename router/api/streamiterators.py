@@ -62,7 +62,7 @@ def parse_iterator(text: str) -> ShardIterator:
     except (Base64Error, UnicodeError):
         raise validation(_INVALID) from None
     issued_ms, shard, partition, after = _FIELDS.unpack(fields)
-    if after >= SEQUENCE_END or shard >= _SHARD_END or partition >= _PARTITION_END:
+    if after >= SEQUENCE_END or not 0 < shard < _SHARD_END or partition >= _PARTITION_END:
         raise validation(_INVALID)  # nobody was given it
     return ShardIterator(arn, partition, shard, after, issued_ms)
 

@@ -169,7 +169,10 @@ async def get_shard_iterator(body: Body, context: Context) -> bytes:
     if shard is None:
         raise no_shard()
     if kind in _BY_SEQUENCE:
-        after = _place(shard, told.floor, number, at=kind == "AT_SEQUENCE_NUMBER")
+        newest = shard.span.last
+        if newest is None:
+            newest = await _asked_place(context, stream, shard, FROM_LATEST, 0)
+        after = _place(shard, told.floor, newest, number, at=kind == "AT_SEQUENCE_NUMBER")
     else:
         after = max(shard.span.after, told.floor)
         if kind == "LATEST":
@@ -199,18 +202,17 @@ def _since_us(body: Body, now_ms: int) -> int:
     return int(timestamp * 1_000_000) if timestamp > 0 else 0
 
 
-def _place(shard: Shard, floor: int, number: tuple[int, int], *, at: bool) -> int:
-    """Just before or just after a record of the shard. Raises ApiError for a number of another shard or a record that
-    is gone."""
+def _place(shard: Shard, floor: int, newest: int, number: tuple[int, int], *, at: bool) -> int:
+    """Just before or just after a record of the shard, whose newest one is `newest`. Raises ApiError for a number of
+    another shard, of no record yet (its reader would never see any), or of a record that is gone."""
     epoch, sequence = number
-    span = shard.span
-    last = span.last if span.last is None else max(span.last, span.after + 1)
-    if epoch > shard.partition.epoch or sequence <= span.after or (last is not None and sequence > last):
+    first = shard.span.after + 1
+    if epoch > shard.partition.epoch or not first <= sequence <= max(newest, first):
         raise validation("Invalid SequenceNumber: it is not one of the shard's")
     after = sequence - 1 if at else sequence
     if after < floor:
         raise trimmed()
-    return after if span.last is None else min(after, span.last)
+    return min(after, newest)
 
 
 async def _asked_place(context: Context, stream: Stream, shard: Shard, after: int, since_us: int) -> int:

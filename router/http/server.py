@@ -25,7 +25,7 @@ import httptools
 from geodyne.errors import ApiError
 from geodyne.listen import BACKLOG, listen_error
 from geodyne.rpc.drive import drive
-from router.http.values import PLAIN_TEXT, DirectAnswer, Handler, HttpRequest, HttpResponse, error_response
+from router.http.values import PLAIN_TEXT, DirectAnswer, Handler, HttpRequest, HttpResponse, Peer, error_response
 
 log = logging.getLogger("geodyne.http")
 
@@ -223,6 +223,7 @@ class _Connection(asyncio.Protocol):
         "_limits",
         "_on_done_method",
         "_parser",
+        "_peer",
         "_pumping",
         "_reading_paused",
         "_reading_since",
@@ -241,6 +242,7 @@ class _Connection(asyncio.Protocol):
         self._limits = server.limits
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
+        self._peer: Peer = ("", 0)
         self._waiting: deque[_Waiting] = deque()
         self._current: HttpRequest | None = None
         self._keep_alive = True
@@ -264,6 +266,9 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one without saying so
+        peer = transport.get_extra_info("peername")
+        if peer:  # none of a Unix socket, or of a connection that has gone already
+            self._peer = (peer[0], peer[1])
         if not self._server.opened(self):
             self._closing = True
             self._write(_OVERLOADED, self._server.next_request_id(), keep_alive=False)
@@ -374,7 +379,8 @@ class _Connection(asyncio.Protocol):
         self._held_bytes = 0  # now with the request
         path, _, query = self._url.partition(b"?")
         body = self._body if self._body_parts is None else b"".join(self._body_parts)
-        request = HttpRequest(parser.get_method(), path, query, self._headers, body, self._server.next_request_id())
+        id_ = self._server.next_request_id()
+        request = HttpRequest(parser.get_method(), path, query, self._headers, body, id_, self._peer)
         keep_alive = parser.should_keep_alive()
         if self._current is None and not self._waiting and not self._write_paused:
             self._begin(request, keep_alive)

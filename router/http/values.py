@@ -12,12 +12,15 @@ from geodyne.errors import ApiError
 AMZ_JSON = b"application/x-amz-json-1.0"
 PLAIN_TEXT = b"text/plain"
 
+Peer = tuple[str, int]
+
 
 class HttpRequest(NamedTuple):
     """One complete request.
 
     `headers` maps lower-cased names to values; repeated headers are joined with a comma, which is also how
-    a signature sees them. `path` and `query` are as they came, undecoded, without the question mark.
+    a signature sees them. `path` and `query` are as they came, undecoded, without the question mark. `peer` is the
+    other end of the connection, host and port; nothing where there is none.
     """
 
     method: bytes
@@ -26,6 +29,7 @@ class HttpRequest(NamedTuple):
     headers: dict[bytes, bytes]
     body: bytes
     request_id: str
+    peer: Peer = ("", 0)
 
 
 class HttpResponse(NamedTuple):

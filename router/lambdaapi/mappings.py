@@ -1,8 +1,7 @@
 """The operations on event source mappings: Lambda API reference, "CreateEventSourceMapping" and what follows it.
 
 The metadata group decides what depends on other mappings, functions and tables; here is what a request says and what
-an answer shows. An operator may ask for more than a client of the API: on-failure destinations that are files of the
-host.
+an answer shows. An operator may ask for more than a client of the API: on-failure destinations of every kind.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from geodyne.catalog import ControlOperation
 from geodyne.errors import ApiError
 from geodyne.messages import Control, ControlDone, Refused
 from geodyne.streams import parse_stream_arn, stream_arn
+from geodyne.triggers.functions import HTTP
 from geodyne.triggers.mapping import Mapping as EventSourceMapping
 from geodyne.triggers.mapping import MappingError, check
 from router.api.context import Context
@@ -40,7 +40,6 @@ PAGE_MAX: Final = 100  # mappings in an answer, whatever MaxItems says
 MAX_ITEMS_MAX: Final = 10_000
 TRANSITION_REASON: Final = "User action"
 STREAM_GONE: Final = "PROBLEM: Stream not found"
-_FILE: Final = "file:"
 _NO_SUCH_MAPPING: Final = "The resource you requested does not exist."
 _parts_of_function = re.compile(
     r"(?:(?:arn:aws:lambda:)?(?:(?P<region>[a-z][a-z0-9-]*):)?(?:(?P<account>\d{12}):)?function:|"
@@ -73,7 +72,7 @@ async def create(body: Mapping[str, Any], context: Context, *, operator: bool = 
         starting_position=body["StartingPosition"],
         **mapping_members(body),
     )
-    _check(mapping, "", operator)
+    _check(mapping, _owners(context, operator))
     try:
         return await _control(context, ControlOperation.CREATE_MAPPING, {"mapping": mapping.to_record()})
     except ApiError as error:
@@ -89,7 +88,7 @@ async def update(uuid: str, body: Mapping[str, Any], context: Context, *, operat
         said["function"] = _function_name(body["FunctionName"], context)
     before = EventSourceMapping.from_record(_record(uuid, context))
     after = EventSourceMapping.from_record({**before.to_record(), **said})
-    _check(after, before.on_failure, operator)
+    _check(after, _owners(context, operator, before.on_failure))
     changes = {name: value for name, value in after.to_record().items() if name in said}
     try:
         return await _control(context, ControlOperation.UPDATE_MAPPING, {"uuid": uuid, "mapping": changes})
@@ -198,15 +197,26 @@ def _named(error: ApiError, arn: str, function: str, context: Context) -> Except
     return error
 
 
-def _check(mapping: EventSourceMapping, known_destination: str, operator: bool) -> None:
+def _owners(context: Context, operator: bool, known: str = "") -> frozenset[str] | None:
+    """The destinations that may be asked for; None: any. Delivery stands inside the cluster's network, and writes files
+    as the cluster's user: over the API a mapping gets no other place to send to than the owner has registered as an
+    HTTP function, or than it has already (`known`)."""
+    if operator:
+        return None
+    functions = context.region_client.catalog.functions.values()
+    return frozenset({known, "", *(str(one["url"]) for one in functions if one["kind"] == HTTP)})
+
+
+def _check(mapping: EventSourceMapping, destinations: frozenset[str] | None) -> None:
     """Raises LambdaError for a mapping that cannot be, or that only an operator may ask for."""
     try:
         check(mapping)
     except MappingError as error:
         raise invalid(str(error)) from None
-    destination = mapping.on_failure
-    if destination.startswith(_FILE) and not operator and destination != known_destination:
-        raise invalid("A destination that is a file of the host is set with `geodyne trigger`, not over this API.")
+    if destinations is not None and mapping.on_failure not in destinations:
+        raise invalid(
+            "Over this API a Destination is the URL of a registered HTTP function; others take `geodyne trigger`."
+        )
 
 
 def _record(uuid: str, context: Context) -> Mapping[str, Any]:

@@ -26,6 +26,9 @@ FUNCTION_PATTERN: Final = (
     r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?"
     r"([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?"
 )
+# Regions here may have other names than those of AWS: what a violation shows is the service's, what counts is this.
+_REGION_OF_AWS: Final = r"(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}"
+_REGION: Final = r"[a-z][a-z0-9-]*"
 ARN_LENGTH_MAX: Final = 10_000
 FUNCTION_LENGTH_MAX: Final = 256
 _POSITIONS: Final = ("TRIM_HORIZON", "LATEST", "AT_TIMESTAMP")
@@ -126,7 +129,7 @@ def check_text(found: Violations, name: str, value: str | None, pattern: str, le
         found.add(name, None, "Member must not be null")
     elif len(value) > length_max:
         found.add(name, value[:length_max], f"Member must have length less than or equal to {length_max}")
-    elif not re.fullmatch(pattern, value, re.ASCII):
+    elif not re.fullmatch(pattern.replace(_REGION_OF_AWS, _REGION), value, re.ASCII):
         found.add(name, value, f"Member must satisfy regular expression pattern: {pattern}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from geodyne.model.values import item_size
 from tests.api.service import Item, Service
 
 VIEWS = ("KEYS_ONLY", "NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES")
@@ -205,6 +206,29 @@ def test_numbers_and_binaries_come_as_they_are_stored(service: Service, make_tab
     assert record["dynamodb"]["NewImage"] == {**stored, "text": {"S": "é\u2028"}}
     # Keys 2 + 4 and 2 + 4, as the keys and again in the image; "text" 4 + 5
     assert record["dynamodb"]["SizeBytes"] == 2 * (6 + 6) + 9
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_size_of_a_record_is_that_of_what_it_shows(service: Service, streams: dict[str, Stream], view: str) -> None:
+    one, key = streams[view], {"pk": {"S": service.unique("sized")}}
+    service.do("PutItem", TableName=one.table, Item={**key, "text": {"S": "x" * 100}, "n": {"N": "12345"}})
+    service.do("PutItem", TableName=one.table, Item={**key, "list": {"L": [{"BOOL": True}, {"S": "é"}]}})
+    service.do(
+        "UpdateItem",
+        TableName=one.table,
+        Key=key,
+        UpdateExpression="SET b = :b",
+        ExpressionAttributeValues={":b": {"B": "AAEC"}},
+    )
+    delete = {"Delete": {"TableName": one.table, "Key": key}}
+    service.do("TransactWriteItems", TransactItems=[delete])
+    service.do("BatchWriteItem", RequestItems={one.table: [{"PutRequest": {"Item": {**key, "text": {"S": "y"}}}}]})
+    records = one.of(key["pk"]["S"])
+    assert [record["eventName"] for record in records] == ["INSERT", "MODIFY", "MODIFY", "REMOVE", "INSERT"]
+    for record in records:
+        shown = record["dynamodb"]
+        parts = [shown.get(part, {}) for part in ("Keys", "NewImage", "OldImage")]
+        assert shown["SizeBytes"] == sum(map(item_size, parts)), record
 
 
 def test_a_table_with_an_index_has_a_stream_like_any_other(service: Service, make_table: Callable[..., str]) -> None:

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from botocore.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.bench import expiry, idle
+from tests.bench import expiry, feed, idle
 from tests.bench import footprint as footprints
 from tests.bench.load import Figures, Server, gets, puts, run
 
@@ -47,7 +48,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=5, help="length of each measurement")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument(
-        "--only", choices=["yardstick", "dev", "zones", "cluster", "idle", "ttl"], help="measure one thing only"
+        "--only", choices=["yardstick", "dev", "zones", "cluster", "idle", "ttl", "feed"], help="measure one thing only"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
@@ -70,6 +71,11 @@ def main() -> int:
         quiet = None
         if options.only in (None, "idle"):
             quiet = idle.measure(directory, environment(), idle_s=20.0)
+        feeds: list[feed.Feed] = []
+        if options.only in (None, "feed"):
+            for start in (dev, zones):
+                with start(directory / "feed", credentials) as server:
+                    feeds.append(feed.measure(server, client_of(server), options.connections))
         expired = None
         if options.only in (None, "ttl"):
             with zones(directory / "ttl", credentials) as server:
@@ -80,6 +86,9 @@ def main() -> int:
         footprints.report(footprint)
     if quiet is not None and not options.json:
         idle.report(quiet)
+    if not options.json:
+        for each in feeds:
+            feed.report(each)
     if expired is not None and not options.json:
         expiry.report(expired)
     return 0
@@ -154,12 +163,16 @@ def zones(directory: Path, credentials: Path) -> Iterator[Server]:
         status = json.loads(subprocess.check_output([*geodyne, "status", "--json", *where], env=environment()))
         region = status["regions"][REGION]
         pids = tuple(entry["pid"] for entry in region["processes"] if entry["role"] in ("node", "router"))
-        metrics = tuple(entry["metrics"] for entry in region["processes"] if entry["role"] == "node")
-        yield server_of("zones", int(region["endpoint"].rpartition(":")[2]), pids, metrics)
+        nodes = [entry for entry in region["processes"] if entry["role"] == "node"]
+        yield replace(
+            server_of("zones", int(region["endpoint"].rpartition(":")[2]), pids),
+            metrics=tuple(entry["metrics"] for entry in nodes),
+            nodes=tuple(entry["pid"] for entry in nodes),
+        )
 
 
-def server_of(name: str, port: int, pids: tuple[int, ...], metrics: tuple[str, ...] = ()) -> Server:
-    return Server(name, "127.0.0.1", port, REGION, ACCESS_KEY, SECRET_KEY, pids, metrics)
+def server_of(name: str, port: int, pids: tuple[int, ...]) -> Server:
+    return Server(name, "127.0.0.1", port, REGION, ACCESS_KEY, SECRET_KEY, pids)
 
 
 @contextmanager

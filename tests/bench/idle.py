@@ -48,7 +48,7 @@ class Idle:
 def measure(directory: Path, environment: dict[str, str], idle_s: float, tables: int = TABLES) -> Idle:
     """Start a region, make the tables, let it rest, stop and start it, kill a node."""
     region = _Region(directory, environment)
-    groups = tables * PARTITIONS + 1  # the catalog's
+    groups = tables * PARTITIONS + 2  # the catalog's and the health check's
     region.up()
     try:
         began = time.monotonic()

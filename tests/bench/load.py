@@ -42,8 +42,8 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Something that answers DynamoDB requests. `pids`: all processes whose CPU counts; `metrics`: host:port of the
-    metrics page of each node."""
+    """Something that answers DynamoDB requests. `pids`: all processes whose CPU counts, `nodes`: those of them that are
+    nodes alone; `metrics`: host:port of the metrics page of each node."""
 
     name: str
     host: str
@@ -53,6 +53,7 @@ class Server:
     secret_key: str
     pids: tuple[int, ...]
     metrics: tuple[str, ...] = ()
+    nodes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,13 @@ class Figures:
     cpu_us: float  # of all server processes, per request
 
 
-def signed(server: Server, operation: str, body: dict[str, Any]) -> bytes:
+def signed(server: Server, operation: str, body: dict[str, Any], service: str = "DynamoDB_20120810") -> bytes:
     """One HTTP/1.1 request as bytes."""
     payload = orjson.dumps(body)
     host = f"{server.host}:{server.port}"
     headers = {
         "Host": host,
-        "X-Amz-Target": f"DynamoDB_20120810.{operation}",
+        "X-Amz-Target": f"{service}.{operation}",
         "Content-Type": "application/x-amz-json-1.0",
     }
     request = AWSRequest("POST", f"http://{host}/", data=payload, headers=headers)

@@ -25,6 +25,7 @@ BETWEEN_PUTS: Final = 1_000_000  # no key is incremented so often
 LIVE_KEYS: Final = 5
 OPERATIONS_MAX: Final = 220  # of one key; another one takes its place, so that the checker's search stays short
 UNKNOWN_MAX: Final = 12  # of one key: each of them may have happened at any later time
+BETWEEN_LOOKS_S: Final = 0.02
 SHOWN: Final = 30  # operations, of a history that is wrong
 NO_EFFECT: Final = frozenset(  # refused before anything was done
     {"TransactionConflictException", "ThrottlingException", "ProvisionedThroughputExceededException"}
@@ -210,8 +211,14 @@ class Recorder:
             expected = key.last_seen if self._random.random() < 0.85 else ABSENT
         return Call(kind, ABSENT if kind in (DELETE, DELETE_IF) else self._history.number(), expected)
 
+    def look(self, number: int) -> None:
+        """A step of a client that only reads, now and then: where an old leader is cut off with a router, the others
+        come no further than their next write, and only such a one asks what the old leader still knows."""
+        self.read(self._history.choose(self._random))
+        time.sleep(BETWEEN_LOOKS_S)
+
     def read(self, key: Key) -> bool:
-        """A strong read for the end of the history. False when it was not answered."""
+        """A strong read. False when it was not answered."""
         start = time.monotonic()
         attempted = attempt(self._client, key.name, Call(READ))
         self._history.note(key, Call(READ), start, time.monotonic(), attempted)

@@ -79,10 +79,13 @@ def plan(seed: int, steps: int, kinds: Sequence[str] = KINDS) -> list[Step]:
 class Nemesis:
     """Carries out steps on the nodes and routers of one region."""
 
-    def __init__(self, cluster: Cluster, wires: Wires, region: str) -> None:
+    def __init__(self, cluster: Cluster, wires: Wires, region: str, aimed_at: str = "") -> None:
+        """`aimed_at`: a table; the nodes that are hurt are then those that lead some of its partitions just then."""
         self._cluster = cluster
         self._wires = wires
         self._region = region
+        self._aimed_at = aimed_at
+        self._targets: list[str] = []
         self.nodes: list[str] = []
         self.routers: list[str] = []
         self._stopped: list[int] = []
@@ -92,6 +95,7 @@ class Nemesis:
         pids = {process.id: process.pid for process in processes}
         self.nodes = [process.id for process in processes if process.role == "node"]  # they may come and go
         self.routers = [process.id for process in processes if process.role == "router"]
+        self._targets = self._leaders() or self.nodes
         try:
             for fault in step.faults:
                 self._begin(fault, pids)
@@ -109,7 +113,7 @@ class Nemesis:
 
     def _begin(self, fault: Fault, pids: dict[str, int | None]) -> None:
         kind, roll = fault
-        node = self.nodes[roll % len(self.nodes)]
+        node = self._targets[roll % len(self._targets)]
         others = [other for other in self.nodes if other != node]
         other = others[roll // 7 % len(others)]
         router = self.routers[roll // 11 % len(self.routers)]
@@ -160,6 +164,11 @@ class Nemesis:
                 self._wires.lose(self._everything(), LOSSES[roll % len(LOSSES)])
             case _:
                 raise ValueError(f"no such fault: {kind}")
+
+    def _leaders(self) -> list[str]:
+        entries = self._cluster.status()["partitions"] if self._aimed_at else []
+        ours = [entry for entry in entries if (entry["region"], entry["table"]) == (self._region, self._aimed_at)]
+        return sorted({entry["leader"] for entry in ours if entry["leader"]})
 
     def _everything(self) -> list[tuple[str, str]]:
         return [(one, other) for one in (*self.nodes, *self.routers) for other in self.nodes if one != other]

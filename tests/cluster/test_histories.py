@@ -19,7 +19,7 @@ import pytest
 from geodyne.checkers.linearizability import FOREVER, Operation
 from tests.cluster.clusters import Cluster
 from tests.cluster.histories import ABSENT, PUT, PUT_IF, READ, TABLE, Call, History, Key, Recorder, value_of
-from tests.cluster.nemesis import CUTS, KILLS, KINDS, STOPS, WITHOUT_WIRES, Nemesis, Step, all_led, plan
+from tests.cluster.nemesis import CUTS, ELECTION_S, KILLS, KINDS, STOPS, WITHOUT_WIRES, Nemesis, Step, all_led, plan
 from tests.cluster.sabotagednode import RULES
 from tests.cluster.tables import create_table, partition_terms
 from tests.cluster.traffic import Traffic
@@ -30,6 +30,7 @@ pytestmark = pytest.mark.cluster
 
 SEED_VARIABLE = "GEODYNE_HISTORY_SEED"
 CLIENTS = 6  # over three routers
+READERS = 3  # as well: one at each
 QUICK_STEPS = 6
 LONG_STEPS = 25
 LONG_SEEDS = (11, 12, 13, 14)
@@ -45,6 +46,7 @@ HEALED_S_MAX = 30.0  # after the last fault: until everything is led and answere
 # A request that meets a stopped process is given up, so that its client goes on; by every other client so soon that
 # it asks that process again before it goes on, for what has been written elsewhere meanwhile.
 READ_TIMEOUTS_S = (6.0, 0.6)
+LOOK_TIMEOUT_S = 0.15  # of a reader: less than an old leader has until it gives up
 CONFIG: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "connect_timeout": 3}
 
 
@@ -59,28 +61,28 @@ def seed_or(default: int) -> int:
     return int(os.environ.get(SEED_VARIABLE, default))
 
 
-def run(wired: Wired, seed: int, steps: Sequence[Step], beside: Traffic | None = None) -> None:
-    """Clients at work while the steps are carried out, and what goes on beside them; then everything heals, and the
-    history is judged."""
+def run(wired: Wired, seed: int, steps: Sequence[Step], beside: Traffic | None = None, aimed: bool = False) -> None:
+    """Clients at work while the steps are carried out (`aimed`: on leaders), and what goes on beside them; then
+    everything heals, and the history is judged."""
     print(f"repeat with {SEED_VARIABLE}={seed}")
     cluster = wired.cluster
     cluster.await_running()
     make_table(cluster)
     history = History(seed)
-    nemesis = Nemesis(cluster, wired.wires, REGION)
+    nemesis = Nemesis(cluster, wired.wires, REGION, TABLE if aimed else "")
     before = partition_terms(cluster, REGION, TABLE)
     with ExitStack() as stack:
         recorders = []
         clients = []
-        for number in range(CLIENTS):
-            timeout_s = READ_TIMEOUTS_S[number % 2]
+        for number in range(CLIENTS + READERS):
+            timeout_s = READ_TIMEOUTS_S[number % 2] if number < CLIENTS else LOOK_TIMEOUT_S
             client = cluster.client(REGION, zone="abc"[number % 3], read_timeout=timeout_s, **CONFIG)
             stack.callback(client.close)
             clients.append(client)
             recorders.append(Recorder(client, history, number))
         with ExitStack() as going:
             traffics = [
-                going.enter_context(Traffic(f"client {number}", recorder.step))
+                going.enter_context(Traffic(f"client {number}", recorder.step if number < CLIENTS else recorder.look))
                 for number, recorder in enumerate(recorders)
             ]
             if beside is not None:
@@ -205,7 +207,12 @@ def test_histories_are_linearizable_while_all_nodes_are_replaced_by_others(tmp_p
 @pytest.mark.parametrize("rule", RULES)
 def test_histories_show_a_rule_that_was_left_out(tmp_path: Path, rule: str) -> None:
     with wired_cluster(tmp_path, rule) as sabotaged, pytest.raises(AssertionError, match="VIOLATION"):
-        run(sabotaged, 1, plan(1, SABOTAGED_STEPS, STALE_LEADERS))
+        run(sabotaged, 1, one_by_one(plan(1, SABOTAGED_STEPS, STALE_LEADERS)), aimed=True)
+
+
+def one_by_one(steps: Sequence[Step]) -> list[Step]:
+    """Each fault by itself, so that the others keep a majority and go on, and for longer than an old leader has."""
+    return [step._replace(faults=step.faults[:1], hold_s=ELECTION_S + 0.5, pause_s=1.0) for step in steps]
 
 
 def test_a_plan_follows_from_its_seed_and_uses_every_fault() -> None:

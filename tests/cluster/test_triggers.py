@@ -326,6 +326,7 @@ def second_process(region: Cluster, process: str, directory: Path) -> Iterator[N
             stderr=log,
         )
     try:
+        until("it is ready", lambda: '"event":"ready"' in (directory / "second.log").read_text())
         yield
     finally:
         second.terminate()

@@ -237,7 +237,7 @@ def test_a_node_goes_back_only_while_its_data_can_be_read_by_the_release(region:
     marker.write_text(json.dumps({**json.loads(marker.read_text()), "format": NEWEST_FORMAT}), encoding="utf-8")
     refused = region.run("start", node)
     assert refused.returncode != 0
-    assert "has data format 2; this version reads format 1" in refused.stderr
+    assert f"has data format {NEWEST_FORMAT}; this version reads format 1" in refused.stderr
     region.install(REPOSITORY)
     region.start_processes([node])
     region.await_running()

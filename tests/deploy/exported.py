@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 
@@ -16,6 +16,7 @@ from node.metrics import NodeMetrics
 from replication.metrics import AppliedFigures, DestinationFigures, ReplicationCollector, latency_histogram
 from router.geo import Geography
 from router.globalrole import GlobalEndpoint
+from router.healthcheck import HealthCheck, Region
 from router.http.requestmetrics import RequestMetrics
 
 # Given by deploy/prometheus.yml and by Prometheus itself, so that no process may use them.
@@ -46,6 +47,7 @@ def _registry() -> CollectorRegistry:
     requests = RequestMetrics(["PutItem"])
     requests.operations["PutItem"].observe("OK", 0.001)
     registry.register(requests)
+    registry.register(HealthCheck(cast(Region, None), "router"))  # its counts need no region
     latency = latency_histogram()
     latency.labels("here", "there").observe(0.1)
     registry.register(latency)

@@ -13,7 +13,7 @@ import yaml
 from geodyne import topology
 from geodyne.cli import render
 from geodyne.cli.launch import MODULES
-from geodyne.topology import ROLE_NODE, ProcessSpec
+from geodyne.topology import ROLE_GLOBAL, ROLE_NODE, ProcessSpec
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE_FILE = DEPLOY / "docker-compose.yml"
@@ -111,7 +111,8 @@ def test_each_process_of_the_topology_is_a_service_with_its_own_launch_file(
     for host, process in hosts.items():
         command = ["python", "-m", MODULES[process.role], "--config", f"/config/{host}.json"]
         assert services[host]["command"] == command
-        assert (f"{host}:{render.CONTAINER_DATA_DIR}" in services[host]["volumes"]) == (process.role == ROLE_NODE)
+        keeps = process.role in (ROLE_NODE, ROLE_GLOBAL)
+        assert (f"{host}:{render.CONTAINER_DATA_DIR}" in services[host]["volumes"]) == keeps
 
 
 def test_nodes_are_reachable_inside_their_region_only_and_nothing_beyond_this_machine(

@@ -12,9 +12,24 @@ from typing import Any
 from unittest.mock import patch
 
 from geodyne.catalog import PartitionRecord
-from geodyne.messages import Answer, Appended, Entry, Found, HeartbeatAck, Vote, VoteRequest, Write, WriteId
+from geodyne.messages import (
+    Answer,
+    Appended,
+    Entry,
+    Found,
+    HeartbeatAck,
+    ListShards,
+    Request,
+    Vote,
+    VoteRequest,
+    Write,
+    WriteId,
+)
 from geodyne.sim import storage
 from node import groups, transfer
+from node.calls import Calls
+from node.failing import StorageFailure
+from node.feed.streams import list_shards
 from node.group import Asker, Group
 from node.groups import Groups
 from node.healing import Healing
@@ -274,6 +289,28 @@ def reads_are_confirmed_by_any_round() -> AbstractContextManager[Any]:
     )
 
 
+def what_a_duty_builds_waits_for_the_turn() -> AbstractContextManager[Any]:
+    """By then the node may lead no more, and cannot propose it."""
+    real = Group.keep_feed
+
+    def keep_feed(group: Group, *parts: Any) -> None:
+        group.seal()
+        with patch.object(Group, "seal", lambda group: None):
+            real(group, *parts)
+
+    return patch.object(Group, "keep_feed", keep_feed)
+
+
+def shards_are_listed_without_a_look_at_the_lease() -> AbstractContextManager[Any]:
+    def listed(calls: Calls, call: ListShards, request: Request, asker: Asker) -> None:
+        group = calls._for_leader(call, request, asker)
+        if group is not None:
+            calls._service.apply_all(group)
+            asker.answer(list_shards(group.state, call))
+
+    return patch.object(Calls, "_list_shards", listed)
+
+
 def writes_are_answered_before_they_are_committed() -> AbstractContextManager[Any]:
     real = Group.write
 
@@ -362,6 +399,18 @@ def replicas_that_come_back_are_trusted() -> AbstractContextManager[Any]:
     return patch.multiple(Groups, _give_up=give_up, hold=hold)
 
 
+def dropped_replicas_leave_no_mark() -> AbstractContextManager[Any]:
+    """What a node gave up is gone from its log."""
+
+    def give_up(held: Groups, partition: int) -> None:
+        held._let_go(partition)
+        held._log.destroy(partition)
+        held._going.add(partition)
+        held._when_durable(lambda: held._gone(partition))
+
+    return patch.object(Groups, "_give_up", give_up)
+
+
 def restarted_nodes_give_up_what_their_logs_know() -> AbstractContextManager[Any]:
     """A start goes by the catalog alone, which may be older than what a replica's own log says."""
     return patch.object(Groups, "_may_know_more", lambda held, partition, record: False)
@@ -407,6 +456,18 @@ def failed_fsyncs_are_tried_again() -> AbstractContextManager[Any]:
             real(syncer)
 
     return patch.object(storage._TimedSyncer, "_done", done)
+
+
+def last_words_count_what_was_not_written() -> AbstractContextManager[Any]:
+    """A leader whose disk has failed goes on counting itself for what it has in memory."""
+    real = StorageFailure._tell
+
+    def tell(failure: StorageFailure, group: Group) -> None:
+        log = group.raft.log
+        group.raft.persisted(log.last_index, log.last_term)
+        real(failure, group)
+
+    return patch.object(StorageFailure, "_tell", tell)
 
 
 def damage_in_the_log_is_taken_for_its_end() -> AbstractContextManager[Any]:
@@ -457,6 +518,8 @@ MUTATIONS: dict[str, Mutation] = {
     "reads see what is not committed": reads_see_what_is_not_committed,
     "reads do not look at the lease": reads_do_not_look_at_the_lease,
     "reads are confirmed by an earlier round": reads_are_confirmed_by_any_round,
+    "what a duty builds waits for the turn": what_a_duty_builds_waits_for_the_turn,
+    "shards are listed without a look at the lease": shards_are_listed_without_a_look_at_the_lease,
     "writes are answered before they are committed": writes_are_answered_before_they_are_committed,
     "refusals do not wait for what they rest on": refusals_do_not_wait,
     "leaders serve before they know what is committed": leaders_serve_before_they_know_what_is_committed,
@@ -470,11 +533,13 @@ MUTATIONS: dict[str, Mutation] = {
     "learners count": learners_count,
     "replicas go before the move is done": replicas_go_before_the_move_is_done,
     "replicas that come back are trusted": replicas_that_come_back_are_trusted,
+    "dropped replicas leave no mark": dropped_replicas_leave_no_mark,
     "a restarted node gives up what its log knows": restarted_nodes_give_up_what_their_logs_know,
     "moves are never reported": moves_are_never_reported,
     "snapshots are not fsynced": snapshots_are_not_fsynced,
     "a failed fsync is taken for a success": failed_fsyncs_are_successes,
     "a failed fsync is tried again": failed_fsyncs_are_tried_again,
+    "last words count what was not written": last_words_count_what_was_not_written,
     "damage in the log is taken for its torn end": damage_in_the_log_is_taken_for_its_end,
     "checksums of rows are not looked at": checksums_are_not_looked_at,
     "snapshots are taken of damaged rows": snapshots_are_taken_of_damaged_rows,

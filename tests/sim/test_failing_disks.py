@@ -18,6 +18,7 @@ from geodyne.sim.scene import PK, Scene, play
 from geodyne.sim.storage import SimDisk, SimFile
 from node.failing import StorageFailure
 from node.service import NodeService
+from node.storage.directory import DataDirectory
 from node.storage.disk import PosixDisk
 from node.storage.port import Space, StateFailed
 from node.storage.sqlite import StateStore
@@ -136,6 +137,31 @@ def test_so_does_one_that_cannot_let_go_of_what_the_log_has_dropped(tmp_path: Pa
         old.start()
         await here.settle([])
         assert all(set(node.node._store._groups) == {METADATA_PARTITION} for node in here.nodes if node.node)
+
+    play(tmp_path, scenario)
+
+
+def test_so_does_one_whose_directory_takes_no_newer_mark(tmp_path: Path) -> None:
+    """Before anything is written that older versions would misread."""
+
+    async def scenario(scene: Scene) -> None:
+        old = scene.leader
+        assert old.node is not None
+        directory, real = old.node._directory, DataDirectory.grow
+
+        def grow(one: DataDirectory) -> None:
+            if one is directory:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(one)
+
+        with patch.object(DataDirectory, "grow", grow):
+            making = scene.here.loop.create_task(scene.here.create_table("S", stream_view="KEYS_ONLY"))
+            await scene.new_leader(old)
+            await dies(scene, old)
+        assert old.fatal.endswith("No space left on device")
+        await making
+        old.start()
+        await scene.settle()
 
     play(tmp_path, scenario)
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from random import Random
 from unittest.mock import patch
 
 import pytest
 
-from geodyne.messages import INDEX_FENCED, Applied, ControlDone, Refused
+from geodyne.messages import INDEX_FENCED, Answer, Applied, ApplyIndex, Busy, ControlDone, Refused, Written
 from geodyne.model.keys import hash_of
 from geodyne.model.values import loads
+from geodyne.sim import region as simulated
 from geodyne.sim.indexes import BY_N, BY_V, PKS, IndexScene, play_indexed, sent_batches
-from geodyne.sim.items import key_of
+from geodyne.sim.items import key_of, putting
+from node.feed.retention import FeedSettings
+from node.group import Asker, Group
 from node.indexes import maintainer
 
 
@@ -247,3 +251,41 @@ def test_a_table_without_indexes_opens_no_links_between_its_nodes(tmp_path: Path
             assert not node.node.service.indexes._running
 
     play_indexed(tmp_path, scenario, indexes=())
+
+
+@pytest.mark.parametrize("remedy", ["the index catches up", "the index goes"])
+def test_writes_wait_for_an_index_that_is_far_behind(tmp_path: Path, remedy: str) -> None:
+    async def scenario(scene: IndexScene) -> None:
+        here, pk = scene.here, PKS[0]
+        (base,) = [p for p in scene.table.partitions if p is scene.table.partition_of(hash_of(key_of(pk)))]
+
+        async def answer() -> Answer:
+            call = putting(base.id, pk, "x" * random.randrange(100, 200))
+            return await here.clients[0].region.call(call, timeout_ms=1_000)
+
+        def full() -> bool:
+            group = here.group(scene.leader(base.id), base.id)
+            return group is not None and group.feed_full
+
+        def busy(group: Group, call: ApplyIndex, asker: Asker, wall_us: int) -> None:
+            asker.answer(Busy("it takes nothing"))
+
+        random = Random(1)
+        with patch.object(Group, "apply_index", busy):
+            while not full():
+                assert isinstance(await answer(), Written)
+                await here.run_for(0.05)
+            refused = await answer()
+            assert isinstance(refused, Refused)
+            assert refused.code == "ThrottlingException"
+            if remedy == "the index goes":
+                assert isinstance(
+                    await here.control("update_table", {"name": "T", "index_remove": "by-v"}), ControlDone
+                )
+                await here.active()
+                await here.until(lambda: not full(), "writes go on", 5.0)
+        await here.until(lambda: not full(), "writes go on", 20.0)
+        assert isinstance(await answer(), Written)
+
+    with patch.object(simulated, "FEED", FeedSettings(bytes_max=4_000)):
+        play_indexed(tmp_path, scenario, indexes=(BY_V,))

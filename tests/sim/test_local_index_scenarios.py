@@ -8,7 +8,23 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from geodyne.messages import Answer, Item, Page, Range, Refused, ReturnValues, Write, WriteId, WriteKind, Written
+from geodyne.messages import (
+    Answer,
+    Applied,
+    Call,
+    Finish,
+    Item,
+    Page,
+    Prepare,
+    Prepared,
+    Range,
+    Refused,
+    ReturnValues,
+    Write,
+    WriteId,
+    WriteKind,
+    Written,
+)
 from geodyne.model.indexkeys import IndexSchema, SortCondition, index_range
 from geodyne.model.keys import KeySchema, encode_key, hash_of
 from geodyne.model.values import dumps, item_size, loads
@@ -17,6 +33,8 @@ from geodyne.sim.region import Region, region
 from node import scrub
 from node.compose import open_node
 from node.itemcollections import COLLECTION_TOO_LARGE
+from node.storage.port import GroupDamaged
+from node.storage.sqlite import StateStore
 
 TABLE = KeySchema("pk", "S", "sk", "S")
 BY_SCORE = IndexSchema((("pk", "S"),), (("score", "N"),), TABLE)
@@ -65,7 +83,7 @@ class Stage:
             expression, {}, values, **more,
         )  # fmt: skip
 
-    async def call(self, call: Write | Range) -> Answer:
+    async def call(self, call: Call) -> Answer:
         return await self.here.client.call(call, timeout_ms=6_000)
 
     async def written(self, call: Write) -> Written:
@@ -324,3 +342,34 @@ def test_an_entry_that_is_gone_is_noticed_by_the_comparison_of_replicas_and_heal
 
     with patch.object(scrub, "FIRST_PASS_MS", 500), patch.object(scrub, "REST_MS", 2_000):
         play(tmp_path, scenario)
+
+
+def test_damage_in_the_size_of_a_collection_leaves_no_half_of_a_transaction_behind(tmp_path: Path) -> None:
+    """All that a transaction does here is in one entry: what is read for it is read before anything is logged."""
+
+    async def scenario(stage: Stage) -> None:
+        here, leader = stage.here, stage.here.leader(stage.partition)
+        assert leader is not None
+        store, real, transaction = leader.handler._store, StateStore.collection_bytes, b"t" * 16
+
+        def damaged(one: StateStore, partition: int, prefix: bytes) -> int:
+            if one is store:
+                raise GroupDamaged(partition, "the state")
+            return real(one, partition, prefix)
+
+        group = here.group(leader, stage.partition)
+        assert group is not None
+        items = stage.put(item("a", 1)), stage.put(item("b", 2))
+        prepared = await stage.call(Prepare(stage.partition, 1, transaction, 1, b"d", items))
+        assert isinstance(prepared, Prepared)
+        await here.settle([stage.partition])
+        end, finish = group.log_end, Finish(stage.partition, 1, transaction, 1, True)
+        with patch.object(StateStore, "collection_bytes", damaged):
+            answers = leader.ask(finish)
+            await here.run_for(0.1)
+        assert [type(answer) for answer in answers] == [Refused]
+        assert group.log_end == end
+        assert await stage.call(finish) == Applied(1)
+        assert sks(await stage.query(KEYS_ONLY)) == ["a", "b"]
+
+    play(tmp_path, scenario)

@@ -19,6 +19,7 @@ from geodyne.sim.scene import PK, Scene, play
 from node import groups
 from node.raft.core import ConsensusViolation, Raft
 from node.raft.effects import FORGOTTEN, HardState
+from node.storage.directory import INCARNATION_MAX
 from node.storage.roster import Roster
 
 
@@ -186,6 +187,21 @@ def test_an_emptied_node_whose_clock_was_set_back_takes_part_again(tmp_path: Pat
     play(tmp_path, scenario)
 
 
+def test_a_number_that_no_process_can_have_makes_no_node_start_anew(tmp_path: Path) -> None:
+    """It would write it down, and could not start any more."""
+
+    async def scenario(scene: Scene) -> None:
+        node, other = scene.followers
+        life = node.life
+        node.handler.on_peer_messages(other.id, [Introduction(1, 0, INCARNATION_MAX), Introduction(1, 0, 1 << 64)])
+        await scene.here.run_for(0.5)
+        assert node.alive
+        assert node.life == life
+        await scene.settle()
+
+    play(tmp_path, scenario)
+
+
 def test_a_region_begins_once_its_nodes_have_met(tmp_path: Path) -> None:
     """Two nodes that find each other empty cannot know whether the third one has what both have lost."""
 
@@ -226,6 +242,10 @@ MUTATIONS: dict[str, tuple[Mutation, Callable[[Path], None]]] = {
     "by which directory it knew a node is not said": (
         lambda: patch.object(Introduction, "knows", property(lambda introduction: 0)),
         test_a_holder_that_leaves_before_the_empty_node_has_caught_up_is_waited_for,
+    ),
+    "which process it knew of a node is not said": (
+        lambda: patch.object(Introduction, "incarnation", property(lambda introduction: 0)),
+        test_an_emptied_node_whose_clock_was_set_back_takes_part_again,
     ),
     "that a node is a newcomer is forgotten at a restart": (
         lambda: patch.object(groups, "HardState", lambda term, vote: HardState(term, vote.replace(FORGOTTEN, ""))),

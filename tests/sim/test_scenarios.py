@@ -416,7 +416,8 @@ def test_a_node_that_stops_stays_until_its_vote_for_its_successor_has_left(tmp_p
         await here.run_for(SETTLED_MS / 1000)
         await restarted.stop()
         restarted.start()
-        assert stopping.node is not None and stopping.disk is not None
+        assert stopping.node is not None
+        assert stopping.disk is not None
         network = stopping.node.service.network
         await here.until(lambda: network.connected(restarted.id), "it is connected", step_s=0.001)
         adding = asyncio.ensure_future(_add_many(scene, 40, pause_s=0.01))
@@ -518,5 +519,26 @@ def test_an_item_deleted_and_put_again_within_one_turn_of_applying_is_there(tmp_
         await scene.here.run_for(0.1)
         assert isinstance(pages[0], Page)
         assert [loads(item)["v"]["S"] for item in pages[0].items] == ["new"]
+
+    play(tmp_path, scenario)
+
+
+# --- the simulation itself ------------------------------------------------------------------------------------
+
+
+def test_a_process_that_was_killed_does_nothing_more_and_what_it_still_had_to_say_counts_for_nothing(
+    tmp_path: Path,
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        node = scene.followers[0]
+        dead, life = node.node, node.life
+        assert dead is not None
+        assert dead._task is not None
+        node.crash()
+        assert dead._task.cancelling()
+        await node.buried()
+        node.start()
+        node._on_fatal(life, "the log cannot be written")
+        await scene.settle()
 
     play(tmp_path, scenario)

@@ -13,6 +13,7 @@ import pytest
 from geodyne.sim.faults import LEADER, Fault
 from geodyne.sim.run import Outcome, run_seed
 from tests.sim import test_restarted_voters as voters
+from tests.sim import test_stream_reads as stream_reads
 from tests.sim.mutations import MUTATIONS, Mutation
 
 SEEDS_MAX = 200
@@ -35,6 +36,8 @@ QUICK = (
     "restarted nodes vote at once",
     "live leaders are voted against",
     "leaders serve before they know what is committed",
+    "what a duty builds waits for the turn",
+    "dropped replicas leave no mark",
     "joint configurations count the new half only",
     "learners count",
     "replicas go before the move is done",
@@ -47,6 +50,7 @@ DIRECTED = {
     "support is never withdrawn": "glimpse",
     "a failed fsync is tried again": "failed_sync",
     "a failed fsync is taken for a success": "failed_sync",
+    "last words count what was not written": "read_only",
     "checksums of rows are not looked at": "rot_state",
     "damage is not healed": "rot_state",
     "damage in the log is taken for its torn end": "rot_log",
@@ -80,6 +84,7 @@ SELDOM = frozenset(("support is never withdrawn", "damage is not healed"))
 # What takes a course of events that no seed makes, and the scenario that does.
 SCRIPTED = {
     "a restarted node gives up what its log knows": voters.test_a_node_that_gives_it_up_is_noticed,
+    "shards are listed without a look at the lease": stream_reads.test_that_they_are_is_noticed,
 }
 # What a finding is: anything else that ends a run would be the mutation's own mistake, or the simulation's.
 FINDINGS = ("Violation", "ConsensusViolation", "JSONDecodeError")

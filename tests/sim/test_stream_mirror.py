@@ -67,8 +67,8 @@ def pages_end_where_the_shard_does() -> AbstractContextManager[Any]:
     """A page that its limit has cut counts as read to the end."""
     real = streams._page
 
-    def page(store: Any, call: ReadStream, after: int, span: Any) -> StreamPage:
-        return real(store, call, after, span)._replace(next=span.high)
+    def page(store: Any, call: ReadStream, after: int, span: Any, *more: Any) -> StreamPage:
+        return real(store, call, after, span, *more)._replace(next=span.high)
 
     return patch.object(streams, "_page", page)
 

@@ -17,10 +17,13 @@ from geodyne.messages import Found, Get, Write, WriteId
 from geodyne.sim.transactionschedule import run_transaction_schedule
 from node import groups
 from node.group import Asker, Group
+from node.transactions import state
+from node.transactions.ages import Watched
 from node.transactions.deletions import Deletions
 from node.transactions.participant import Decision, Participant, Reader
 from node.transactions.recovery import Recovery
 from node.transactions.state import Prepared, Transactions
+from node.transactions.sweeper import Sweeper
 from node.window import Window
 from router.api import coordinator
 from router.api.context import Context
@@ -48,6 +51,10 @@ def dead_coordinators(path: Path) -> None:
         scenes.test_what_a_dead_coordinator_leaves_is_brought_to_one_end_within_seven_seconds(
             path / str(dies_at), dies_at
         )
+
+
+def clocks_apart(path: Path) -> None:
+    scenes.test_nor_where_the_clocks_of_the_two_leaders_are_ten_minutes_apart(path, 601)
 
 
 def write_through_locks() -> AbstractContextManager[Any]:
@@ -178,6 +185,15 @@ MUTATIONS: dict[str, tuple[Mutation, Hunt]] = {
     "the same transaction is done again": (
         lambda: patch.object(Participant, "_answered_before", lambda participant, call, asker, wall_us: False),
         scenes.test_a_transaction_of_one_partition_is_not_done_twice_after_its_leader_died,
+    ),
+    "what looks old is taken for forgotten": (
+        lambda: patch.object(Watched, "look", lambda watched, wall_us, lease_ms: 1 << 60),
+        clocks_apart,
+    ),
+    "what looks old is dropped": (lambda: patch.object(state, "COMMITTED_MIN", 0), clocks_apart),
+    "rows of the ledger go as soon as they look old": (
+        lambda: patch.object(Sweeper, "_seen_before", lambda sweeping, key, touched_us: True),
+        scenes.test_a_row_that_a_wrong_clock_calls_old_outlives_every_coordinator_that_may_still_decide,
     ),
 }
 

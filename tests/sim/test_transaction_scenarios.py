@@ -17,6 +17,7 @@ from geodyne.ledger import LEDGER_TABLE
 from geodyne.messages import (
     Applied,
     ApplyChanges,
+    AttributeValue,
     Busy,
     Change,
     Finish,
@@ -228,14 +229,18 @@ def test_a_resent_prepare_and_a_resent_finish_are_answered_the_same(tmp_path: Pa
     play(tmp_path, scenario)
 
 
+def _counting(partition: int, transaction: bytes = b"t") -> Prepare:
+    """A transaction of one partition that adds one to item a."""
+    values: dict[str, AttributeValue] = {":one": {"N": "1"}}
+    update = Write(0, 0, WriteKind.UPDATE, key_of("a"), b'{"pk":{"S":"a"}}', 3, None, "ADD n :one", {}, values)
+    return Prepare(partition, 1, transaction * 16, 7, b"d", (update,), commit=True)
+
+
 def test_a_transaction_of_one_partition_is_not_done_twice_after_its_leader_died(tmp_path: Path) -> None:
     async def scenario(here: Region, lists: Lists) -> None:
         partition = _partition(here, "a")
         leader = _leader(here, partition)
-        update = Write(
-            0, 0, WriteKind.UPDATE, key_of("a"), b'{"pk":{"S":"a"}}', 3, None, "ADD n :one", {}, {":one": {"N": "1"}}
-        )
-        prepare = Prepare(partition, 1, b"t" * 16, 7, b"d", (update,), commit=True)
+        prepare = _counting(partition)
         first = leader.ask(prepare)
         await here.run_for(0.5)
         assert first == [Prepared(first[0].outcomes, False)]  # type: ignore[union-attr]
@@ -250,6 +255,47 @@ def test_a_transaction_of_one_partition_is_not_done_twice_after_its_leader_died(
         assert isinstance(found, Found)
         assert loads(found.item or b"{}")["n"] == {"N": "1"}
         leader.start()
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("off_s", [-601, 601])
+def test_nor_where_the_clocks_of_the_two_leaders_are_ten_minutes_apart(tmp_path: Path, off_s: int) -> None:
+    """Its first leader's clock is that far off, or the next one's: what was done just now looks old, or yet to come."""
+
+    async def scenario(here: Region, lists: Lists) -> None:
+        partition = _partition(here, "a")
+        leader = _leader(here, partition)
+        for node in [leader] if off_s < 0 else here.others(leader):
+            node.clock.skew_us += off_s * 1_000_000
+        prepare = _counting(partition)
+        first = leader.ask(prepare)
+        await here.run_for(0.5)
+        await leader.kill()
+        await here.until(lambda: here.leader(partition) not in (None, leader), "another leader serves")
+        serving = _leader(here, partition)
+        between = serving.ask(_counting(partition, b"u"))
+        await here.run_for(0.5)
+        assert isinstance(between[0], Prepared)
+        again = serving.ask(prepare)
+        by_another = serving.ask(prepare._replace(attempt=8))
+        await here.run_for(0.5)
+        assert again == first
+        assert by_another == [Prepared(first[0].outcomes, True)]  # type: ignore[union-attr]
+        leader.start()
+
+    play(tmp_path, scenario)
+
+
+def test_a_token_is_free_again_where_a_leader_has_seen_ten_minutes_go_by(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        partition = _partition(here, "a")
+        prepare = _counting(partition)
+        for attempt, wait_s, replayed in ((7, 599, False), (8, 2, True), (9, 1, False)):
+            answers = _leader(here, partition).ask(prepare._replace(attempt=attempt))
+            await here.run_for(wait_s)
+            assert isinstance(answers[0], Prepared)
+            assert answers[0].replayed is replayed
 
     play(tmp_path, scenario)
 
@@ -346,9 +392,26 @@ def test_the_ledger_forgets_transactions_after_ten_minutes(tmp_path: Path) -> No
         assert _ledger_rows(here) >= 2
         for node in here.nodes:
             node.clock.skew_us += 601_000_000
-        await here.run_for(2 * sweeper.INTERVAL_S)
+        await here.run_for(3 * sweeper.INTERVAL_S)
         await here.settle(partitions_of(here))
         assert _ledger_rows(here) == 0
+
+    play(tmp_path, scenario)
+
+
+def test_a_row_that_a_wrong_clock_calls_old_outlives_every_coordinator_that_may_still_decide(tmp_path: Path) -> None:
+    async def scenario(here: Region, lists: Lists) -> None:
+        table = here.client.catalog.tables[LEDGER_TABLE]
+        at = ledger.ledger_key(table, b"t" * 16)
+        sweeps = 2
+        await here.run_for(sweeps * sweeper.INTERVAL_S - 1.0)
+        old_us = (
+            here.nodes[0].clock.wall_us() - 601_000_000
+        )  # by the clock of the participant that gives the attempt up
+        assert isinstance(await lists._client.call(ledger.cancel(at, 1, old_us), timeout_ms=5_000), Written)
+        await here.run_for(ledger.DECIDE_WITHIN_MS / 1_000 + sweeper.DECISION_MS / 1_000)
+        late = ledger.commit(at, 1, b"d" * 16, old_us + 601_000_000, [_partition(here, "a")])
+        assert isinstance(await lists._client.call(late, timeout_ms=5_000), Refused)
 
     play(tmp_path, scenario)
 

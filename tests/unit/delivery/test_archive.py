@@ -44,10 +44,11 @@ def files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
-def test_an_object_holds_the_records_as_lines_and_is_named_by_the_first() -> None:
+def test_an_object_holds_the_records_as_lines_and_is_named_by_the_first_and_last() -> None:
     kept = archive_object(event(1, 2, 3))
     assert kept is not None
-    assert kept.name.startswith(f"t/{LABEL}/3" + "65536".zfill(20) + "-")
+    first, last = (number.zfill(20) for number in ("65536", "196608"))
+    assert kept.name.startswith(f"t/{LABEL}/3{first}-3{last}-")
     assert lines(kept.body) == orjson.loads(event(1, 2, 3))["Records"]
     assert archive_object(event(1, 2, 3)) == kept, "to the byte"
     assert archive_object(b'{"Records":[]}') is None
@@ -55,9 +56,14 @@ def test_an_object_holds_the_records_as_lines_and_is_named_by_the_first() -> Non
 
 def test_a_batch_that_comes_again_takes_the_place_of_its_file(tmp_path: Path) -> None:
     directory = tmp_path / "with spaces"
-    assert calls(directory.as_uri(), event(1, 2), event(3), event(1, 2, 3)) == [Returned(None)] * 3
+    assert calls(directory.as_uri(), event(1, 2, 3), event(4), event(1, 2, 3)) == [Returned(None)] * 3
     first, second = files(directory)
     assert [len(lines(path.read_bytes())) for path in (first, second)] == [3, 1]
+
+
+def test_a_batch_that_is_cut_otherwise_takes_no_records_away(tmp_path: Path) -> None:
+    assert calls(tmp_path.as_uri(), event(1, 2, 3), event(1, 2)) == [Returned(None)] * 2
+    assert sorted(len(lines(path.read_bytes())) for path in files(tmp_path)) == [2, 3]
 
 
 def test_a_directory_that_cannot_be_written_is_not_reached(tmp_path: Path) -> None:

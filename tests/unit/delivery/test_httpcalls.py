@@ -58,6 +58,9 @@ def test_bodies_of_every_form_are_read(answer: bytes, expected: object) -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort", "Unhandled"),
         (b"not HTTP at all\r\n\r\n", "Unhandled"),
         (b"", "Unhandled"),
+        (b"HTTP/1.1 200 OK\r\nServer: cut off\r\n", "Unhandled"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", "Unhandled"),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 200 OK\r\nServer: cut off\r\n", "Unhandled"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * httpcalls.HEADER_BYTES_MAX + b"\r\n\r\n", "Unhandled"),
     ],
 )
@@ -87,7 +90,7 @@ def test_a_call_that_finds_nobody_did_not_reach_the_function() -> None:
     async def use(peer: Peer) -> None:
         url = peer.url
         await peer.__aexit__()
-        for wrong in (url, "http://127.0.0.1:99999/", "http:///nowhere"):
+        for wrong in (url, "http://127.0.0.1:99999/", "http:///nowhere", "http://a..b/"):
             function = HttpFunction(FunctionSpec("f", "http", url=wrong), arn="arn:f")
             assert isinstance(await function.call(b"{}", "r"), NotReached)
 

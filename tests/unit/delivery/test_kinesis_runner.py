@@ -14,6 +14,7 @@ from delivery.kinesisrecords import DataRecord, TableSource
 from delivery.kinesisrunner import THROTTLED, KinesisFigures, KinesisRunner, KinesisSettings
 from tests.cluster.awsstubs import KinesisStub
 from tests.unit.delivery.fakes import SCHEMA, FakeStream, LoopClock, until
+from tests.unit.delivery.http_peer import Peer, response, with_peer
 
 ARN = "arn:aws:kinesis:us-east-1:000000000000:stream/changes"
 SOURCE = TableSource("destination", "t", "us-east-1", SCHEMA, 7, 1)
@@ -272,3 +273,31 @@ def test_an_endpoint_that_is_not_there_is_no_defect(monkeypatch: pytest.MonkeyPa
         client.close()
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<html>",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b'{"StreamDescription":null,"Records":[null]}',
+        b'{"StreamDescription":[],"Records":{"a":1}}',
+        b'{"StreamDescription":{},"Records":[]}',
+    ],
+)
+def test_an_endpoint_that_is_no_kinesis_is_no_defect(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "any")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
+
+    async def use(peer: Peer) -> None:
+        client = BotocoreClient(peer.url, "us-east-1")
+        with pytest.raises(KinesisError):
+            await client.status("changes")
+        with pytest.raises(KinesisError) as caught:
+            await client.put("changes", [DataRecord(1, 1, "key", b"{}")])
+        assert not caught.value.unfit
+        client.close()
+
+    with_peer(use, response(200, answer))

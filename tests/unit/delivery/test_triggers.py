@@ -148,14 +148,15 @@ def test_records_are_parsed_once_and_those_that_make_no_sense_count_as_absent() 
     mappings = CatalogMappings(catalog)
     assert mappings.mappings() == []
     assert mappings.function("f") is None
-    catalog.mappings = {"u": dict(RECORD), "v": {"uuid": "v"}}
-    catalog.functions = {"f": SPEC.to_record(), "g": {"kind": "http"}}
+    later = {**RECORD, "uuid": "w", "on_failure": "queue://a-later-version"}
+    catalog.mappings = {"u": dict(RECORD), "v": {"uuid": "v"}, "w": later, "x": {**RECORD, "filters": ["{"]}}
+    catalog.functions = {"f": SPEC.to_record(), "g": {"kind": "http"}, "h": {**SPEC.to_record(), "kind": "later"}}
     (mapping,) = mappings.mappings()
     assert mapping == MAPPING
     assert mappings.mappings()[0] is mapping
     assert mappings.function("f") == SPEC
     assert mappings.function("f") is mappings.function("f")
-    assert mappings.function("g") is None
+    assert (mappings.function("g"), mappings.function("h")) == (None, None)
     catalog.mappings = {"u": {**RECORD, "state": "Creating"}}
     assert mappings.mappings() == [], "some partition does not know its bookmark yet"
     catalog.mappings = {"u": {**RECORD, "batch_size": 7}}

@@ -2,8 +2,9 @@ import itertools
 
 import pytest
 
-from geodyne.catalog import HASH_SPACE, TableStatus
+from geodyne.catalog import HASH_SPACE, SYSTEM_PREFIX, ControlOperation, TableStatus
 from geodyne.errors import ApiError
+from geodyne.healthcheck import HEALTH_TABLE
 from node.catalog.controller import plan
 from node.catalog.machine import ACTIVATE, FORGET, Catalog, Surroundings, evaluate
 from node.catalog.placement import rings_by_zone
@@ -133,3 +134,14 @@ def test_a_copy_that_is_too_old_gets_everything() -> None:
     restored.restore(9, {"table/T": (9, catalog.tables["T"].to_json())})
     assert restored.since(3)[0]
     assert restored.tables == catalog.tables
+
+
+def test_the_table_of_health_checks_is_made_once_has_one_partition_and_is_no_users() -> None:
+    catalog = Catalog()
+    first = run(catalog, ControlOperation.ENSURE_HEALTH, {})["table"]
+    revision = catalog.revision
+    assert run(catalog, ControlOperation.ENSURE_HEALTH, {})["table"] == first
+    assert catalog.revision == revision
+    table = catalog.tables[HEALTH_TABLE]
+    assert [(one.low, one.high) for one in table.partitions] == [(0, HASH_SPACE)]
+    assert table.name.startswith(SYSTEM_PREFIX)

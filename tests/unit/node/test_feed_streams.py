@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from geodyne.messages import (
     FROM_COMMITTED,
     FROM_LATEST,
+    Change,
     FeedPage,
+    FeedRecord,
+    Item,
     ListShards,
     ReadFeed,
     ReadStream,
     Refused,
     StreamPage,
 )
+from geodyne.model.keys import KeySchema, encode_key
+from geodyne.model.values import dumps
+from geodyne.streams import VIEWS, stream_record
 from geodyne.wire import log_v1_pb2 as log
 from node.applying import Outcome
 from node.entries import Decided, Effect
@@ -24,7 +34,7 @@ from node.feed.duty import kind_of
 from node.feed.pages import read_page
 from node.feed.retention import FeedReader, FeedSettings, Upkeep, standing, upkeep
 from node.feed.shards import StreamDefinition
-from node.feed.streams import list_shards, read_stream
+from node.feed.streams import changes, list_shards, read_stream, shown
 from node.state import Definition, GroupState
 from node.storage.port import GroupUpdate, Row
 from node.storage.sqlite import StateStore
@@ -36,6 +46,8 @@ SECOND = 1_000_000
 T = 1_790_000_000 * SECOND
 DAY = 86_400 * SECOND
 SETTINGS = FeedSettings(bytes_max=1 << 30)
+NAMES = st.sampled_from(["a", "b", "ab", "ba"])
+VALUES = st.sampled_from([{"S": "ab"}, {"S": "ba"}, {"N": "1"}, {"M": {"a": {"N": "1"}, "b": {"N": "2"}}}])
 
 
 class Partition:
@@ -48,8 +60,14 @@ class Partition:
         self.index = 0
         self.define(False, bookmarks, consumers)
 
-    def define(self, ended: bool, bookmarks: tuple[str, ...] = (), consumers: tuple[str, ...] = ()) -> None:
-        streams = (StreamDefinition(LABEL, "NEW_AND_OLD_IMAGES", ended),)
+    def define(
+        self,
+        ended: bool,
+        bookmarks: tuple[str, ...] = (),
+        consumers: tuple[str, ...] = (),
+        view: str = "NEW_AND_OLD_IMAGES",
+    ) -> None:
+        streams = (StreamDefinition(LABEL, view, ended),)
         definition = Definition(1, True, True, consumers=(STREAM, *consumers), streams=streams, bookmarks=bookmarks)
         self.state.define(definition, T + self.index * SECOND)
 
@@ -132,6 +150,55 @@ def test_what_changed_nothing_is_left_out_and_passed_over(feed: Partition) -> No
     removed = feed.write(None, b"{}", expired=True)
     (record,) = feed.read(page.next).records
     assert (record.sequence, record.change.image, record.old_image, record.expired) == (removed, None, b"{}", True)
+
+
+@given(st.dictionaries(NAMES, VALUES, max_size=4), st.dictionaries(NAMES, VALUES, max_size=4), st.randoms())
+def test_what_changed_nothing_is_what_has_the_same_attributes_with_the_same_values(
+    new: dict[str, Item], old: dict[str, Item], random: Random
+) -> None:
+    def record(image: dict[str, Item]) -> FeedRecord:
+        return FeedRecord(1, Change(b"k", b"v", dumps(image), 1), dumps(old))
+
+    assert changes(record(new)) == (new != old)
+    assert not changes(record(dict(random.sample(list(old.items()), len(old)))))
+
+
+def test_the_same_bytes_in_another_order_may_be_another_item(feed: Partition) -> None:
+    written = feed.write(b'{"a":{"S":"xy"}}', b'{"a":{"S":"yx"}}')
+    assert feed.sequences(0) == [written]
+
+
+@pytest.mark.parametrize(
+    ("view", "new", "old"),
+    [
+        ("KEYS_ONLY", b"", b""),
+        ("NEW_IMAGE", b"{}", b""),
+        ("OLD_IMAGE", b"", b'{"a":1}'),
+        ("NEW_AND_OLD_IMAGES", b"{}", b'{"a":1}'),
+    ],
+)
+def test_images_that_the_view_does_not_show_are_not_sent_but_told_of(
+    feed: Partition, view: str, new: bytes, old: bytes
+) -> None:
+    feed.define(False, view=view)
+    feed.write(b"{}", b'{"a":1}')
+    feed.write(b"{}", None)
+    feed.write(None, b'{"a":1}')
+    images = [(record.change.image, record.old_image) for record in feed.read(0).records]
+    assert images == [(new, old), (new, None), (None, old)]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_record_without_what_its_view_does_not_show_is_shown_like_the_whole_one(view: str) -> None:
+    key, schema = {"pk": {"S": "a"}}, KeySchema("pk", "S")
+    before, after = dumps({**key, "old": {"S": "x"}}), dumps({**key, "n": {"N": "17"}})
+    for new, old in ((after, before), (after, None), (None, before)):
+        whole = FeedRecord(1 << 16, Change(encode_key(schema, key), b"v", new, 9), old, T)
+
+        def told(record: FeedRecord) -> dict[str, Any]:
+            return stream_record(record, schema=schema, view=view, epoch=1, arn="arn", region="r")
+
+        assert told(shown(whole, view)) == told(whole)
 
 
 def test_a_page_ends_with_its_shard_and_a_closed_shard_says_so(feed: Partition) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
 from typing import cast
 
@@ -19,6 +20,7 @@ from node.state import GroupState
 from node.storage.port import RecoveredGroup, StoredGroup
 from node.storage.roster import Roster
 from node.storage.sqlite import StateStore
+from node.storage.wal import Wal, WalSettings
 
 PARTITION = 7
 
@@ -101,6 +103,7 @@ class Recovered:
         since: int | None = 0,
         original: bool = True,
         held: bool = True,
+        wal: Wal | None = None,
     ) -> None:
         self.log = Log()
         self.roster = Roster("a", 100, lambda data: None, since)
@@ -110,7 +113,7 @@ class Recovered:
             region="us-east-1",
             clock=Clock(),
             random=Random(1),
-            log=self.log,
+            log=wal or self.log,
             store=cast(StateStore, self.store),
             liveness=Liveness(Settings(), ("b", "c"), 1, 0),
             settings=Settings(),
@@ -270,10 +273,10 @@ def test_consensus_goes_on_with_the_configuration_that_the_state_has_come_to() -
     assert recovered.raft.configuration_index == 3
 
 
-def moved_away(recovered: Recovered, configuration: int = 9, term: int = 0) -> None:
-    """The catalog has the partition on other nodes."""
+def moved_away(recovered: Recovered, configuration: int = 9, term: int = 0, deleted: bool = False) -> None:
+    """The catalog has the partition on other nodes, or no more."""
     record = PartitionRecord(PARTITION, 1, 0, 1, ("b", "c", "d"), configuration=configuration, configuration_term=term)
-    recovered.groups.drop_all_but((), {PARTITION: record}, PARTITION + 1)
+    recovered.groups.drop_all_but((), {} if deleted else {PARTITION: record}, PARTITION + 1)
 
 
 def test_a_replica_that_is_given_up_leaves_a_mark_that_it_has_forgotten() -> None:
@@ -282,6 +285,32 @@ def test_a_replica_that_is_given_up_leaves_a_mark_that_it_has_forgotten() -> Non
     assert recovered.groups.get(PARTITION) is None
     assert recovered.log.resets == [(PARTITION, 0, 0)]
     assert recovered.log.hard_states == [(PARTITION, 3, FORGOTTEN)]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_replica_that_was_half_given_up_when_the_power_failed_votes_with_all_it_had_or_not_at_all(
+    deleted: bool, tmp_path: Path
+) -> None:
+    """A catalog that fell back brings it to life again. Without its entries it might elect who lacks them, too."""
+    directory, settings = tmp_path / "log", WalSettings("c", "a", inline=True)
+    wal, _ = Wal.open(directory, settings)
+    wal.set_hard_state(PARTITION, 3, "b")
+    wal.append(PARTITION, entries(1, 1, 2, 3))
+    wal.sync(lambda: None)
+    (segment,) = directory.iterdir()
+    before = segment.stat().st_size
+    held = RecoveredGroup((3, "b"), 0, 0, entries(1, 1, 2, 3))
+    moved_away(Recovered(held, stored(2, 2), wal=wal), deleted=deleted)
+    wal.close()
+    whole = segment.read_bytes()
+    assert len(whole) > before
+    for size in range(before, len(whole) + 1):
+        segment.write_bytes(whole[:size])
+        torn, found = Wal.open(directory, settings)
+        torn.discard()
+        left = found.groups[PARTITION]
+        assert left.hard_state[1] == FORGOTTEN or left == held
+    assert left == RecoveredGroup((3, FORGOTTEN), 0, 0, [])
 
 
 def test_of_a_partition_that_is_no_more_the_mark_stays_until_the_log_of_the_catalog_begins_beyond_that() -> None:

@@ -80,5 +80,6 @@ def test_rather_to_a_peer_that_has_everything_and_of_those_to_one_that_callers_a
     service.clock_ms += SETTLED_MS
     service.up.add("new")
     handover.balance()
-    assert handover.offer_all() == (1 if takes & {*asked} else 0)
+    given: list[Any] = [group] if takes & {*asked} else []
+    assert handover.offer_all() == given
     assert group.asked == asked

@@ -36,7 +36,8 @@ def test_the_end_of_another_attempt_does_not_concern_it():
     assert HELD.transaction in state.prepared
 
 
-def test_what_is_committed_is_remembered_for_ten_minutes():
+def test_what_is_committed_is_remembered_for_ten_minutes(monkeypatch):
+    monkeypatch.setattr(state_module, "COMMITTED_MIN", 1)
     done = Committed(HELD.attempt, HELD.digest, OUTCOMES, 7)
     state = applied((HELD.to_wire(), 5), (done.to_wire(HELD.transaction), 7))
     assert (state.prepared, state.committed(HELD.transaction)) == ({}, done)
@@ -45,6 +46,16 @@ def test_what_is_committed_is_remembered_for_ten_minutes():
     assert None not in (state.committed(HELD.transaction), state.committed(b"u" * 16))
     state.apply(later.to_wire(b"v" * 16), later.wall_us + 1)
     assert state.committed(HELD.transaction) is None
+
+
+def test_the_newest_commits_are_remembered_however_old_they_look(monkeypatch):
+    monkeypatch.setattr(state_module, "COMMITTED_MIN", 3)
+    wrong_us = 10 * RETAINED_US
+    one = Committed(1, b"d" * 16, (), 0)
+    state = applied(*((one.to_wire(b"%016d" % number), wrong_us * number) for number in range(5)))
+    assert [number for number in range(5) if state.committed(b"%016d" % number) is not None] == [2, 3, 4]
+    again = Window.from_bytes(b"".join(state.to_bytes())).transactions
+    assert list(again.to_bytes()) == list(state.to_bytes())
 
 
 def test_what_is_remembered_of_commits_is_bounded_in_bytes(monkeypatch):

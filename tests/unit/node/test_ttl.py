@@ -10,7 +10,7 @@ from geodyne.model.expiry import Expiry
 from geodyne.model.values import dumps
 from node.group import Group
 from node.storage.port import Row
-from node.ttl import FOREIGN_GRACE_US, expire
+from node.ttl import BACKLOG_BYTES_MAX, FOREIGN_GRACE_US, expire, ready
 
 NOW_US = 1_800_000_000_000_000
 NOW_S = NOW_US // 1_000_000
@@ -73,3 +73,26 @@ def test_an_item_that_a_transaction_has_locked_stays() -> None:
 def test_what_another_region_wrote_is_left_to_it_for_a_while(late_us: int, goes: bool) -> None:
     assert deleted(row(NOW_S), NOW_US + late_us, elsewhere=True) is goes
     assert deleted(row(NOW_S), NOW_US + late_us)
+
+
+class Duties(NamedTuple):
+    """What `ready` asks of a group."""
+
+    serving: bool = True
+    leading: bool = True
+    uncommitted_bytes: int = 0
+    feed_full: bool = False
+
+
+@pytest.mark.parametrize(
+    ("group", "may"),
+    [
+        (Duties(), True),
+        (Duties(serving=False), False),
+        (Duties(leading=False), False),
+        (Duties(uncommitted_bytes=BACKLOG_BYTES_MAX + 1), False),
+        (Duties(feed_full=True), False),
+    ],
+)
+def test_deletions_wait_as_writes_do(group: Duties, may: bool) -> None:
+    assert ready(cast(Group, group)) is may

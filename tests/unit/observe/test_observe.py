@@ -39,6 +39,7 @@ def served(scenario: Callable[[Fetch, dict[str, Any]], Coroutine[Any, Any, None]
             health=lambda: state,
             status=lambda: {"partitions": []},
             admin={"now": lambda arguments: {"now": arguments}, "later": later, "fails": fails},
+            pages={"/own": lambda query: (200 if query else 404, dict(query))},
         )
         port = await server.start()
 
@@ -166,3 +167,13 @@ def test_an_address_that_a_predecessor_still_has_is_waited_for() -> None:
         await second.stop()
 
     asyncio.run(run())
+
+
+def test_a_process_has_pages_of_its_own_which_get_the_query() -> None:
+    async def scenario(fetch: Fetch, state: dict[str, Any]) -> None:
+        assert await fetch(b"GET /own?a=1&b=x%20y HTTP/1.1\r\n\r\n") == (200, b'{"a":"1","b":"x y"}')
+        assert await fetch(b"GET /own HTTP/1.1\r\n\r\n") == (404, b"{}")
+        assert (await fetch(b"GET /own?%b HTTP/1.1\r\n\r\n" % (b"a=1&" * 17)))[0] == 400
+        assert (await fetch(b"POST /own HTTP/1.1\r\nContent-Type: application/json\r\n\r\n"))[0] == 405
+
+    served(scenario)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from geodyne.messages import VoteRequest
+from geodyne.messages import Vote, VoteRequest
 from node.raft.change import Act
 from node.raft.configuration import Configuration, configuration_of
 from node.raft.core import Raft, Role
@@ -53,6 +53,7 @@ class Moving(Simulation):
         self.disorderly = self.disorder and self.random.random() < 0.4
         self.ambushed: dict[int, str] = {}  # by group: the stage of its change at which the network falls apart
         self.marks: dict[tuple[str, int], int] = {}  # (node, group) -> the term of a replica that was destroyed
+        self.words: dict[tuple[str, int, int], int] = {}  # (node, incarnation, group) -> leads no term before
         self.unheeded_until = dict.fromkeys(self.groups, 0.0)  # no leader of the group takes a step before
         own: list[Callable[[str, str, float], None]]
         own = [kind for kind in (self.schism, self.lone_step) if kind.__name__ == fault or not fault]
@@ -238,6 +239,10 @@ class Moving(Simulation):
     # --- the network --------------------------------------------------------------------------------------
 
     def send(self, source: str, target: str, message: Any) -> bool:
+        if isinstance(message, VoteRequest):
+            self.gives_its_word(source, message.group, message.term)
+        elif isinstance(message, Vote) and not (message.pre and message.granted):
+            self.gives_its_word(source, message.group, message.term + message.resigned)
         sent = super().send(source, target, message)
         if sent and self.disorderly and not self.calm and self.random.random() < 0.05:
             self.counts["disordered"] += 1
@@ -248,8 +253,15 @@ class Moving(Simulation):
 
     # --- what must hold -----------------------------------------------------------------------------------
 
+    def gives_its_word(self, name: str, group: int, term: int) -> None:
+        """That it leads no term before this one, and never will: as long as its process lives, replica or not."""
+        key = name, self.nodes[name].incarnation, group
+        self.words[key] = max(self.words.get(key, 0), term)
+
     def observe(self, node: Node, raft: Raft, effects: Effects) -> None:
         super().observe(node, raft, effects)
+        if raft.role is Role.LEADER and raft.term < self.words.get((node.name, node.incarnation, raft.group), 0):
+            raise Violation(f"{node.name} leads term {raft.term} of group {raft.group}, against its word")
         index, log = raft.configuration_index, raft.log
         if index > log.offset_index and (
             index > log.last_index or configuration_of(log.entries(index, index, 0)[0].payload) != raft.configuration

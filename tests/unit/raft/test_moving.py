@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from geodyne.messages import VoteRequest
+from geodyne.messages import Vote, VoteRequest
 from node.raft.configuration import Configuration, Configurations, configuration_of
+from node.raft.core import Raft, Role
 from node.raft.leadership import Leadership
 from node.raft.support import Support
 from tests.unit.raft.moving import LeftBehind, Moving
@@ -135,6 +136,18 @@ class RemovedVotersCount(Leadership):
         pass
 
 
+class WhoStandsSaysThatItLeadsNoMore(Raft):
+    """It may still win in this very term."""
+
+    def _on_vote_request(self, sender: str, request: VoteRequest, now_ms: int) -> None:
+        super()._on_vote_request(sender, request, now_ms)
+        if self.role is Role.CANDIDATE:
+            self._before[:] = [
+                (to, one._replace(resigned=True) if isinstance(one, Vote) and not one.granted else one)
+                for to, one in self._before
+            ]
+
+
 class MembersAreMadeWithAVote(Moving):
     def disk(self, group: int, name: str) -> Disk:
         return Disk(self.base(group))
@@ -152,6 +165,7 @@ MUTATIONS = (
     (LeaseByTheNewVotersOnly, "schism", 5, "leased|stale"),
     (RemovedVotersCount, "schism", 3, LOST),
     (MembersAreMadeWithAVote, "", 0, LOST),
+    (WhoStandsSaysThatItLeadsNoMore, "", 0, "against its word"),
 )
 
 
@@ -166,6 +180,8 @@ def test_the_simulation_finds_what_is_switched_off(
         monkeypatch.setattr(Configuration, "parts", mutation.parts)
     elif issubclass(mutation, Configurations):
         monkeypatch.setattr("node.raft.core.Configurations", mutation)
+    elif issubclass(mutation, Raft):
+        monkeypatch.setattr(Moving, "make_raft", mutation)
     elif issubclass(mutation, Leadership):
         monkeypatch.setattr("node.raft.core.Leadership", mutation)
     for seed in range(first, first + MUTATION_SEEDS):

@@ -28,7 +28,7 @@ from geodyne.messages import (
 )
 from geodyne.model.keys import KeySchema, encode_key
 from geodyne.model.values import dumps
-from geodyne.streams import sequence_text, shard_id, stream_arn
+from geodyne.streams import SEQUENCE_END, sequence_text, shard_id, stream_arn
 from router.api.registry import STREAM_OPERATIONS
 from router.api.streamiterators import ITERATOR_LIFE_MS, ShardIterator, parse_iterator
 from tests.unit.router.fake_region import NOW_MS, Client, FakeRegion, table
@@ -363,6 +363,20 @@ def test_a_place_must_be_one_of_the_shard() -> None:
     assert client.sequences(client.iterator("AFTER_SEQUENCE_NUMBER", SequenceNumber=sequence_text(1, 20))) == []
 
 
+@pytest.mark.parametrize("kind", ["AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"])
+def test_no_reader_of_an_open_shard_begins_beyond_its_newest_record(kind: str) -> None:
+    client = Streams()
+    first: dict[str, Any] = {"SequenceNumber": sequence_text(1, 1)}  # the StartingSequenceNumber that is shown
+    empty = client.iterator(kind, **first)
+    client.write(1, 10)
+    assert client.sequences(empty) == [sequence_text(1, 10)]
+    client.iterator(kind, SequenceNumber=sequence_text(1, 10))
+    for sequence in (11, SEQUENCE_END - 1):
+        body = {"StreamArn": ARN, "ShardId": shard_id(OPENED_US, 1), "ShardIteratorType": kind}
+        code, message = client.refused("GetShardIterator", **body, SequenceNumber=sequence_text(1, sequence))
+        assert (code, message) == ("ValidationException", "Invalid SequenceNumber: it is not one of the shard's")
+
+
 def test_what_was_trimmed_is_said_to_be() -> None:
     client = Streams()
     client.write(1, 10, 20, 30)
@@ -407,7 +421,7 @@ def test_an_iterator_of_what_is_gone_finds_nothing() -> None:
         ShardIterator,
         st.just(ARN),
         st.integers(0, 2**32 - 1),
-        st.integers(0, 2**63 - 1),
+        st.integers(1, 2**63 - 1),
         st.integers(0, 2**63 - 1),
         st.integers(0, 2**63),
     )

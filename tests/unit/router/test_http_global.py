@@ -10,18 +10,22 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from geodyne.errors import ApiError
+from geodyne.routing import Policy, PolicyKind, Routing
 from geodyne.rpc.drive import Reply
 from router.auth.sigv4 import Credential, Principal, SignatureVerifier
 from router.geo import Geography, HealthLimits
 from router.globalrole import PROBE_EVERY_S, GlobalEndpoint
+from router.healthcheck import Verdict
 from router.http import regionhealth
 from router.http.dynamodb import Call, DynamoDb, execute_locally
 from router.http.forward import ConnectionPool, NotSent, OutcomeUnknown, PoolFull, PoolLimits
 from router.http.regionhealth import read_report, region_health
 from router.http.server import HttpServer
 from router.http.values import HttpRequest, HttpResponse
+from router.routeadmin import administration
 
 ANA = Credential("AKIAANA", "secret", None, "ana")
 REGIONS = ("us-east-1", "eu-west-1")
@@ -50,7 +54,7 @@ class Region:
         self.name = name
         self.tables = tables
         self.mode = "answer"
-        self.healthy = True
+        self.healthy = self.checked = True
         self.bodies: list[dict[str, Any]] = []
         self.probes: list[bytes] = []
 
@@ -74,7 +78,7 @@ class Region:
             wall_s=time.time,
             monotonic_s=time.monotonic,
         )
-        health = region_health(lambda: self.healthy, lambda: len(self.tables), lambda: self.tables)
+        health = region_health(self.verdict, lambda: len(self.tables), lambda: self.tables)
 
         def probed(request: HttpRequest) -> HttpResponse:
             self.probes.append(request.query)
@@ -82,18 +86,24 @@ class Region:
 
         self.server = HttpServer(gates.handle, direct_get={regionhealth.PATH: probed})
 
+    def verdict(self) -> Verdict:
+        return Verdict(self.healthy, self.checked, 100, 1.0, 1.0, "" if self.healthy else "no majority")
 
-def request(operation: str, table: str | None = "t", location: bytes = b"") -> Call:
+
+def request(
+    operation: str, table: str | None = "t", location: bytes = b"", peer: tuple[str, int] = ("", 0), key: str = ""
+) -> Call:
     body = {} if table is None else {"TableName": table}
     headers = {b"x-amz-target": b"DynamoDB_20120810." + operation.encode(), b"x-geodyne-location": location}
-    http = HttpRequest(b"POST", b"/", b"", headers, orjson.dumps(body), "")
-    return Call(Op(operation, operation == "PutItem"), body, Principal("", "", ""), b"application/x-amz-json-1.0", http)
+    http = HttpRequest(b"POST", b"/", b"", headers, orjson.dumps(body), "", peer)
+    principal = Principal(key, "", "")
+    return Call(Op(operation, operation == "PutItem"), body, principal, b"application/x-amz-json-1.0", http)
 
 
 Scenario = Callable[[GlobalEndpoint, Region, Region], Awaitable[None]]
 
 
-def cluster(scenario: Scenario) -> None:
+def cluster(scenario: Scenario, routing: Routing | None = None) -> None:
     async def run() -> None:
         regions = [Region(name, {"t"}) for name in REGIONS]
         ports = {region.name: ("127.0.0.1", await region.server.start("127.0.0.1", 0)) for region in regions}
@@ -103,6 +113,7 @@ def cluster(scenario: Scenario) -> None:
             credential=ANA,
             wall_s=time.time,
             health_limits=HealthLimits(failures_to_down=2, successes_to_up=2, down_ms_min=0),
+            configured=routing,
         )
         await endpoint.start()
         try:
@@ -203,9 +214,137 @@ def test_a_read_that_hangs_moves_on_when_probes_find_the_region_unhealthy() -> N
         reading = asyncio.create_task(region_of(endpoint, request("GetItem")))
         await until(east.bodies)
         east.healthy = False
-        for _ in range(2):
-            await endpoint._probe("us-east-1")
+        await endpoint._probe("us-east-1")
         assert (await reading)[0] == "eu-west-1"
+        assert endpoint.status()["us-east-1"]["reason"] == "its health check fails: no majority"
+
+    cluster(scenario)
+
+
+def test_a_router_that_has_only_begun_to_check_its_region_is_asked_again_before_it_counts_as_down() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        east.healthy = east.checked = False
+        await endpoint._probe("us-east-1")
+        assert endpoint.health["us-east-1"].healthy
+        await endpoint._probe("us-east-1")
+        assert not endpoint.health["us-east-1"].healthy
+
+    cluster(scenario)
+
+
+PINNED = Routing(tables={"t": Policy(PolicyKind.PINNED, ("us-east-1",))})
+
+
+def test_a_pinned_table_is_served_by_its_region_or_by_none() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        assert await region_of(endpoint, request("GetItem", location=b"eu-west-1")) == ("us-east-1", "pinned")
+        east.healthy = False
+        await endpoint._probe("us-east-1")
+        for operation in ("GetItem", "PutItem"):
+            with pytest.raises(ApiError) as caught:
+                await endpoint.execute(request(operation))
+            assert caught.value.kind.status == 503
+            assert caught.value.message == (
+                "Table t is pinned to region us-east-1, which is down: its health check fails: no majority"
+            )
+        assert west.bodies == []
+        assert (await region_of(endpoint, request("GetItem", None)))[0] == "eu-west-1"
+        with pytest.raises(ApiError, match="ValidationException"):
+            await endpoint.execute(request("GetItem", "arn:aws:dynamodb:eu-west-1:000000000000:table/t"))
+
+    cluster(scenario, PINNED)
+
+
+def test_a_list_is_tried_in_its_order_and_nothing_else_is() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        assert await region_of(endpoint, request("GetItem")) == ("eu-west-1", "failover")
+        west.healthy = False
+        await endpoint._probe("eu-west-1")
+        assert await region_of(endpoint, request("GetItem")) == ("us-east-1", "fail-over from eu-west-1")
+
+    cluster(scenario, Routing(policy=Policy(PolicyKind.FAILOVER, ("eu-west-1", "us-east-1"))))
+
+
+def test_clients_are_shared_out_by_weight_and_keep_their_region() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        served = {}
+        for number in range(60):
+            call = request("GetItem", peer=(f"10.0.0.{number}", 1), key="AKIAANA")
+            served[number] = (await region_of(endpoint, call))[0]
+            again = request("GetItem", peer=(f"10.0.0.{number}", 2), key="AKIAANA")
+            assert (await region_of(endpoint, again))[0] == served[number]
+        assert 30 < sum(region == "us-east-1" for region in served.values()) < 58
+        east.healthy = False
+        await endpoint._probe("us-east-1")
+        for number, region in served.items():
+            expected = "weighted" if region == "eu-west-1" else "fail-over from us-east-1"
+            call = request("GetItem", peer=(f"10.0.0.{number}", 3), key="AKIAANA")
+            assert await region_of(endpoint, call) == ("eu-west-1", expected)
+
+    cluster(scenario, Routing(policy=Policy(PolicyKind.WEIGHTED, REGIONS, (3, 1))))
+
+
+def test_the_answer_says_where_the_client_was_taken_to_be() -> None:
+    async def origin(endpoint: GlobalEndpoint, call: Call) -> bytes:
+        return dict((await endpoint.execute(call)).headers)[b"x-geodyne-origin"]
+
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        assert await origin(endpoint, request("GetItem")) == b"us-east-1 (default)"
+        assert await origin(endpoint, request("GetItem", location=b"cork")) == b"eu-west-1 (header)"
+        inside = request("GetItem", peer=("10.2.3.4", 5))
+        assert await origin(endpoint, inside) == b"eu-west-1 (network 10.2.0.0/16)"
+
+    cluster(scenario, Routing(places={"cork": "eu-west-1"}, networks={"10.2.0.0/16": "eu-west-1"}))
+
+
+def test_an_operator_sees_and_changes_policies_while_requests_go_on() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        routes = administration(endpoint)
+        policy = {"policy": "pinned", "region": "eu-west-1"}
+        answer = await routes({"operation": "set", "table": "t", "policy": policy})
+        assert answer["result"]["tables"] == {"t": {**policy, "source": "run time"}}
+        assert answer["result"]["regions"]["us-east-1"]["check"]["write_ms"] == 1.0
+        assert (await region_of(endpoint, request("GetItem")))[0] == "eu-west-1"
+        found = (await routes({"operation": "find", "table": "t", "from": "us-east-1"}))["result"]
+        assert (found["origin"], found["routes"]) == ("us-east-1", [{"region": "eu-west-1", "reason": "pinned"}])
+        assert found["regions"] == [{"region": "eu-west-1", "healthy": True, "has_table": True, "round_trip_ms": 76.0}]
+        await routes({"operation": "reset", "table": "t"})
+        assert (await region_of(endpoint, request("GetItem")))[0] == "us-east-1"
+
+    cluster(scenario)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({}, "operation must be one of"),
+        ({"operation": "set", "table": 1}, "operation must be one of"),
+        ({"operation": "set"}, "a policy with its parameters is expected"),
+        ({"operation": "set", "policy": {"policy": "pinned", "region": "mars"}}, "'mars' is not a region"),
+        ({"operation": "find", "from": "mars"}, "'mars' is neither a region nor a place"),
+    ],
+)
+def test_an_operator_is_told_what_cannot_be(arguments: dict[str, Any], error: str) -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        assert error in (await administration(endpoint)(arguments))["error"]
+
+    cluster(scenario)
+
+
+def test_metrics_have_a_bounded_set_of_labels() -> None:
+    async def scenario(endpoint: GlobalEndpoint, east: Region, west: Region) -> None:
+        registry = CollectorRegistry()
+        registry.register(endpoint)
+        before = generate_latest(registry).decode().splitlines()
+        await region_of(endpoint, request("GetItem"))
+        east.healthy = False
+        await endpoint._probe("us-east-1")
+        await region_of(endpoint, request("GetItem", "unknown"))
+        after = generate_latest(registry).decode().splitlines()
+        assert len(before) == len(after)
+        assert 'geodyne_routes_total{outcome="first",policy="nearest"} 1.0' in after
+        assert 'geodyne_routes_total{outcome="fail-over",policy="nearest"} 1.0' in after
+        assert 'geodyne_region_changes_total{destination="us-east-1",state="down"} 1.0' in after
 
     cluster(scenario)
 
@@ -250,6 +389,7 @@ def test_probes_of_an_unchanged_catalog_carry_no_tables() -> None:
         b'{"healthy":1,"revision":1}',
         b'{"healthy":true}',
         b'{"healthy":true,"revision":1,"tables":[1]}',
+        b'{"healthy":true,"revision":1,"check":1}',
     ],
 )
 def test_an_answer_that_is_no_report_is_not_taken_for_one(body: bytes) -> None:

@@ -538,3 +538,16 @@ def test_no_bytes_break_a_connection_object(parts: list[bytes]) -> None:
         await server.stop(0)
 
     asyncio.run(run())
+
+
+def test_a_request_knows_the_other_end_of_its_connection() -> None:
+    async def peer(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, f"{request.peer[0]} {request.peer[1]}".encode())
+
+    async def scenario(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: HttpServer) -> None:
+        host, port = writer.get_extra_info("sockname")[:2]
+        for _ in range(2):
+            writer.write(post(b"x"))
+            assert (await read_response(reader))[2] == f"{host} {port}".encode()
+
+    serve(scenario, peer)

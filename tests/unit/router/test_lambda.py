@@ -95,9 +95,9 @@ class Metadata:
 class Service:
     """A router's door before it."""
 
-    def __init__(self, *, checked: bool = False) -> None:
+    def __init__(self, *, checked: bool = False, region: str = REGION) -> None:
         self.metadata = Metadata()
-        api = Api(self.metadata, region=REGION, now_ms=lambda: NOW_MS)  # type: ignore[arg-type]
+        api = Api(self.metadata, region=region, now_ms=lambda: NOW_MS)  # type: ignore[arg-type]
         verifier = SignatureVerifier([REGION], {"AKIAANA": ANA}.get, "lambda") if checked else None
         self.front = DynamoDb(
             {},
@@ -178,7 +178,7 @@ SETTINGS: dict[str, Any] = {
     "TumblingWindowInSeconds": 30,
     "FunctionResponseTypes": ["ReportBatchItemFailures"],
     "FilterCriteria": {"Filters": [{"Pattern": '{"eventName": ["INSERT"]}'}]},
-    "DestinationConfig": {"OnFailure": {"Destination": "https://example.com/x"}},
+    "DestinationConfig": {"OnFailure": {"Destination": "http://h"}},
 }
 
 
@@ -260,6 +260,19 @@ def test_a_stream_that_is_not_there_is_not_found(arn: str) -> None:
     )
 
 
+@pytest.mark.parametrize("region", ["seattle", "eu-central", "rack2"])
+def test_regions_may_have_names_that_aws_has_not(region: str) -> None:
+    service = Service(region=region)
+    arn, function = ARN.replace(REGION, region), FUNCTION_ARN.replace(REGION, region)
+    for name in ("f", function, function.removeprefix("arn:aws:lambda:")):
+        created = service.create(EventSourceArn=arn, FunctionName=name)
+        assert (created["EventSourceArn"], created["FunctionArn"]) == (arn, function)
+        service.metadata.settle()
+        assert service.ask("GET", f"{PATH}?{urlencode({'EventSourceArn': arn})}")[1]["EventSourceMappings"]
+        assert service.ask("DELETE", f"{PATH}/{created['UUID']}")[0] == 202
+        service.metadata.settle()
+
+
 def test_the_same_stream_and_function_conflict_and_the_error_names_the_mapping_that_there_is() -> None:
     service = Service()
     uuid = service.made()
@@ -308,6 +321,7 @@ def test_the_same_stream_and_function_conflict_and_the_error_names_the_mapping_t
         ),
         ({"DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sqs:x"}}}, "Destination must begin with one of"),
         ({"DestinationConfig": {"OnFailure": {"Destination": "https://" + "x" * 350}}}, "longer than 350"),
+        ({"DestinationConfig": {"OnFailure": {"Destination": "http://u:secret@h"}}}, "name or password"),
         ({"Topics": ["t"]}, "Topics is not supported for DynamoDB stream event sources."),
         ({"Queues": ["q"]}, "Queues is not supported for"),
         ({"SelfManagedEventSource": {}}, "SelfManagedEventSource is not supported for"),
@@ -360,6 +374,23 @@ def test_a_file_is_a_destination_for_operators_only() -> None:
     service.metadata.settle()
     to_another = {"DestinationConfig": {"OnFailure": {"Destination": "file:///etc"}}}
     assert service.refused("PUT", f"{PATH}/{uuid}", to_another)[:2] == (400, INVALID)
+
+
+def test_over_the_api_a_destination_is_what_the_owner_has_registered_as_an_http_function() -> None:
+    """Delivery reaches what a client does not: metadata services, the pages of other processes."""
+    service = Service()
+    for url in ("http://169.254.169.254/latest", "http://127.0.0.1:9001/admin/members", "http://h/other", "http://H"):
+        body = {**CREATE, "DestinationConfig": {"OnFailure": {"Destination": url}}}
+        status, code, text = service.refused("POST", PATH, body)
+        assert (status, code) == (400, INVALID)
+        assert "registered HTTP function" in text
+    registered = {"DestinationConfig": {"OnFailure": {"Destination": "http://h"}}}
+    uuid = service.made(**registered)
+    elsewhere = {"DestinationConfig": {"OnFailure": {"Destination": "http://elsewhere/x?token=1"}}}
+    assert service.refused("PUT", f"{PATH}/{uuid}", elsewhere)[:2] == (400, INVALID)
+    assert "result" in service.operator("UpdateEventSourceMapping", UUID=uuid, **elsewhere)
+    service.metadata.settle()
+    assert service.ask("PUT", f"{PATH}/{uuid}", elsewhere)[0] == 202, "it may be kept"
 
 
 def test_lists_are_cut_into_pages_and_filtered() -> None:
@@ -487,6 +518,7 @@ def test_signatures_are_checked_for_the_service_lambda() -> None:
         response = service.send("GET", PATH, headers=headers)
         assert response.status == 403
         assert dict(response.headers)[b"x-amzn-ErrorType"] == name.encode()
+        assert set(json.loads(response.body)) == {"Type", "Message"}
 
 
 def test_a_request_signed_for_lambda_is_lambdas_wherever_it_goes() -> None:

@@ -18,6 +18,7 @@ from geodyne.wire.log_v1_pb2 import Definition, GroupState
 from node.storage import schema
 from node.storage.port import GroupDamaged, GroupUpdate, Row
 from node.storage.sqlite import StateStore
+from node.storage.sqlite_expiries import FILL_BYTES_MAX
 
 P = 5
 START = (0, b"")
@@ -171,6 +172,21 @@ def test_enabling_ttl_writes_no_entry_at_once_and_fills_in_steps_that_a_restart_
 
     with_store(tmp_path, before)
     with_store(tmp_path, after)
+
+
+def test_a_step_of_filling_reads_few_large_items(tmp_path: Path) -> None:
+    large = {"S": "x" * (FILL_BYTES_MAX // 4)}
+
+    async def body(store: StateStore) -> None:
+        store.create(P, state(0, ""))
+        store.apply([update(1, {b"%d" % number: row(number + 1, other=large) for number in range(8)}, "")])
+        store.apply([update(2, {}, "ttl")])
+        assert store.fill_expiries(P, 64)
+        assert len(found(store)) == 4
+        assert fill(store) == 1  # and another step finds that there is no more
+        assert found(store) == expected(store)
+
+    with_store(tmp_path, body)
 
 
 def test_another_attribute_begins_anew_and_the_old_entries_are_collected_in_steps(tmp_path: Path) -> None:

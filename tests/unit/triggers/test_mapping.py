@@ -55,6 +55,15 @@ def test_the_bookmark_says_where_an_unmoved_one_begins() -> None:
         ("FilterCriteria", {"filters": ('{"a": ["b"]}',) * 6}),
         ("DestinationConfig", {"on_failure": "arn:aws:sqs:us-east-1:000000000000:queue"}),
         ("DestinationConfig", {"on_failure": "file://relative"}),
+        ("DestinationConfig", {"on_failure": "file:///data?x"}),
+        ("DestinationConfig", {"on_failure": "http://"}),
+        ("DestinationConfig", {"on_failure": "http://h:99999/"}),
+        ("DestinationConfig", {"on_failure": "http://h:0/"}),
+        ("DestinationConfig", {"on_failure": "http://[::1/"}),
+        ("DestinationConfig", {"on_failure": "https://h/a b HTTP/1.1"}),
+        ("DestinationConfig", {"on_failure": "https://h/a\r\nX: y"}),
+        ("DestinationConfig", {"on_failure": "https://user:secret@h/"}),
+        ("DestinationConfig", {"on_failure": "https://h/#part"}),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_its_name(member: str, changes: dict[str, Any]) -> None:
@@ -73,6 +82,8 @@ def test_what_is_out_of_range_is_refused_by_its_name(member: str, changes: dict[
         FunctionSpec("f", "python", "/d", "a:b", timeout_s=0),
         FunctionSpec("f", "python", "/d", "a:b", environment={"A": "x" * 5000}),
         FunctionSpec("f", "http", url="ftp://x"),
+        FunctionSpec("f", "http", url="http://user:secret@h/"),
+        FunctionSpec("f", "http", url="http://h/a b"),
         FunctionSpec("f", "other"),
     ],
 )
