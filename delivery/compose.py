@@ -14,8 +14,8 @@ from delivery.kinesisservice import KinesisDelivery, described
 from delivery.metrics import DeliveryCollector, Observations
 from delivery.triggers import Triggers
 from geodyne.clock import SystemClock
-from geodyne.messages import Hello
 from geodyne.observe.server import ObserveServer
+from geodyne.peermessages import Hello
 from geodyne.rpc.client import GrpcConnector
 from geodyne.rpc.codec import OLDEST_STREAM_FORMAT, STREAM_FORMAT
 from geodyne.rpc.delay import DelayedLinks

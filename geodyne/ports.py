@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from geodyne.messages import Hello, PeerMessage, Request, Response
+from geodyne.messages import Request, Response
+from geodyne.peermessages import Hello, PeerMessage
 
 
 class Clock(Protocol):

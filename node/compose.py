@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry
 
 from geodyne.catalog import PartitionRecord, TableRecord
 from geodyne.limits import ITEM_COLLECTION_BYTES_MAX
-from geodyne.messages import METADATA_PARTITION, PeerMessage
+from geodyne.messages import METADATA_PARTITION
+from geodyne.peermessages import PeerMessage
 from geodyne.ports import ClientConnector, Clock, PeerNetwork
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.catalog.placement import REPLICAS, rings_by_zone

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from geodyne.messages import Append, PeerMessage, SnapshotChunk
+from geodyne.peermessages import Append, PeerMessage, SnapshotChunk
 
 MESSAGES_MAX: Final = 1024
 BYTES_MAX: Final = 16 << 20

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from geodyne.messages import Entry, WriteId, Written
+from geodyne.messages import WriteId, Written
+from geodyne.peermessages import Entry
 from geodyne.wire import log_v1_pb2 as log
 from node.outcomes import outcome_from_wire, outcome_to_wire
 from node.raft.configuration import Configuration, configuration_of

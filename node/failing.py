@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from geodyne.messages import Append, Appended, PeerMessage, TimeoutNow
+from geodyne.peermessages import Append, Appended, PeerMessage, TimeoutNow
 from node.storage.port import DiskUnusable, StateFailed
 
 if TYPE_CHECKING:

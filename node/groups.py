@@ -8,7 +8,8 @@ from random import Random
 
 from geodyne.catalog import PartitionRecord
 from geodyne.limits import ITEM_COLLECTION_BYTES_MAX
-from geodyne.messages import METADATA_PARTITION, Vote, VoteRequest
+from geodyne.messages import METADATA_PARTITION
+from geodyne.peermessages import Vote, VoteRequest
 from geodyne.ports import Clock
 from node.entries import decode
 from node.group import Backlog, Group

@@ -13,7 +13,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from geodyne.messages import Answer, NotLeader, Refused, SnapshotWanted
+from geodyne.messages import Answer, NotLeader, Refused
+from geodyne.peermessages import SnapshotWanted
 from node.storage.port import GroupDamaged
 from node.storage.sqlite import StateStore
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from geodyne.messages import Heartbeat, HeartbeatAck
+from geodyne.peermessages import Heartbeat, HeartbeatAck
 from node.raft.core import Raft
 from node.raft.settings import Settings
 

@@ -11,7 +11,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from geodyne.messages import METADATA_PARTITION, Leads
+from geodyne.messages import METADATA_PARTITION
+from geodyne.peermessages import Leads
 from node.waits import CATALOG_TOPIC
 
 if TYPE_CHECKING:

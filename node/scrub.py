@@ -16,8 +16,8 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from geodyne.messages import ScrubDigest
 from geodyne.model.expiry import Expiry
+from geodyne.peermessages import ScrubDigest
 from node.storage.port import LocalEntry, StorageError
 from node.storage.sqlite import StateStore
 

@@ -13,8 +13,8 @@ from typing import NoReturn
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from geodyne.clock import SystemClock
-from geodyne.messages import Hello
 from geodyne.observe.server import ObserveServer
+from geodyne.peermessages import Hello
 from geodyne.rpc.client import GrpcConnector
 from geodyne.rpc.codec import OLDEST_STREAM_FORMAT, STREAM_FORMAT
 from geodyne.rpc.delay import DelayedLinks

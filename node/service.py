@@ -22,25 +22,18 @@ from random import Random
 from time import perf_counter
 from typing import NamedTuple
 
-from geodyne.messages import (
-    METADATA_PARTITION,
-    Busy,
-    Control,
+from geodyne.messages import METADATA_PARTITION, Busy, Control, Moved, Refused, Request, Response, Unknown
+from geodyne.peermessages import (
     Heartbeat,
     HeartbeatAck,
     Hello,
     Introduction,
     Leads,
-    Moved,
     PeerMessage,
-    Refused,
-    Request,
-    Response,
     ScrubDigest,
     SnapshotAck,
     SnapshotChunk,
     SnapshotWanted,
-    Unknown,
     VoteRequest,
 )
 from geodyne.ports import Clock, PeerNetwork

@@ -13,7 +13,8 @@ import logging
 from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple
 
-from geodyne.messages import METADATA_PARTITION, SnapshotAck, SnapshotChunk
+from geodyne.messages import METADATA_PARTITION
+from geodyne.peermessages import SnapshotAck, SnapshotChunk
 from geodyne.ports import PeerNetwork
 from node.engine.localindexes import LocalIndexes
 from node.places import Places

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import orjson
 from google.protobuf.message import DecodeError
 
-from geodyne.messages import Change, Hello
+from geodyne.messages import Change
+from geodyne.peermessages import Hello
 from geodyne.rpc.codecparts import CodecError, hello_of, put_hello
 from geodyne.wire import replication_v1_pb2 as wire
 from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, change_bytes

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
 
-from geodyne.messages import Change, Hello
+from geodyne.messages import Change
+from geodyne.peermessages import Hello
 from geodyne.rpc.stream import BatchStream, Contract, Destination, StreamDialer
 from replication.codec import (
     DestinationMessage,

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from geodyne.messages import Hello
+from geodyne.peermessages import Hello
 from geodyne.rpc.server import GrpcServer
 from geodyne.rpc.stream import BatchStream, Contract, StreamRefused, accept_stream
 from replication.apply import Applier

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from geodyne.catalog import PartitionRecord, ReplicaStatus, TableRecord, TableStatus
-from geodyne.messages import Hello
+from geodyne.peermessages import Hello
 from geodyne.ports import Clock
 from replication.apply import Applier
 from replication.backfill import ScanStats

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from random import Random
 
-from geodyne.messages import Busy, Hello, Refused, Request, Response
+from geodyne.messages import Busy, Refused, Request, Response
+from geodyne.peermessages import Hello
 from geodyne.ports import ClientLinkEvents
 from geodyne.rpc.codec import decode_node_batch, encode_client_batch
 from geodyne.rpc.stream import ITEM_BYTES_MAX, BatchStream, Contract, Destination, StreamDialer

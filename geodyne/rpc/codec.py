@@ -16,6 +16,7 @@ import orjson
 from google.protobuf.message import DecodeError, EncodeError
 
 from geodyne import messages as m
+from geodyne import peermessages as pm
 from geodyne.rpc import streamcodec as streams
 from geodyne.rpc import transactioncodec as transactions
 from geodyne.rpc.codecparts import (
@@ -51,11 +52,11 @@ BAD_VALUES: Final = (DecodeError, EncodeError, ValueError, TypeError, KeyError, 
 # --- batches ----------------------------------------------------------------------------------------------
 
 
-def encode_client_batch(batch: m.Hello | Sequence[m.Request]) -> bytes:
+def encode_client_batch(batch: pm.Hello | Sequence[m.Request]) -> bytes:
     """A batch of a client's stream. Raises CodecError."""
     out = pb.ClientBatch()
     try:
-        if isinstance(batch, m.Hello):
+        if isinstance(batch, pm.Hello):
             put_hello(out.hello, batch)
             return out.SerializeToString()
         add = out.requests.add
@@ -75,7 +76,7 @@ def encode_client_batch(batch: m.Hello | Sequence[m.Request]) -> bytes:
         raise CodecError(f"cannot encode a client batch: {error!r}") from error
 
 
-def decode_client_batch(data: bytes) -> m.Hello | list[m.Request]:
+def decode_client_batch(data: bytes) -> pm.Hello | list[m.Request]:
     """The inverse of encode_client_batch. Raises CodecError."""
     try:
         batch = pb.ClientBatch.FromString(data)
@@ -98,11 +99,11 @@ def decode_client_batch(data: bytes) -> m.Hello | list[m.Request]:
         raise CodecError(f"not a client batch: {error!r}") from error
 
 
-def encode_node_batch(batch: m.Hello | Sequence[m.Response]) -> bytes:
+def encode_node_batch(batch: pm.Hello | Sequence[m.Response]) -> bytes:
     """A batch of a node's answers to a client. Raises CodecError."""
     out = pb.NodeBatch()
     try:
-        if isinstance(batch, m.Hello):
+        if isinstance(batch, pm.Hello):
             put_hello(out.hello, batch)
             return out.SerializeToString()
         add = out.responses.add
@@ -115,7 +116,7 @@ def encode_node_batch(batch: m.Hello | Sequence[m.Response]) -> bytes:
         raise CodecError(f"cannot encode a node batch: {error!r}") from error
 
 
-def decode_node_batch(data: bytes) -> m.Hello | list[m.Response]:
+def decode_node_batch(data: bytes) -> pm.Hello | list[m.Response]:
     """The inverse of encode_node_batch. Raises CodecError."""
     try:
         batch = pb.NodeBatch.FromString(data)

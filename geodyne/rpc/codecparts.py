@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 
 from geodyne import messages as m
+from geodyne import peermessages as pm
 from geodyne.wire import node_v1_pb2 as pb
 
 _WRITE_KINDS: Final = {int(kind): kind for kind in m.WriteKind}
@@ -18,7 +19,7 @@ class CodecError(ValueError):
     """Bytes that are no batch of this format, or a value that no batch can carry."""
 
 
-def put_hello(out: Any, hello: m.Hello) -> None:
+def put_hello(out: Any, hello: pm.Hello) -> None:
     """Fill the first message of a stream. Readers that know one format only compare `format`: it is the oldest."""
     out.cluster_id, out.region, out.process_id, out.incarnation, newest, oldest = hello
     out.format = oldest or newest
@@ -26,10 +27,10 @@ def put_hello(out: Any, hello: m.Hello) -> None:
         out.newest = newest
 
 
-def hello_of(one: Any) -> m.Hello:
+def hello_of(one: Any) -> pm.Hello:
     """The first message of a stream."""
     identity = one.cluster_id, one.region, one.process_id, one.incarnation
-    return m.Hello(*identity, one.newest, one.format) if one.newest else m.Hello(*identity, one.format)
+    return pm.Hello(*identity, one.newest, one.format) if one.newest else pm.Hello(*identity, one.format)
 
 
 def fill_write(out: pb.Write, call: m.Write) -> None:

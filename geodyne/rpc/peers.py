@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from geodyne.messages import Hello, PeerMessage
+from geodyne.peermessages import Hello, PeerMessage
 from geodyne.ports import PeerHandler
 from geodyne.rpc.codec import STREAM_FORMAT
 from geodyne.rpc.peercodec import SINCE, decode_peer_batch, encode_peer_batch

@@ -9,7 +9,8 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from geodyne.messages import Hello, Refused, Request, Response
+from geodyne.messages import Refused, Request, Response
+from geodyne.peermessages import Hello
 from geodyne.ports import NodeHandler
 from geodyne.rpc.codec import decode_client_batch, encode_node_batch
 from geodyne.rpc.peers import GrpcPeerNetwork

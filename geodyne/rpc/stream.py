@@ -25,7 +25,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 import grpc
 import grpc.aio
 
-from geodyne.messages import Hello
+from geodyne.peermessages import Hello
 from geodyne.rpc.codecparts import CodecError
 from geodyne.rpc.faults import PROCESS_FAULTS
 from geodyne.rpc.pace import PROCESS_PACE

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from geodyne import messages as m
+from geodyne import peermessages as pm
 
 FIXED_BYTES: Final = 96  # what a message weighs beside its payload; an estimate that errs on the high side
 
@@ -57,13 +58,13 @@ def response_bytes(response: m.Response) -> int:
     return FIXED_BYTES
 
 
-def peer_message_bytes(message: m.PeerMessage) -> int:
+def peer_message_bytes(message: pm.PeerMessage) -> int:
     """About how many bytes a peer message adds to a batch."""
-    if type(message) is m.Append:
+    if type(message) is pm.Append:
         return FIXED_BYTES + sum([len(entry.payload) + 8 for entry in message.entries])
-    if type(message) is m.SnapshotChunk:
+    if type(message) is pm.SnapshotChunk:
         return FIXED_BYTES + len(message.data)
-    if type(message) is m.Leads:
+    if type(message) is pm.Leads:
         return FIXED_BYTES + 24 * len(message.leads)
     return FIXED_BYTES
 

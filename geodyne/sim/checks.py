@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from geodyne.messages import Appended, Entry, HeartbeatAck, PeerMessage, Vote, VoteRequest
+from geodyne.peermessages import Appended, Entry, HeartbeatAck, PeerMessage, Vote, VoteRequest
 from geodyne.ports import Clock, PeerNetwork
 from geodyne.sim.elections import Elections
 from geodyne.sim.leases import Leases

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from random import Random
 
-from geodyne.messages import Append, Appended, PeerMessage, TimeoutNow, Vote, VoteRequest
+from geodyne.peermessages import Append, Appended, PeerMessage, TimeoutNow, Vote, VoteRequest
 
 CONSENSUS = (Append, Appended, Vote, VoteRequest, TimeoutNow)
 LATE_S = (0.001, 0.4)

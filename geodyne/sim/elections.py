@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from geodyne.messages import Vote, VoteRequest
+from geodyne.peermessages import Vote, VoteRequest
 from node.group import Group
 from node.raft.core import Role
 

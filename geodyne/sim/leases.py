@@ -7,7 +7,7 @@ promised, and who has restarted, and may have forgotten a promise, votes for nob
 
 from __future__ import annotations
 
-from geodyne.messages import Vote, VoteRequest
+from geodyne.peermessages import Vote, VoteRequest
 from node.raft.liveness import Liveness
 
 ROUNDING_MS = 1  # each of the two clocks is read in whole milliseconds

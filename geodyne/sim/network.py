@@ -16,7 +16,8 @@ from random import Random
 from struct import Struct
 from typing import Any, Protocol
 
-from geodyne.messages import Busy, Hello, PeerMessage, ReadFeed, ReadStream, Request, Response, Watch
+from geodyne.messages import Busy, ReadFeed, ReadStream, Request, Response, Watch
+from geodyne.peermessages import Hello, PeerMessage
 from geodyne.ports import ClientLinkEvents, PeerHandler
 from geodyne.sim.disorder import Disorder
 from geodyne.sim.loop import PROCESS, SimLoop

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from geodyne.messages import Appended, PeerMessage, Vote, VoteRequest
+from geodyne.peermessages import Appended, PeerMessage, Vote, VoteRequest
 from node.storage.wal import Wal
 from node.storage.wal_recovery import segment_name
 

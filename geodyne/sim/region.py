@@ -21,7 +21,8 @@ from unittest.mock import patch
 from prometheus_client import CollectorRegistry
 
 from geodyne.catalog import TableRecord, TableStatus
-from geodyne.messages import METADATA_PARTITION, Answer, Call, Control, ControlDone, Hello, Request, WriteId
+from geodyne.messages import METADATA_PARTITION, Answer, Call, Control, ControlDone, Request, WriteId
+from geodyne.peermessages import Hello
 from geodyne.rpc.catalogview import CatalogView
 from geodyne.rpc.codec import STREAM_FORMAT
 from geodyne.rpc.pending import PendingCall

@@ -13,17 +13,8 @@ import orjson
 
 from geodyne.catalog import PartitionRecord, TableRecord
 from geodyne.errors import ApiError
-from geodyne.messages import (
-    METADATA_PARTITION,
-    Control,
-    ControlDone,
-    Count,
-    Leads,
-    NotLeader,
-    Refused,
-    Watch,
-    Watched,
-)
+from geodyne.messages import METADATA_PARTITION, Control, ControlDone, Count, NotLeader, Refused, Watch, Watched
+from geodyne.peermessages import Leads
 from geodyne.ports import Clock
 from node.catalog import streams
 from node.catalog.controller import plan

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from geodyne.messages import Entry
+from geodyne.peermessages import Entry
 from node.raft.quorum import majority
 
 MARK = 0  # the first byte of such an entry's payload; a serialised EntryPayload never begins with it

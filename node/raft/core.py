@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
-from geodyne.messages import Append, Appended, RaftMessage, TimeoutNow, Vote, VoteRequest
+from geodyne.peermessages import Append, Appended, RaftMessage, TimeoutNow, Vote, VoteRequest
 from node.raft.change import WAIT, Act, Step
 from node.raft.configuration import Configuration, Configurations, rank
 from node.raft.effects import FORGOTTEN, Effects, HardState

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from geodyne.messages import Entry, RaftMessage
+from geodyne.peermessages import Entry, RaftMessage
 
 FORGOTTEN = "?"  # no node's id: whom a newcomer voted for, and in which terms, was lost with its disk
 

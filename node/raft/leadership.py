@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from geodyne.messages import Append, Appended, Entry, RaftMessage, TimeoutNow
+from geodyne.peermessages import Append, Appended, Entry, RaftMessage, TimeoutNow
 from node.raft.change import CAUGHT_UP_ENTRIES, Step, next_step
 from node.raft.configuration import Configuration
 from node.raft.liveness import NEVER_MS, Liveness

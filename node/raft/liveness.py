@@ -38,7 +38,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from geodyne.messages import Heartbeat, HeartbeatAck
+from geodyne.peermessages import Heartbeat, HeartbeatAck
 from node.raft.settings import Settings
 
 NEVER_MS = -(1 << 62)  # earlier than any time

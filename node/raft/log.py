@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
-from geodyne.messages import Entry
+from geodyne.peermessages import Entry
 
 _entry_term = attrgetter("term")
 

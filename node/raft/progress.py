@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
 
-from geodyne.messages import Appended
+from geodyne.peermessages import Appended
 from node.raft.settings import Settings
 
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from geodyne.messages import Vote, VoteRequest
+from geodyne.peermessages import Vote, VoteRequest
 from node.raft.liveness import NEVER_MS, Liveness
 
 

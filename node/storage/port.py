@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from geodyne.messages import Entry
+from geodyne.peermessages import Entry
 
 # --- values -------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from geodyne.messages import Entry
+from geodyne.peermessages import Entry
 from node.storage import wal_format as fmt
 from node.storage.disk import PosixDisk
 from node.storage.port import Disk, Recovered, StorageError, WalFailed

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from zlib import crc32
 
-from geodyne.messages import Entry
+from geodyne.peermessages import Entry
 
 SEGMENT_MAGIC = b"GEODYNWL"
 SEGMENT_VERSION = 1

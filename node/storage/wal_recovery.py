@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from geodyne.messages import Entry
+from geodyne.peermessages import Entry
 from node.storage import wal_format as fmt
 from node.storage.port import (
     Disk,

@@ -15,6 +15,7 @@ import grpc.aio
 import pytest
 
 from geodyne import messages as m
+from geodyne import peermessages as pm
 from geodyne.rpc.codec import OLDEST_STREAM_FORMAT, STREAM_FORMAT, decode_node_batch, encode_client_batch
 from geodyne.rpc.peercodec import encode_peer_batch
 from geodyne.rpc.stream import sealed, verify
@@ -69,8 +70,8 @@ def cluster_id(world: Cluster) -> str:
     return str(json.loads((world.data_dir / "cluster.json").read_text())["cluster_id"])
 
 
-def hello(world: Cluster, process_id: str = f"{REGION}/router-9", **changes: Any) -> m.Hello:
-    usual = m.Hello(cluster_id(world), REGION, process_id, 1, STREAM_FORMAT, OLDEST_STREAM_FORMAT)
+def hello(world: Cluster, process_id: str = f"{REGION}/router-9", **changes: Any) -> pm.Hello:
+    usual = pm.Hello(cluster_id(world), REGION, process_id, 1, STREAM_FORMAT, OLDEST_STREAM_FORMAT)
     return usual._replace(**changes)
 
 
@@ -116,7 +117,7 @@ def test_who_does_not_belong_here_is_told_why(disturbed: Cluster) -> None:
 def test_a_first_message_that_is_no_hello_ends_the_stream(disturbed: Cluster) -> None:
     address = disturbed.process(VISITED).address
     assert "no hello" in end_of_stream(address, CLIENT_PATH, [sealed(b"")])
-    assert "no hello" in end_of_stream(address, PEER_PATH, [sealed(encode_peer_batch([m.TimeoutNow(1, 9)]))])
+    assert "no hello" in end_of_stream(address, PEER_PATH, [sealed(encode_peer_batch([pm.TimeoutNow(1, 9)]))])
     assert "not a client batch" in end_of_stream(address, CLIENT_PATH, [b"\xff" * 100])
     damaged = bytearray(sealed(encode_client_batch(hello(disturbed))))
     damaged[-1] ^= 1
@@ -144,7 +145,7 @@ def answer_to(address: str, first: bytes, batch: bytes) -> m.Answer:
             data = await call.read()
             verify(data)
             decoded = decode_node_batch(data)
-            assert not isinstance(decoded, m.Hello)
+            assert not isinstance(decoded, pm.Hello)
             (response,) = decoded
             return response.answer
 
@@ -154,8 +155,8 @@ def answer_to(address: str, first: bytes, batch: bytes) -> m.Answer:
 def test_messages_of_a_peer_for_groups_that_are_not_there_do_no_harm(disturbed: Cluster) -> None:
     """Somebody who claims to be a peer of the node takes that one's place; the peer itself dials again."""
     address = disturbed.process(VISITED).address
-    snapshot = m.SnapshotChunk(NO_PARTITION, 1, 1, 1, 0, bytes(100_000), False)
-    batches = [sealed(encode_peer_batch([m.TimeoutNow(NO_PARTITION, 9)] * MESSAGES))]
+    snapshot = pm.SnapshotChunk(NO_PARTITION, 1, 1, 1, 0, bytes(100_000), False)
+    batches = [sealed(encode_peer_batch([pm.TimeoutNow(NO_PARTITION, 9)] * MESSAGES))]
     batches += [sealed(encode_peer_batch([snapshot] * 20))] * 10
 
     async def intrude() -> None:

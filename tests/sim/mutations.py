@@ -12,19 +12,8 @@ from typing import Any
 from unittest.mock import patch
 
 from geodyne.catalog import PartitionRecord
-from geodyne.messages import (
-    Answer,
-    Appended,
-    Entry,
-    Found,
-    HeartbeatAck,
-    ListShards,
-    Request,
-    Vote,
-    VoteRequest,
-    Write,
-    WriteId,
-)
+from geodyne.messages import Answer, Found, ListShards, Request, Write, WriteId
+from geodyne.peermessages import Appended, Entry, HeartbeatAck, Vote, VoteRequest
 from geodyne.sim import storage
 from node import groups, transfer
 from node.calls import Calls

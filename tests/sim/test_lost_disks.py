@@ -11,7 +11,8 @@ from unittest.mock import patch
 import pytest
 
 from geodyne.catalog import TableRecord
-from geodyne.messages import METADATA_PARTITION, Introduction
+from geodyne.messages import METADATA_PARTITION
+from geodyne.peermessages import Introduction
 from geodyne.sim.loop import run_simulated
 from geodyne.sim.network import Violation
 from geodyne.sim.region import Region, SimNode, region

@@ -13,7 +13,8 @@ from unittest.mock import patch
 import pytest
 
 from geodyne.catalog import PartitionRecord
-from geodyne.messages import METADATA_PARTITION, Append, PeerMessage, Refused, Vote, VoteRequest
+from geodyne.messages import METADATA_PARTITION, Refused
+from geodyne.peermessages import Append, PeerMessage, Vote, VoteRequest
 from geodyne.sim.growth import Growth
 from geodyne.sim.items import UNKNOWN, Items, judge
 from geodyne.sim.network import Violation

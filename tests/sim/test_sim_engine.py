@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from geodyne.messages import Append, Entry, Heartbeat
+from geodyne.peermessages import Append, Entry, Heartbeat
 from geodyne.sim.disorder import Disorder
 from geodyne.sim.faults import FAULTY_S, KINDS, Fault, draw, parse, plan_of, text_of
 from geodyne.sim.loop import PROCESS, SimClock, SimLoop, Stuck, run_simulated

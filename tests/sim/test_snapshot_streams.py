@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import pytest
 
-from geodyne.messages import Append, RaftMessage, SnapshotChunk
+from geodyne.peermessages import Append, RaftMessage, SnapshotChunk
 from geodyne.sim.region import SimNode
 from geodyne.sim.scene import PK, Scene, play
 from node import transfer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geodyne.messages import Append, Entry, SnapshotChunk, TimeoutNow
+from geodyne.peermessages import Append, Entry, SnapshotChunk, TimeoutNow
 from node.early import EarlyMessages
 
 

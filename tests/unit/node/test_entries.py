@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from geodyne.messages import Entry, WriteId, Written
+from geodyne.messages import WriteId, Written
+from geodyne.peermessages import Entry
 from node.entries import Effect, EntryBuilder, decode
 from node.storage.port import Row
 

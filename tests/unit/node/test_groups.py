@@ -10,7 +10,8 @@ from typing import cast
 import pytest
 
 from geodyne.catalog import PartitionRecord
-from geodyne.messages import METADATA_PARTITION, Entry, Vote, VoteRequest
+from geodyne.messages import METADATA_PARTITION
+from geodyne.peermessages import Entry, Vote, VoteRequest
 from node.groups import Groups, StateLost
 from node.raft.configuration import Configuration
 from node.raft.effects import FORGOTTEN

@@ -22,7 +22,6 @@ from geodyne.messages import (
     Call,
     Control,
     ControlDone,
-    Entry,
     Found,
     Get,
     Request,
@@ -34,6 +33,7 @@ from geodyne.messages import (
 )
 from geodyne.model.keys import KeySchema, encode_key, hash_of
 from geodyne.model.values import dumps, item_size, loads
+from geodyne.peermessages import Entry
 from node import compose, maintenance, service
 from node.compose import Node, NoPeers, open_node, single_node_place
 from node.storage.directory import open_directory

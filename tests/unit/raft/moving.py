@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from geodyne.messages import Vote, VoteRequest
+from geodyne.peermessages import Vote, VoteRequest
 from node.raft.change import Act
 from node.raft.configuration import Configuration, configuration_of
 from node.raft.core import Raft, Role

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import random
 
-from geodyne.messages import (
-    Append,
-    Appended,
-    Entry,
-    Heartbeat,
-    HeartbeatAck,
-    RaftMessage,
-    Vote,
-    VoteRequest,
-)
+from geodyne.peermessages import Append, Appended, Entry, Heartbeat, HeartbeatAck, RaftMessage, Vote, VoteRequest
 from node.raft.configuration import Configuration
 from node.raft.core import Raft, Role
 from node.raft.effects import Effects, HardState

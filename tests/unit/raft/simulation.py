@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from geodyne.messages import Entry, Heartbeat, HeartbeatAck, Vote
+from geodyne.peermessages import Entry, Heartbeat, HeartbeatAck, Vote
 from node.raft.configuration import Configuration, configuration_of
 from node.raft.core import NotLeaderError, Raft, Role
 from node.raft.effects import FORGOTTEN, Effects, HardState

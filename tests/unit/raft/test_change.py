@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geodyne.messages import Entry
+from geodyne.peermessages import Entry
 from node.raft.change import DONE, Act, Step, next_step
 from node.raft.configuration import Configuration, Configurations, configuration_of
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geodyne.messages import (
-    Append,
-    Entry,
-    Vote,
-)
+from geodyne.peermessages import Append, Entry, Vote
 from node.raft.core import Role
 from node.raft.effects import FORGOTTEN, HardState
 from tests.unit.raft.replicas import START, G, Replica, S, request

@@ -6,12 +6,7 @@ import random
 
 import pytest
 
-from geodyne.messages import (
-    Append,
-    Appended,
-    Entry,
-    Heartbeat,
-)
+from geodyne.peermessages import Append, Appended, Entry, Heartbeat
 from node.raft.configuration import Configuration
 from node.raft.core import ConsensusViolation, Raft
 from node.raft.effects import HardState

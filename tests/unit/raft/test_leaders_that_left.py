@@ -8,7 +8,7 @@ from itertools import permutations
 
 import pytest
 
-from geodyne.messages import Heartbeat, RaftMessage, VoteRequest
+from geodyne.peermessages import Heartbeat, RaftMessage, VoteRequest
 from node.raft.change import Act
 from node.raft.configuration import Configuration
 from node.raft.core import Raft, Role

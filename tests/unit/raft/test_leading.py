@@ -6,12 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from geodyne.messages import (
-    Append,
-    Appended,
-    Entry,
-    Vote,
-)
+from geodyne.peermessages import Append, Appended, Entry, Vote
 from node.raft.core import ConsensusViolation, NotLeaderError, Role
 from node.raft.effects import HardState
 from tests.unit.raft.replicas import START, G, Replica, S, request

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from geodyne.messages import (
-    Append,
-    TimeoutNow,
-    Vote,
-)
+from geodyne.peermessages import Append, TimeoutNow, Vote
 from node.raft.core import Role
 from node.raft.effects import HardState
 from tests.unit.raft.replicas import START, G, Replica, S, request

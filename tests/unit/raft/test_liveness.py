@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geodyne.messages import Heartbeat, HeartbeatAck
+from geodyne.peermessages import Heartbeat, HeartbeatAck
 from node.raft.liveness import NEVER_MS, Liveness
 from node.raft.settings import Settings
 

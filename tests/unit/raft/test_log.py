@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geodyne.messages import Entry
+from geodyne.peermessages import Entry
 from node.raft.log import RaftLog
 from node.raft.quorum import majority, reached_by_majority
 from node.raft.settings import Settings

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from geodyne.messages import Append, Appended, Entry, TimeoutNow, Vote, VoteRequest
+from geodyne.peermessages import Append, Appended, Entry, TimeoutNow, Vote, VoteRequest
 from node.raft.change import Act
 from node.raft.configuration import Configuration
 from node.raft.core import Role

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from geodyne.messages import Vote, VoteRequest
+from geodyne.peermessages import Vote, VoteRequest
 from node.raft.configuration import Configuration, Configurations, configuration_of
 from node.raft.core import Raft, Role
 from node.raft.leadership import Leadership

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from geodyne.messages import Append, Appended, Entry
+from geodyne.peermessages import Append, Appended, Entry
 from node.raft.effects import FORGOTTEN, HardState
 from tests.unit.raft.replicas import G, Replica, request
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from geodyne.messages import Appended
+from geodyne.peermessages import Appended
 from node.raft.core import ConsensusViolation, Raft
 from node.raft.effects import HardState
 from node.raft.leadership import Leadership

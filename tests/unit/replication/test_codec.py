@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geodyne.messages import Change, Hello
+from geodyne.messages import Change
+from geodyne.peermessages import Hello
 from geodyne.rpc.codec import CodecError
 from replication.codec import DestinationMessage, decode_destination, decode_source, encode_destination, encode_source
 from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, change_bytes

@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from geodyne.cli.localports import INTERNAL_PORTS, is_free
 from geodyne.clock import SystemClock
-from geodyne.messages import Hello, ReadRows
+from geodyne.messages import ReadRows
+from geodyne.peermessages import Hello
 from geodyne.rpc.delay import DelayedLinks
 from replication.link import DestinationLink, LinkDownError
 from replication.metrics import ReplicationCollector

@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geodyne import messages as m
+from geodyne import peermessages as pm
 from geodyne.rpc import codec, peercodec, weights
 from geodyne.wire import node_v1_pb2 as pb
 
-HELLO = m.Hello("c", "us-east-1", "us-east-1/node-a", 2**64 - 1, codec.STREAM_FORMAT)
+HELLO = pm.Hello("c", "us-east-1", "us-east-1/node-a", 2**64 - 1, codec.STREAM_FORMAT)
 CHANGE = m.Change(b"k", b"\0" * 8 + b"eu", b'{"pk":{"S":"a"}}', 4)
 TOMBSTONE = m.Change(b"k", b"\0" * 8 + b"eu", None, 0)
 
@@ -73,25 +74,25 @@ ANSWERS = [
 ]
 
 PEER_MESSAGES = [
-    m.Heartbeat(2**63, 0),
-    m.HeartbeatAck(1, 2, 3),
-    m.VoteRequest(1, 2, 3, 4, True, False),
-    m.Vote(0, 0, False, False),
-    m.Append(1, 2, 0, 0, (), 0),
-    m.Append(1, 9, 4, 7, (m.Entry(5, 8, b""), m.Entry(6, 9, b"x")), 4),
-    m.Appended(1, 2, True, 3, 4, 5, 6),
-    m.Appended(1, 2, True, 3, 4, 5, 6, newcomer=True),
-    m.Append(1, 2, 3, 4, (), 3, admits=1 << 50),
-    m.Introduction(1 << 50, 0),
-    m.Introduction(1 << 50, 1 << 49, 1 << 51),
-    m.TimeoutNow(0, 0),
-    m.SnapshotChunk(1, 2, 3, 4, 0, b"", True),
-    m.SnapshotAck(1, 2, 3, 4, True, False, 5, 6),
-    m.Leads(1, ((1, 2, 3),)),
-    m.Leads(0, ()),
-    m.SnapshotWanted(7, 3),
-    m.ScrubDigest(7, 12, b"digest", False),
-    m.ScrubDigest(7, 12, b"other", True),
+    pm.Heartbeat(2**63, 0),
+    pm.HeartbeatAck(1, 2, 3),
+    pm.VoteRequest(1, 2, 3, 4, True, False),
+    pm.Vote(0, 0, False, False),
+    pm.Append(1, 2, 0, 0, (), 0),
+    pm.Append(1, 9, 4, 7, (pm.Entry(5, 8, b""), pm.Entry(6, 9, b"x")), 4),
+    pm.Appended(1, 2, True, 3, 4, 5, 6),
+    pm.Appended(1, 2, True, 3, 4, 5, 6, newcomer=True),
+    pm.Append(1, 2, 3, 4, (), 3, admits=1 << 50),
+    pm.Introduction(1 << 50, 0),
+    pm.Introduction(1 << 50, 1 << 49, 1 << 51),
+    pm.TimeoutNow(0, 0),
+    pm.SnapshotChunk(1, 2, 3, 4, 0, b"", True),
+    pm.SnapshotAck(1, 2, 3, 4, True, False, 5, 6),
+    pm.Leads(1, ((1, 2, 3),)),
+    pm.Leads(0, ()),
+    pm.SnapshotWanted(7, 3),
+    pm.ScrubDigest(7, 12, b"digest", False),
+    pm.ScrubDigest(7, 12, b"other", True),
 ]
 
 
@@ -116,7 +117,7 @@ def test_a_peer_message_survives_the_wire(message):
 def test_every_message_has_a_codec():
     assert set(codec._PUT_CALL) == set(m.Call.__args__) == {type(c) for c in CALLS}
     assert set(codec._PUT_ANSWER) == set(m.Answer.__args__) == {type(a) for a in ANSWERS}
-    assert set(peercodec._PUT_PEER) == set(m.PeerMessage.__args__) == {type(p) for p in PEER_MESSAGES}
+    assert set(peercodec._PUT_PEER) == set(pm.PeerMessage.__args__) == {type(p) for p in PEER_MESSAGES}
 
 
 @pytest.mark.parametrize(
@@ -166,12 +167,12 @@ def test_values_outside_the_tables_are_codec_errors():
     with pytest.raises(codec.CodecError):
         codec.encode_client_batch([m.Request(-1, m.Get(1, 1, b"", True), None, 1)])
     with pytest.raises(codec.CodecError):
-        peercodec.encode_peer_batch([m.Hello("c", "r", "p", 1, 1), m.TimeoutNow(1, 1)])  # type: ignore[list-item]
+        peercodec.encode_peer_batch([pm.Hello("c", "r", "p", 1, 1), pm.TimeoutNow(1, 1)])  # type: ignore[list-item]
 
 
 def test_entries_with_a_gap_are_not_encoded_and_uneven_columns_not_decoded():
     with pytest.raises(codec.CodecError, match="without a gap"):
-        peercodec.encode_peer_batch([m.Append(1, 2, 4, 1, (m.Entry(6, 1, b""),), 0)])
+        peercodec.encode_peer_batch([pm.Append(1, 2, 4, 1, (pm.Entry(6, 1, b""),), 0)])
     batch = pb.PeerBatch()
     batch.messages.add().append.entry_terms.append(1)
     with pytest.raises(codec.CodecError, match="1 terms for 0 entries"):
@@ -197,8 +198,8 @@ def test_weights_grow_with_the_payload(size):
     change = m.Change(b"k", b"v" * 20, data, size)
     assert weights.request_bytes(m.Request(1, m.Write(1, 1, m.WriteKind.PUT, b"k", data, size), None, 1)) >= size
     assert weights.request_bytes(m.Request(1, m.ApplyChanges(1, 1, (change, change)), None, 1)) >= 2 * size
-    assert weights.peer_message_bytes(m.Append(1, 1, 0, 0, (m.Entry(1, 1, data),), 0)) >= size
-    assert weights.peer_message_bytes(m.SnapshotChunk(1, 1, 1, 1, 1, data, False)) >= size
+    assert weights.peer_message_bytes(pm.Append(1, 1, 0, 0, (pm.Entry(1, 1, data),), 0)) >= size
+    assert weights.peer_message_bytes(pm.SnapshotChunk(1, 1, 1, 1, 1, data, False)) >= size
     for answer in (
         m.Found(data, size),
         m.Refused("", "", data),

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geodyne import messages as m
+from geodyne import peermessages as pm
 from geodyne.rpc import peers
 from geodyne.rpc.client import CLIENT_CONTRACT, NODE_PATH
 from geodyne.rpc.codec import OLDEST_STREAM_FORMAT, STREAM_FORMAT, encode_client_batch
@@ -36,8 +37,8 @@ BOUND_S = 8.0
 CLUSTER, PLACE = "c", "us-east-1"
 
 
-def hello(process: str, newest: int = STREAM_FORMAT, oldest: int = 0, **other: Any) -> m.Hello:
-    return m.Hello(CLUSTER, PLACE, process, 7, newest, oldest)._replace(**other)
+def hello(process: str, newest: int = STREAM_FORMAT, oldest: int = 0, **other: Any) -> pm.Hello:
+    return pm.Hello(CLUSTER, PLACE, process, 7, newest, oldest)._replace(**other)
 
 
 NOW = hello("now", STREAM_FORMAT, OLDEST_STREAM_FORMAT)
@@ -82,15 +83,15 @@ class Handler:
 
     def __init__(self) -> None:
         self.got: list[Any] = []
-        self.up: list[m.Hello] = []
+        self.up: list[pm.Hello] = []
         self.down: list[str] = []
         self.changed = asyncio.Event()
 
-    def on_peer_connected(self, peer: str, hello: m.Hello) -> None:
+    def on_peer_connected(self, peer: str, hello: pm.Hello) -> None:
         self.up.append(hello)
         self.changed.set()
 
-    def on_peer_messages(self, peer: str, messages: Sequence[m.PeerMessage]) -> None:
+    def on_peer_messages(self, peer: str, messages: Sequence[pm.PeerMessage]) -> None:
         self.got += messages
         self.changed.set()
 
@@ -172,13 +173,13 @@ def test_a_peer_of_the_first_release_gets_batches_as_it_knows_them_and_a_newer_o
                 call = await node.dial(PEER_PATH, PEER_CONTRACT.encode_hello(other))
                 PEER_CONTRACT.decode_hello(await call.read())
                 await node.handler.until(lambda other=other: other in node.handler.up)
-                node.network.send("a", m.TimeoutNow(1, 2))
+                node.network.send("a", pm.TimeoutNow(1, 2))
                 data = await call.read()
-                assert decode_peer_batch(data) == [m.TimeoutNow(1, 2)]
+                assert decode_peer_batch(data) == [pm.TimeoutNow(1, 2)]
                 assert (data[-5:] == sealed(data[:-5])[-5:]) is checked
-                batch = encode_peer_batch([m.TimeoutNow(3, other.format)])
+                batch = encode_peer_batch([pm.TimeoutNow(3, other.format)])
                 await call.write(sealed(batch) if checked else batch)
-                await node.handler.until(lambda other=other: m.TimeoutNow(3, other.format) in node.handler.got)
+                await node.handler.until(lambda other=other: pm.TimeoutNow(3, other.format) in node.handler.got)
                 call.cancel()
                 await node.handler.until(lambda: not node.network.connected("a"))
 
@@ -186,16 +187,16 @@ def test_a_peer_of_the_first_release_gets_batches_as_it_knows_them_and_a_newer_o
 
 
 def test_kinds_of_messages_that_an_older_peer_does_not_know_are_not_sent_to_it(monkeypatch):
-    monkeypatch.setitem(peers.SINCE, m.TimeoutNow, 3)
+    monkeypatch.setitem(peers.SINCE, pm.TimeoutNow, 3)
 
     async def main() -> None:
         async with Node() as node:
             call = await node.dial(PEER_PATH, PEER_CONTRACT.encode_hello(hello("a", 2)))
             await call.read()
             await node.handler.until(lambda: node.network.connected("a"))
-            node.network.send("a", m.TimeoutNow(1, 2))
-            node.network.send("a", m.Heartbeat(1, 2))
-            assert decode_peer_batch(await call.read()) == [m.Heartbeat(1, 2)]
+            node.network.send("a", pm.TimeoutNow(1, 2))
+            node.network.send("a", pm.Heartbeat(1, 2))
+            assert decode_peer_batch(await call.read()) == [pm.Heartbeat(1, 2)]
             call.cancel()
 
     run(main())
@@ -203,7 +204,7 @@ def test_kinds_of_messages_that_an_older_peer_does_not_know_are_not_sent_to_it(m
 
 # --- frames -----------------------------------------------------------------------------------------------
 
-BATCH = encode_peer_batch([m.Append(1, 2, 3, 2, (m.Entry(4, 2, b"payload" * 9),), 3), m.Heartbeat(5, 6)])
+BATCH = encode_peer_batch([pm.Append(1, 2, 3, 2, (pm.Entry(4, 2, b"payload" * 9),), 3), pm.Heartbeat(5, 6)])
 
 
 @given(st.integers(0, len(sealed(BATCH)) * 8 - 1))
@@ -313,7 +314,7 @@ def test_what_waits_for_a_peer_that_does_not_read_is_bounded_and_then_its_stream
             call = await node.dial(PEER_PATH, PEER_HELLO)
             await node.handler.until(lambda: node.network.connected("a"))
             stream = node.network._streams["a"]
-            before, chunk = PROCESS_FAULTS.overflowed, m.SnapshotChunk(1, 1, 1, 1, 0, bytes(1 << 20), False)
+            before, chunk = PROCESS_FAULTS.overflowed, pm.SnapshotChunk(1, 1, 1, 1, 0, bytes(1 << 20), False)
             queued_max = sent = 0
             while PROCESS_FAULTS.overflowed == before and sent < 4 * QUEUE_BYTES_MAX:
                 for _ in range(8):
@@ -345,10 +346,10 @@ def test_a_writer_that_cannot_write_takes_one_batch_from_the_queue_and_no_more()
             await asyncio.Event().wait()
             return b""
 
-        stream: BatchStream[m.PeerMessage, m.PeerMessage] = BatchStream(PEER_CONTRACT, read, write, NOW, CHECKED_FROM)
+        stream: BatchStream[pm.PeerMessage, pm.PeerMessage] = BatchStream(PEER_CONTRACT, read, write, NOW, CHECKED_FROM)
         running = asyncio.ensure_future(stream.run(lambda batch: None))
         for number in range(10):
-            stream.send(m.TimeoutNow(1, number))
+            stream.send(pm.TimeoutNow(1, number))
             await asyncio.sleep(0)
         assert len(taken) == 1
         running.cancel()

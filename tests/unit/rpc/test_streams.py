@@ -10,6 +10,7 @@ import grpc.aio
 import pytest
 
 from geodyne import messages as m
+from geodyne import peermessages as pm
 from geodyne.rpc import server as servers
 from geodyne.rpc import stream as streams
 from geodyne.rpc.client import CLIENT_CONTRACT, GrpcConnector
@@ -22,8 +23,8 @@ from geodyne.rpc.stream import BatchStream, StreamRefused, check_hello, sealed
 BOUND_S = 8.0  # how long a test may wait for something before it counts as not happening
 
 
-def hello(process_id: str, cluster: str = "c", format: int = STREAM_FORMAT) -> m.Hello:
-    return m.Hello(cluster, "us-east-1", process_id, 7, format)
+def hello(process_id: str, cluster: str = "c", format: int = STREAM_FORMAT) -> pm.Hello:
+    return pm.Hello(cluster, "us-east-1", process_id, 7, format)
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -73,10 +74,10 @@ class Events:
     def on_disconnected(self, node_id: str, reason: str) -> None:
         self._note("down", node_id, reason)
 
-    def on_peer_connected(self, peer: str, hello: m.Hello) -> None:
+    def on_peer_connected(self, peer: str, hello: pm.Hello) -> None:
         self._note("up", peer, hello)
 
-    def on_peer_messages(self, peer: str, messages: Sequence[m.PeerMessage]) -> None:
+    def on_peer_messages(self, peer: str, messages: Sequence[pm.PeerMessage]) -> None:
         self._note("items", peer, messages)
 
     def on_peer_disconnected(self, peer: str, reason: str) -> None:
@@ -140,7 +141,7 @@ def test_a_link_that_is_closed_while_it_is_being_greeted_closes(refused, monkeyp
     greeted: list[asyncio.Future[None]] = []
     ended = asyncio.Event()
 
-    async def held(dialer: Any, call: Any) -> m.Hello:
+    async def held(dialer: Any, call: Any) -> pm.Hello:
         other = await greet(dialer, call)
         greeted.append(asyncio.get_running_loop().create_future())
         ended.set()
@@ -405,13 +406,13 @@ def test_one_stream_carries_both_directions_of_a_pair():
         assert pair.a.log[0][:2] == ("up", "b")
         assert pair.a.log[0][2].incarnation == 7
         for number in range(100):
-            pair.network_a.send("b", m.TimeoutNow(1, number))
-            pair.network_b.send("a", m.TimeoutNow(2, number))
+            pair.network_a.send("b", pm.TimeoutNow(1, number))
+            pair.network_b.send("a", pm.TimeoutNow(2, number))
         await pair.a.until(lambda: len(pair.a.received()) == 100)
         await pair.b.until(lambda: len(pair.b.received()) == 100)
         assert [message.term for message in pair.a.received()] == list(range(100))
         assert [message.term for message in pair.b.received()] == list(range(100))
-        pair.network_a.send("nobody", m.TimeoutNow(1, 1))
+        pair.network_a.send("nobody", pm.TimeoutNow(1, 1))
         await pair.stop()
         await pair.b.until(lambda: not pair.network_b.connected("a"))
         assert pair.a.kinds()[-1] == pair.b.kinds()[-1] == "down"
@@ -424,7 +425,7 @@ def test_a_full_queue_resets_the_peer_stream_and_it_comes_back(monkeypatch):
         pair = await Pair().start()
         monkeypatch.setattr(streams, "QUEUE_ITEMS_MAX", 2)
         for number in range(3):
-            pair.network_b.send("a", m.TimeoutNow(1, number))
+            pair.network_b.send("a", pm.TimeoutNow(1, number))
         await pair.a.until(lambda: pair.a.kinds().count("up") == 2)
         await pair.b.until(lambda: pair.b.kinds().count("up") == 2)
         assert pair.b.kinds()[:3] == ["up", "down", "up"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from geodyne.messages import Entry
+from geodyne.peermessages import Entry
 from geodyne.wire.log_v1_pb2 import GroupState
 from node.storage import schema
 from node.storage.checksums import record_checksum, row_checksum, row_matches, state_checksum

@@ -11,7 +11,7 @@ from zlib import crc32
 
 import pytest
 
-from geodyne.messages import Entry
+from geodyne.peermessages import Entry
 from node.storage import wal_format
 from node.storage.disk import PosixDisk
 from node.storage.port import DiskFile, Recovered, StorageError, WalCorrupt, WalFailed, WrongCluster, WrongFormat

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from geodyne.messages import Entry
+from geodyne.peermessages import Entry
 from node.storage.directory import open_directory
 from node.storage.port import LogTooLarge, WalCorrupt
 from node.storage.wal import Wal, WalSettings
