@@ -108,6 +108,9 @@ def stream_consumer(label: str) -> str:
     return STREAM_PREFIX + label
 
 
+REPLICA_PREFIX = "replica/"
+
+
 def kinesis_consumer(destination: str) -> str:
     """The name under which partitions keep the cursor of a Kinesis destination."""
     return KINESIS_PREFIX + destination
@@ -115,7 +118,7 @@ def kinesis_consumer(destination: str) -> str:
 
 def replica_consumer(region: str) -> str:
     """The name under which the partitions of a global table keep the cursor of a destination region."""
-    return f"replica/{region}"
+    return REPLICA_PREFIX + region
 
 
 class TableStatus(StrEnum):

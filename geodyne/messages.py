@@ -226,7 +226,7 @@ class ReadFeed(NamedTuple):
     """Change records after cursor `after`, waiting up to `wait_ms` for the first; answered by FeedPage.
 
     `origin` restricts the answer to changes whose version was made in that region ("" for all); the cursor
-    moves past the others.
+    moves past the others. With `safe_us` other than 0 a larger `FeedPage.safe_us` is worth an answer as well.
     """
 
     partition: int
@@ -236,6 +236,7 @@ class ReadFeed(NamedTuple):
     max_bytes: int
     wait_ms: int
     origin: str = ""
+    safe_us: int = 0
 
 
 class ListShards(NamedTuple):
@@ -270,12 +271,19 @@ class ReadStream(NamedTuple):
 
 
 class AdvanceCursor(NamedTuple):
-    """Commit a consumer's cursor in the partition's own log; answered by Applied."""
+    """Commit a consumer's cursor in the partition's own log; answered by Applied.
+
+    With `stable_us` it moves nothing (and `sequence` is 0, so that an older node moves nothing either), but tells what
+    has arrived: everything that was written up to then in any region is in every region, and per other region, up to
+    when everything that it wrote is here. Tombstones are collected by it. Times of versions, in microseconds.
+    """
 
     partition: int
     epoch: int
     consumer: str
     sequence: int
+    stable_us: int = 0
+    arrived: tuple[tuple[str, int], ...] = ()
 
 
 class Control(NamedTuple):
@@ -411,6 +419,9 @@ class FeedPage(NamedTuple):
     next: int  # the cursor after these records
     head: int  # the newest sequence of the partition
     trimmed: bool  # the cursor lies before what is retained: resynchronise
+    # Of a page that reaches the head: what the region writes in the partition beyond it has larger versions (µs), but
+    # for items that expire, whose deletions are told late. 0: not known.
+    safe_us: int = 0
 
 
 class ShardSpan(NamedTuple):

@@ -45,7 +45,10 @@ class Outcome:
         """The next entry: its effects first, then what it changes beside them."""
         index, payload = decided.index, decided.payload
         records = [effect.SerializeToString() for effect in payload.effects] if state.definition.feed else ()
-        self.effects += 1 + len(decided.effects)
+        self.effects += 1 + len(decided.effects) + len(payload.collected)
+        for tombstone in payload.collected:
+            self.rows[tombstone.key] = None
+            self.keys.append((tombstone.key, index))
         for position, effect in enumerate(decided.effects):
             key, row, version, items_delta, bytes_delta, write_id, outcome = effect
             self.rows[key] = row
@@ -73,6 +76,10 @@ class Outcome:
         if marked:
             state.define(Definition.from_wire(payload.definition), payload.wall_us)
             self.shards = self.shards or bool(state.definition.streams)
+        for mark in payload.arrived:
+            state.arrived[mark.region] = max(mark.us, state.arrived.get(mark.region, 0))
+        if payload.safe_us:
+            state.promise(payload.safe_us)
         if payload.HasField("roll"):
             state.roll(payload.roll.label, payload.wall_us)
             self.shards = True

@@ -15,6 +15,7 @@ from geodyne.messages import (
     METADATA_PARTITION,
     AdvanceCursor,
     Answer,
+    Applied,
     ApplyChanges,
     ApplyIndex,
     Busy,
@@ -205,7 +206,10 @@ class Calls:
 
     def _advance_cursor(self, call: AdvanceCursor, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
-        if group is not None:
+        if group is not None and call.stable_us:
+            self._service.tombstones.hear(group, call)
+            asker.answer(Applied(0))
+        elif group is not None:
             group.advance_cursor(call, asker, self._service.wall_us)
             self._service.proposed(group)
 

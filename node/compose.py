@@ -20,6 +20,7 @@ from geodyne.limits import ITEM_COLLECTION_BYTES_MAX
 from geodyne.messages import METADATA_PARTITION
 from geodyne.peermessages import PeerMessage
 from geodyne.ports import ClientConnector, Clock, PeerNetwork
+from geodyne.settings import CLOCK_OFFSET_MS_MAX
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.catalog.placement import REPLICAS, rings_by_zone
 from node.failing import unusable
@@ -222,6 +223,7 @@ class Node:
             "short": membership.short(),
             "newcomers": sum(group.raft.newcomer for group in self.service.groups),
             "behind": dict(Counter(peer for group in self.service.groups for peer in group.raft.behind())),
+            "clock": {"node": self.place.node_id, **self.service.clocks.status()},
             "apart": [peer for peer in self.service.peers if not self.service.network.connected(peer)],
         }
 
@@ -266,10 +268,12 @@ def open_node(
     rebuild_after_s: float = REBUILD_AFTER_S,
     ttl: TtlSettings | None = None,
     feed: FeedSettings | None = None,
+    clock_offset_ms_max: float = CLOCK_OFFSET_MS_MAX,
 ) -> Node:
     """Open the data directory and recover. `disk` is the log's, the machine's own unless given.
     `collection_bytes_max` bounds what one partition key may have in a table with local indexes. The replicas of a node
-    that has been silent for `rebuild_after_s` are rebuilt on other nodes of its zone.
+    that has been silent for `rebuild_after_s` are rebuilt on other nodes of its zone. It does not lead while its clock
+    is off the region's by more than `clock_offset_ms_max`.
 
     Raises node.storage.port.StorageError for data that cannot be used."""
     with _told_to_the_operator(place):
@@ -288,6 +292,7 @@ def open_node(
                 rebuild_after_s,
                 ttl or TtlSettings(),
                 feed or FeedSettings(),
+                clock_offset_ms_max,
             )
         except BaseException:
             directory.close()
@@ -322,6 +327,7 @@ def _open(
     rebuild_after_s: float,
     ttl: TtlSettings,
     feed: FeedSettings,
+    clock_offset_ms_max: float,
 ) -> Node:
     settings = RaftSettings()
     metrics = NodeMetrics(registry)
@@ -391,6 +397,8 @@ def _open(
     if stored is not None:
         keeper.restore(stored.catalog_revision, catalog_records(store))
     handover = HandOver(service, place.peers())
+    service.clocks.watch.bound_us = round(clock_offset_ms_max * 1_000)
+    service.clocks.give_away = partial(handover.offer_all, right_clocks_only=True)
     space = service.space = SpaceGuard(disk or PosixDisk(), directory.path, metrics, handover.offer_all)
     maintenance = Maintenance(
         groups, log, store, metrics, space, handover.balance, service.publish_counts, service.look_after

@@ -52,7 +52,7 @@ from node.itemcollections import ItemCollections
 from node.overlay import Overlay
 from node.raft.change import Step
 from node.raft.core import Raft, Role
-from node.state import SEQUENCE_SHIFT, Definition, GroupState, put_source
+from node.state import SEQUENCE_SHIFT, Definition, GroupState, outdated, put_source, still_arrived
 from node.storage.port import GroupUpdate, Row
 from node.storage.sqlite import StateStore
 from node.transactions.participant import Participant
@@ -130,6 +130,8 @@ class Group:
         self._in_flight: dict[tuple[int, int], tuple[int, Written]] = {}  # write id -> (index, answer), not applied
         self._waiting: dict[int, list[tuple[Asker, Answer]]] = {}  # index -> answers that its commit releases
         self._answered_to = raft.commit_index
+        self._arrived: dict[str, int] = {}  # GroupState.arrived, as of the log's end, while serving
+        self._promised_us = 0  # the newest that was logged under this leadership
         self._last_us = 0  # newest version made or applied; the leader's own until applied
         self._reads: list[tuple[Asker, Answer]] = []  # looked up this turn, not yet confirmed by the lease
         self._unconfirmed: deque[tuple[int, list[tuple[Asker, Answer]]]] = deque()  # (since ms, reads)
@@ -143,6 +145,7 @@ class Group:
         self.handing_over = False
         self.participant = Participant(self)
         self.feed_full = False  # the indexes are too far behind for more changes
+        self.promises = False  # every node of the region knows what EntryPayload.safe_us means
         self.frozen = 0  # how many snapshots are being begun or installed: while any is, nothing is applied
         self.damaged = ""  # what of the state is; then nothing is answered from it until a snapshot has replaced it
 
@@ -174,6 +177,8 @@ class Group:
             if self.damaged or not self._catch_up() or self.damaged:
                 return  # the driver asks again when there is more to apply
             self._last_us = self.state.last_us
+            self._promised_us = self.state.safe_us
+            self._arrived = dict(self.state.arrived)
             self._marker_proposed = self.state.definition.revision
             self._bind(self.state.definition)
             self.serving = True
@@ -316,12 +321,24 @@ class Group:
             prior = pending.row if pending is not None else self._store.get(self.partition, change.key)
             if pending is not None:
                 newest_index = max(newest_index, pending.index)
-            if prior is not None and prior.version >= change.version:
+            if outdated(change, prior, self._arrived):
                 continue
             row = Row(change.image, change.version, change.size)
             newest_index = self._add(change.key, row, change.version, prior, None, None, wall_us)
             applied += 1
         self._answer_after(newest_index, asker, Applied(applied))
+
+    def collect(self, going: Sequence[tuple[bytes, bytes]], arrived: Sequence[tuple[str, int]], wall_us: int) -> None:
+        """On the serving leader: log that these tombstones (key, version), which stand, go (node.feed.tombstones)."""
+        self.seal()
+        builder = self._open(wall_us)
+        for region, us in arrived:
+            builder.payload.arrived.add(region=region, us=us)
+            self._arrived[region] = max(us, self._arrived.get(region, 0))
+        for key, version in going:
+            builder.payload.collected.add(key=key, version=version)
+            self._overlay.put(key, builder.index, None)
+        self.seal()  # this is no turn
 
     def apply_index(self, call: ApplyIndex, asker: Asker, wall_us: int) -> None:
         """Take over what a partition of the table has for this partition of its global index."""
@@ -379,6 +396,12 @@ class Group:
         if roll:
             builder.payload.roll.label = roll
         builder.size += 96 * (len(cursors) + 1)
+        self.seal()  # this is no turn
+
+    def promise(self, wall_us: int) -> None:
+        """On the serving leader of a quiet partition: log that what it writes from now on has versions beyond this."""
+        self._last_us = max(self._last_us, wall_us)
+        self._open(wall_us)
         self.seal()  # this is no turn
 
     def change_catalog(self, revision: int, changes: Changes, wall_us: int) -> int:
@@ -441,6 +464,7 @@ class Group:
     def _bind(self, definition: Definition) -> None:
         self._definition = definition
         self._local = LocalIndexes.of(definition)
+        self._arrived = still_arrived(self._arrived, definition)
 
     # --- building entries --------------------------------------------------------------------------------
 
@@ -517,6 +541,8 @@ class Group:
         builder, self._builder = self._builder, None
         if builder is None:
             return
+        if self.promises and self._definition.tombstones and self._last_us > self._promised_us:
+            builder.payload.safe_us = self._promised_us = self._last_us  # what comes next exceeds it (_next_us)
         payload: bytes = builder.payload.SerializeToString()
         index = self.raft.propose(payload)
         assert index == builder.index
@@ -627,7 +653,7 @@ class Group:
             return None
         last = self._appliable_index
         state = self.state
-        definition, local = state.definition, self.local_indexes
+        definition, local, safe_us = state.definition, self.local_indexes, state.safe_us
         outcome = Outcome()
         while state.applied_index < last and outcome.effects <= effects_max and outcome.scrub is None:
             decided = self._next_decided(state.applied_index + 1)  # what is scrubbed is what storage holds after it
@@ -640,7 +666,7 @@ class Group:
         feed, trim = outcome.feed, outcome.trim
         stored = state.to_bytes()
         update = GroupUpdate(self.partition, outcome.rows, feed, trim, stored, indexes, reindex, state.definition.ttl)
-        fed = bool(feed) or trim is not None or outcome.shards
+        fed = bool(feed) or trim is not None or outcome.shards or state.safe_us > safe_us
         return AppliedBatch(update, outcome.keys, outcome.catalog, fed, outcome.scrub)
 
     def _in_flight_no_more(self, decided: Decided) -> None:

@@ -90,6 +90,14 @@ class NodeMetrics:
         self.disk_free_bytes = Gauge(
             "geodyne_disk_free_bytes", "Free space where the node's data lies", registry=registry
         )
+        self.clock_offset_seconds = Gauge(
+            "geodyne_clock_offset_seconds",
+            "This node's wall clock less the median of its region's; 0 while too few of them are known",
+            registry=registry,
+        )
+        self.clock_wrong = Gauge(
+            "geodyne_clock_wrong", "1 while the node stands back from leading because of its clock", registry=registry
+        )
         self.checkpoints = Counter("geodyne_checkpoints", "Completed checkpoints of the state", registry=registry)
 
     def _of_feeds_and_expiry(self, registry: CollectorRegistry) -> None:
@@ -123,6 +131,16 @@ class NodeMetrics:
         self.feeds_full = Gauge(
             "geodyne_feeds_full",
             "Partitions led here that refuse writes because global indexes are too far behind",
+            registry=registry,
+        )
+        self.tombstones = Gauge(
+            "geodyne_tombstones",
+            "Tombstones in partitions led here, as of the last look through each",
+            registry=registry,
+        )
+        self.tombstones_collected = Counter(
+            "geodyne_tombstones_collected",
+            "Tombstones that went because every region has what they hide",
             registry=registry,
         )
         self.feed_places_lost = Counter(

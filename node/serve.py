@@ -72,6 +72,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             rebuild_after_s=config.rebuild_after_s,
             ttl=TtlSettings(config.ttl_interval_s),
             feed=FeedSettings.of(config.shard_life_s, config.feed_mb),
+            clock_offset_ms_max=config.clock_offset_ms_max,
         )
         return node, registry
 

@@ -39,10 +39,12 @@ from geodyne.peermessages import (
 from geodyne.ports import Clock, PeerNetwork
 from node.calls import Calls
 from node.catalog.keeper import CatalogKeeper, catalog_records
+from node.clocks import ClockGuard
 from node.early import EarlyMessages
 from node.failing import StorageFailure
 from node.feed.duty import FeedDuty
 from node.feed.retention import FeedSettings
+from node.feed.tombstones import TombstoneDuty
 from node.group import AppliedBatch, Group
 from node.groups import Groups
 from node.healing import Healing
@@ -137,6 +139,7 @@ class NodeService:
         self._fatal = fatal
         self.failure = StorageFailure(self, fatal)
         self.space: SpaceGuard | None = None
+        self.clocks = ClockGuard(clock, liveness, metrics)
         self.data_grows: Callable[[], None] = _nothing  # before what older versions would misread is written
         self.outgrow: Callable[[int], None] = _ignore_number  # the next start is to have a larger incarnation
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -159,6 +162,7 @@ class NodeService:
         self.indexes = IndexDuties(self, store, metrics)
         self.expiring = Expiring(self, store, ttl)
         self.feeds = FeedDuty(self, store, feed)
+        self.tombstones = TombstoneDuty(self, store)
 
     def members_changed(self, members: Mapping[str, str]) -> None:
         """The launch file names other nodes (node id -> zone), this one included. The network knows them already."""
@@ -644,6 +648,8 @@ class NodeService:
         self.scrub.step()
         self.membership.maintain()
         self.feeds.step()
+        self.tombstones.step()
+        self.clocks.step(self.peers)
 
     def publish_counts(self) -> None:
         """Tell watchers how many items the partitions hold that have changed."""

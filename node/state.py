@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from geodyne.catalog import (
@@ -17,12 +17,15 @@ from geodyne.catalog import (
     replica_consumer,
     stream_consumer,
 )
+from geodyne.messages import Change
+from geodyne.model import version as versions
 from geodyne.model.indexkeys import IndexSchema
 from geodyne.model.keys import KeySchema
 from geodyne.wire import log_v1_pb2 as log
 from node.feed.records import stamped
 from node.feed.shards import Shard, Shards, StreamDefinition, defined, rolled, trimmed
 from node.raft.configuration import Configuration
+from node.storage.port import Row
 
 SEQUENCE_SHIFT = 16  # a change record's sequence is its entry's index, shifted, plus its position in the entry
 
@@ -186,6 +189,19 @@ def definition_of(table: TableRecord, region: str) -> Definition:
     )
 
 
+def still_arrived(arrived: Mapping[str, int], definition: Definition) -> dict[str, int]:
+    """Under a new definition: a region that comes back after it was removed has nothing of what it once had."""
+    return {region: us for region, us in arrived.items() if replica_consumer(region) in definition.consumers}
+
+
+def outdated(change: Change, prior: Row | None, arrived: Mapping[str, int]) -> bool:
+    """Whether a change that arrives has lost already to the row that is here. Where there is none, and all that the
+    change's region wrote up to then has been here, the item was deleted and its tombstone has been collected."""
+    if prior is not None:
+        return prior.version >= change.version
+    return bool(arrived) and versions.time_us(change.version) <= arrived.get(versions.region(change.version), 0)
+
+
 def index_definition(table: TableRecord) -> Definition:
     """What the partitions of a table's global indexes must do: hold rows, and nothing beyond."""
     return Definition(revision=table.revision)
@@ -225,6 +241,7 @@ class GroupState:
     __slots__ = (
         "applied_index",
         "applied_term",
+        "arrived",
         "bytes",
         "catalog_revision",
         "configuration",
@@ -239,6 +256,7 @@ class GroupState:
         "feed_us",
         "items",
         "last_us",
+        "safe_us",
         "shards",
         "sources",
     )
@@ -257,6 +275,8 @@ class GroupState:
         self.feed_us = 0  # of the newest record
         self.feed_total = 0  # bytes of all records that there ever were
         self.shards: Shards = {}
+        self.safe_us = 0  # what this region writes here after the entries that were applied has larger versions
+        self.arrived: dict[str, int] = {}  # other regions: all that they wrote up to a time is here, or was
         self.catalog_revision = 0
         self.epoch = epoch
         self.sources: dict[int, IndexSource] = {}  # partitions of a global index only: by partition of the table
@@ -268,6 +288,7 @@ class GroupState:
         if definition.timed and not self.definition.timed:
             self.feed_us = wall_us  # replicas of a version that kept no times may have disagreed about it
         self.shards = defined(self.shards, definition.streams, self.feed_head, wall_us) if definition.streams else {}
+        self.arrived = still_arrived(self.arrived, definition)
         cursors = {name: self.cursors.get(name, self.feed_head) for name in definition.consumers if not self.lost(name)}
         for name in definition.bookmarks:
             cursors[name] = self.cursors.get(name, 0 if name.startswith(TRIGGER_OLDEST_PREFIX) else self.feed_head)
@@ -282,6 +303,11 @@ class GroupState:
         """The feed is to be trimmed up to a sequence: a consumer that has not passed it loses its place."""
         if self.cursors.get(consumer, sequence) < sequence:
             del self.cursors[consumer]
+
+    def promise(self, us: int) -> None:
+        """The leader has logged that all later versions of this region will be larger. Every later leader keeps it."""
+        self.safe_us = max(self.safe_us, us)
+        self.last_us = max(self.last_us, us)
 
     def fed(self, sequence: int, effect: bytes, wall_us: int) -> bytes:
         """The change record of a serialised effect, the newest one from now on."""
@@ -328,7 +354,10 @@ class GroupState:
             epoch=self.epoch,
             feed_us=self.feed_us,
             feed_total=self.feed_total,
+            safe_us=self.safe_us,
         )
+        for region, us in self.arrived.items():
+            message.arrived.add(region=region, us=us)
         for label, shards in self.shards.items():
             for opened_us, after, last, closed_us in shards:
                 message.shards.add(label=label, opened_us=opened_us, after=after, last=last, closed_us=closed_us)
@@ -368,6 +397,8 @@ class GroupState:
         state.feed_floor = message.feed_floor
         state.feed_us = message.feed_us
         state.feed_total = message.feed_total
+        state.safe_us = message.safe_us
+        state.arrived = {mark.region: mark.us for mark in message.arrived}
         state.shards = _shards_of(state.definition, message.shards)
         state.catalog_revision = message.catalog_revision
         state.sources = dict(map(source_of, message.sources))

@@ -53,6 +53,16 @@ class EveryRegion(Container[str]):
         return True
 
 
+class EveryRegionBut(Container[str]):
+    """The set of all regions but one."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+
+    def __contains__(self, region: object) -> bool:
+        return region != self._region
+
+
 async def scan_table(
     table: TableRecord, origins: Container[str], *, region: Region, link: DestinationLink, stats: ScanStats
 ) -> None:

@@ -11,9 +11,9 @@ from geodyne.messages import Change
 from geodyne.peermessages import Hello
 from geodyne.rpc.codecparts import CodecError, hello_of, put_hello
 from geodyne.wire import replication_v1_pb2 as wire
-from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, change_bytes
+from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, Watermark, change_bytes
 
-SourceMessage = Ship | Command
+SourceMessage = Ship | Command | Watermark
 DestinationMessage = Receipt | Result
 
 SHIP_OVERHEAD_BYTES = 200  # ids, names, a reason
@@ -29,6 +29,9 @@ def encode_source(messages: Hello | Sequence[SourceMessage]) -> bytes:
     for message in messages:
         if isinstance(message, Ship):
             _put_ship(batch.ships.add(), message)
+        elif isinstance(message, Watermark):
+            table, table_id, us, arrived_us = message
+            batch.watermarks.add(table=table, table_id=table_id, us=us, arrived_us=arrived_us)
         else:
             batch.commands.add(
                 id=message.id,
@@ -43,7 +46,7 @@ def encode_source(messages: Hello | Sequence[SourceMessage]) -> bytes:
 
 
 def decode_source(data: bytes) -> Hello | list[SourceMessage]:
-    """The hello of a SourceBatch, else its commands and ships. Raises CodecError."""
+    """The hello of a SourceBatch, else its commands, ships and watermarks. Raises CodecError."""
     batch = wire.SourceBatch()
     _parse(batch, data)
     if batch.HasField("hello"):
@@ -51,6 +54,7 @@ def decode_source(data: bytes) -> Hello | list[SourceMessage]:
     messages: list[SourceMessage] = []
     messages.extend(_command(command) for command in batch.commands)
     messages.extend(_ship(ship) for ship in batch.ships)
+    messages.extend(Watermark(w.table, w.table_id, w.us, w.arrived_us) for w in batch.watermarks)
     return messages
 
 

@@ -23,7 +23,17 @@ from replication.codec import (
     encode_source,
     source_message_bytes,
 )
-from replication.values import CHECKED_FROM, EXCHANGE, Command, Operation, Receipt, Result, Ship
+from replication.values import (
+    CHECKED_FROM,
+    EXCHANGE,
+    WATERMARKS_FROM,
+    Command,
+    Operation,
+    Receipt,
+    Result,
+    Ship,
+    Watermark,
+)
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +110,13 @@ class DestinationLink:
         self._ships[ship.id] = (size, done)
         self.bytes_in_flight += size
         self._send(ship)
+
+    def tell(self, watermark: Watermark) -> bool:
+        """Queue a watermark; False while the stream is down, or the other end does not know them."""
+        if self._stream is None or self._stream.format < WATERMARKS_FROM:
+            return False
+        self._send(watermark)
+        return True
 
     async def command(
         self,

@@ -42,6 +42,14 @@ class AppliedFigures(NamedTuple):
     failed_batches: int
 
 
+class ArrivalFigures(NamedTuple):
+    """What is known here of what a source wrote: all of it up to `watermark_s`, in Unix time; 0: not known."""
+
+    source: str
+    destination: str
+    watermark_s: float
+
+
 _GAUGES: tuple[tuple[str, str, Callable[[DestinationFigures], float]], ...] = (
     (
         "geodyne_replication_lag_seconds",
@@ -114,11 +122,16 @@ class ReplicationCollector(Collector):
     """Register once per process."""
 
     def __init__(
-        self, region: str, figures: Callable[[], Sequence[DestinationFigures]], applied: Callable[[], AppliedFigures]
+        self,
+        region: str,
+        figures: Callable[[], Sequence[DestinationFigures]],
+        applied: Callable[[], AppliedFigures],
+        arrivals: Callable[[], Sequence[ArrivalFigures]],
     ) -> None:
         self._region = region
         self._figures = figures
         self._applied = applied
+        self._arrivals = arrivals
 
     def collect(self) -> Iterable[Metric]:
         """All families; called by prometheus_client."""
@@ -133,6 +146,15 @@ class ReplicationCollector(Collector):
             for f in figures:
                 counter.add_metric((f.source, f.destination), float(value(f)))
             yield counter
+        watermark = GaugeMetricFamily(
+            "geodyne_replication_watermark_seconds",
+            "All that the source wrote up to this Unix time is applied in the destination, in every table that both "
+            "have; 0: not known yet. Told by the destination.",
+            labels=_LABELS,
+        )
+        for arrival in self._arrivals():
+            watermark.add_metric((arrival.source, arrival.destination), arrival.watermark_s)
+        yield watermark
         applied = self._applied()
         for name, text, count in _APPLIED:
             total = CounterMetricFamily(name, text, labels=("destination",))

@@ -19,7 +19,7 @@ from replication.codec import (
     encode_destination,
 )
 from replication.link import BYTES_IN_FLIGHT_MAX, COMMANDS_IN_FLIGHT_MAX
-from replication.values import CHECKED_FROM, EXCHANGE, Command, Receipt, Result, Ship
+from replication.values import CHECKED_FROM, EXCHANGE, Command, Receipt, Result, Ship, Watermark
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +31,25 @@ DESTINATION_CONTRACT: Contract[DestinationMessage, SourceMessage] = Contract(
     encode_destination, decode_source, destination_message_bytes, CHECKED_FROM
 )
 CommandHandler = Callable[[str, Command], Awaitable[Result]]
+WatermarkHandler = Callable[[str, Watermark], None]
 
 
 class ReplicationServer:
-    """The listening end. `on_command(source region, command)` returns a Result with the command's id."""
+    """The listening end. `on_command(source region, command)` returns a Result with the command's id;
+    `on_watermark(source region, watermark)` is told what the source knows."""
 
-    def __init__(self, address: str, hello: Hello, applier: Applier, on_command: CommandHandler) -> None:
+    def __init__(
+        self,
+        address: str,
+        hello: Hello,
+        applier: Applier,
+        on_command: CommandHandler,
+        on_watermark: WatermarkHandler = lambda _source, _watermark: None,
+    ) -> None:
         self._hello = hello
         self._applier = applier
         self._on_command = on_command
+        self._on_watermark = on_watermark
         self._server = GrpcServer(address)
         self._server.add(EXCHANGE, self._exchange)
         self._streams: set[BatchStream[DestinationMessage, SourceMessage]] = set()
@@ -66,7 +76,7 @@ class ReplicationServer:
             stream: BatchStream[DestinationMessage, SourceMessage],
         ) -> Callable[[Sequence[SourceMessage]], None]:
             self._streams.add(stream)
-            source = sources[id(stream)] = _Source(stream, self._applier, self._on_command)
+            source = sources[id(stream)] = _Source(stream, self._applier, self._on_command, self._on_watermark)
             return source.on_batch
 
         def on_down(stream: BatchStream[DestinationMessage, SourceMessage], reason: str) -> None:
@@ -88,10 +98,12 @@ class _Source:
         stream: BatchStream[DestinationMessage, SourceMessage],
         applier: Applier,
         on_command: CommandHandler,
+        on_watermark: WatermarkHandler,
     ) -> None:
         self._stream = stream
         self._applier = applier
         self._on_command = on_command
+        self._on_watermark = on_watermark
         self._received_bytes = 0
         self._commands: set[asyncio.Task[None]] = set()
 
@@ -100,6 +112,8 @@ class _Source:
             if isinstance(message, Ship):
                 self._received_bytes += message.size
                 self._applier.submit(message, self._reply_to(message))
+            elif isinstance(message, Watermark):
+                self._on_watermark(self._stream.hello.region, message)
             else:
                 task = asyncio.get_running_loop().create_task(self._command(message))
                 self._commands.add(task)

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from geodyne.messages import Change
 
 EXCHANGE = "/geodyne.replication.v1.Replication/Exchange"
-FORMAT = 2  # of the stream: the newest spoken
+FORMAT = 3  # of the stream: the newest spoken
 OLDEST_FORMAT = 1  # and the oldest
 CHECKED_FROM = 2  # batches carry a checksum
+WATERMARKS_FROM = 3  # sources tell watermarks
 
 # Versions further ahead of the destination's clock than this are held. Far above what NTP leaves between two machines,
 # far below what would let one broken clock shadow honest writes for long.
@@ -44,6 +45,16 @@ class Ship(NamedTuple):
     table_id: str
     changes: tuple[Change, ...]
     size: int = 0
+
+
+class Watermark(NamedTuple):
+    """What has arrived of one table: all that the source's region wrote up to `us` is applied at the destination, all
+    that any other region wrote up to `arrived_us` at the source. Times of versions; 0: not known. Never answered."""
+
+    table: str
+    table_id: str
+    us: int
+    arrived_us: int
 
 
 class Receipt(NamedTuple):

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from geodyne.clock import SystemClock
 from geodyne.listen import SERVING, supervision
 from geodyne.observe.server import ObserveServer
 from geodyne.rpc.delay import DelayedLinks
+from geodyne.rpc.network import RegionNetwork
 from geodyne.settings import ProcessConfig
 from router.api.registry import SERVICES
 from router.auth import credentials
@@ -40,10 +42,11 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     PlatformCollector(registry=registry)
     keys = credentials.load(Path(config.credentials)) if config.auth else None
     links = DelayedLinks()
+    network = RegionNetwork(config, links, SystemClock())
     routers: dict[str, tuple[str, int]] = {}
     for region in topology.regions.values():
         router = region.routers[0]
-        address = await links.via(router.address, topology.one_way_ms(config.spec, router))
+        address = await network.dial(router)
         host, _, port = address.rpartition(":")
         routers[region.name] = (host, int(port))
     regions = tuple(topology.regions)
@@ -74,8 +77,9 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             "regions": endpoint.status(),
         },
         status=lambda: described(endpoint),
-        admin={"routes": administration(endpoint)},
+        admin={"routes": administration(endpoint), **network.admin()},
     )
+    network.start()
     await endpoint.start()
     await server.start(config.listen.host, config.listen.port, supervised.listener)
     supervised.say(SERVING)
@@ -87,4 +91,5 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     await observe.stop()  # first: a successor waits for the address of the metrics page
     await server.stop()
     await endpoint.stop()
+    network.close()
     await links.close()

@@ -32,16 +32,19 @@ def merge_partitions(reports: Sequence[Report]) -> list[dict[str, Any]]:
 
 def merge_members(reports: Sequence[Report]) -> dict[str, dict[str, Any]]:
     """By region: `members` as the newest catalog has them, `moves` under way, the groups that are `short` of replicas,
-    and how many replicas are `newcomers`, which do not vote until they have caught up."""
+    how many replicas are `newcomers`, which do not vote until they have caught up, and how far the nodes' `clocks` are
+    off."""
     merged: dict[str, dict[str, Any]] = {}
     revisions: dict[str, int] = {}
     for region, report in reports:
-        entry = merged.setdefault(region, {"members": [], "moves": [], "short": [], "newcomers": 0})
+        entry = merged.setdefault(region, {"members": [], "moves": [], "short": [], "newcomers": 0, "clocks": []})
         revision = int(report.get("catalog", {}).get("revision", 0))
         if report.get("members") and revision >= revisions.get(region, -1):
             revisions[region] = revision
             entry["members"] = list(report["members"])
         entry["moves"] += report.get("moves", [])
         entry["short"] = sorted({*entry["short"], *report.get("short", [])})
+        if "clock" in report:
+            entry["clocks"].append(dict(report["clock"]))
         entry["newcomers"] += int(report.get("newcomers", 0))
     return merged

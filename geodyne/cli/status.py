@@ -81,6 +81,11 @@ def remarks(region: dict[str, Any]) -> list[str]:
         lines.append(f"  {len(short)} groups run with a replica less: partitions {_first(short)}")
     if newcomers := region.get("newcomers"):
         lines.append(f"  {newcomers} replicas are being rebuilt and do not vote yet")
+    lines += [
+        f"  the clock of {clock['node']} is wrong by {clock['offset_s']:+.1f} s: it leads nothing that another node can"
+        for clock in region.get("clocks", [])
+        if clock["wrong"]
+    ]
     return lines
 
 

@@ -24,6 +24,7 @@ from geodyne.cli.control import ControlServer
 from geodyne.cli.datadir import ClusterDirectory
 from geodyne.cli.errors import CommandError
 from geodyne.cli.listeners import Listeners
+from geodyne.cli.networking import Networking
 from geodyne.cli.nodes import Nodes
 from geodyne.cli.reports import merge_members, merge_partitions
 from geodyne.cli.run import Run
@@ -69,6 +70,7 @@ class Supervisor:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self.children: dict[str, Child] = {spec.id: self._child_of(spec) for spec in topology.processes()}
         self._nodes = Nodes(self, directory, options, say)
+        self._network = Networking(topology, directory.network)
         self._turns = asyncio.Semaphore(max(STARTING_AT_ONCE_MIN, os.cpu_count() or 1))
         self._control = ControlServer(self._on_command)
         self._control_path = ""
@@ -84,6 +86,7 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        self._network.forget()
         self._control_path = str(await self._control.start())
         for child in self.children.values():
             self._listeners.open(child.spec)
@@ -314,6 +317,8 @@ class Supervisor:
                 return await triggers.administer(self.topology, self.children, request)
             case {"command": "routes"}:
                 return await routing.administer(self.topology, self.children, request)
+            case {"command": "network"}:
+                return await self._network.administer(self.children, request)
             case {"command": "shutdown"}:
                 self.stop_asked.set()
                 return {"pid": os.getpid()}

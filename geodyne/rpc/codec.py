@@ -37,9 +37,9 @@ from geodyne.rpc.codecparts import (
 from geodyne.wire import node_v1_pb2 as pb
 
 # Of the streams between clients and nodes and between nodes; raised when old readers would misunderstand. Format 3 has
-# checksums, format 4 streams of tables (calls, and what nodes log for them); what else may travel only to those who
-# speak it is in geodyne.rpc.peercodec.SINCE. Decision 0016.
-STREAM_FORMAT: Final = 4
+# checksums, format 4 streams of tables (calls, and what nodes log for them), format 5 what nodes log for watermarks;
+# what else may travel only to those who speak it is in geodyne.rpc.peercodec.SINCE. Decision 0016.
+STREAM_FORMAT: Final = 5
 OLDEST_STREAM_FORMAT: Final = 2
 
 T = TypeVar("T")
@@ -255,22 +255,25 @@ def _read_rows(one: pb.Request) -> m.ReadRows:
 
 def _put_read_feed(to: pb.Request, call: m.ReadFeed) -> None:
     out = to.read_feed
-    out.partition, out.epoch, out.consumer, out.after, out.max_bytes, out.wait_ms, out.origin = call
+    out.partition, out.epoch, out.consumer, out.after, out.max_bytes, out.wait_ms, out.origin, out.safe_us = call
 
 
 def _read_feed(one: pb.Request) -> m.ReadFeed:
     r = one.read_feed
-    return m.ReadFeed(r.partition, r.epoch, r.consumer, r.after, r.max_bytes, r.wait_ms, r.origin)
+    return m.ReadFeed(r.partition, r.epoch, r.consumer, r.after, r.max_bytes, r.wait_ms, r.origin, r.safe_us)
 
 
 def _put_advance_cursor(to: pb.Request, call: m.AdvanceCursor) -> None:
     out = to.advance_cursor
-    out.partition, out.epoch, out.consumer, out.sequence = call
+    out.partition, out.epoch, out.consumer, out.sequence, out.stable_us, arrived = call
+    for region, us in arrived:
+        out.arrived.add(region=region, us=us)
 
 
 def _advance_cursor(one: pb.Request) -> m.AdvanceCursor:
     a = one.advance_cursor
-    return m.AdvanceCursor(a.partition, a.epoch, a.consumer, a.sequence)
+    arrived = tuple((mark.region, mark.us) for mark in a.arrived)
+    return m.AdvanceCursor(a.partition, a.epoch, a.consumer, a.sequence, a.stable_us, arrived)
 
 
 def _put_control(to: pb.Request, call: m.Control) -> None:
@@ -399,6 +402,7 @@ def _put_feed_page(to: pb.Response, answer: m.FeedPage) -> None:
     out.next = answer.next
     out.head = answer.head
     out.trimmed = answer.trimmed
+    out.safe_us = answer.safe_us
     add = out.records.add
     for record in answer.records:
         streams.fill_record(add(), record)
@@ -406,7 +410,7 @@ def _put_feed_page(to: pb.Response, answer: m.FeedPage) -> None:
 
 def _feed_page(one: pb.Response) -> m.FeedPage:
     page = one.feed_page
-    return m.FeedPage(tuple(map(streams.record_of, page.records)), page.next, page.head, page.trimmed)
+    return m.FeedPage(tuple(map(streams.record_of, page.records)), page.next, page.head, page.trimmed, page.safe_us)
 
 
 def _put_control_done(to: pb.Response, answer: m.ControlDone) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from geodyne.catalog import MemberState
 from node.catalog import streams
+from node.catalog.members import all_speak
 from node.feed.retention import FeedReader, FeedSettings, Standing, standing, upkeep
 from node.metrics import CONSUMER_KINDS
 from node.storage.port import GroupDamaged
@@ -17,7 +19,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("geodyne.node.feed")
 
+PROMISE_AFTER_US = 900_000  # of a quiet partition of a global table: an entry with each step
 LOOK_MS = 5_000  # between two looks at a feed, unless it seems to hold too much
+WATERMARK_FORMAT = 5  # of the streams between nodes, from which on they know what is logged for watermarks
 GROUPS_PER_STEP = 64  # a step each second; some 10 records are read in each
 
 
@@ -45,7 +49,9 @@ class FeedDuty:
         led = {group.partition: group for group in self._service.groups if _has_duties(group)}
         for partition in [each for each in self._due_ms if each not in led]:
             self._forget(partition)
+        promises = all_speak(self._service.catalog.catalog.members, WATERMARK_FORMAT, but=(MemberState.LEFT,))
         for partition, group in led.items():
+            self._promise(group, promises)
             over = group.state.feed_total - self._totals.get(partition, 0) > self._settings.bytes_max
             if looked < GROUPS_PER_STEP and (over or self._due_ms.get(partition, 0) <= now_ms):
                 looked += 1
@@ -59,6 +65,14 @@ class FeedDuty:
     def standing(self, partition: int) -> Standing | None:
         """As of the last look at a partition that is led here."""
         return self._standings.get(partition)
+
+    def _promise(self, group: Group, promises: bool) -> None:
+        """Watermarks of a global table's quiet partitions move on (decision 0021)."""
+        group.promises = promises
+        state, wall_us = group.state, self._service.clock.wall_us()
+        if promises and state.definition.tombstones and wall_us - state.safe_us > PROMISE_AFTER_US:
+            group.promise(wall_us)
+            self._service.touch(group)
 
     def _look(self, group: Group) -> None:
         partition, state = group.partition, group.state

@@ -97,7 +97,7 @@ class Raft:
         self._configurations = Configurations(configuration_index, configuration, log.after(applied_index))
         self._liveness = liveness
         self._settings = settings
-        self._patience = Patience(settings, random)
+        self._patience = Patience(settings, random, liveness)
         self._now_ms = now_ms
         self._leadership: Leadership | None = None
         self._granted: set[str] = set()

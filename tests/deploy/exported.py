@@ -52,7 +52,7 @@ def _registry() -> CollectorRegistry:
     latency.labels("here", "there").observe(0.1)
     registry.register(latency)
     direction = DestinationFigures("here", "there", True, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    registry.register(ReplicationCollector("here", lambda: [direction], lambda: AppliedFigures(0, 0, 0, 0)))
+    registry.register(ReplicationCollector("here", lambda: [direction], lambda: AppliedFigures(0, 0, 0, 0), list))
     observations = Observations()
     registry.register(observations.age)
     registry.register(observations.batch)

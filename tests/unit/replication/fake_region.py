@@ -28,6 +28,8 @@ from geodyne.messages import (
 from geodyne.ports import Clock
 from node.catalog.machine import ACTIVATE, FORGET, Catalog, Surroundings, evaluate
 from node.catalog.placement import rings_by_zone
+from node.state import outdated
+from node.storage.port import Row
 
 ROWS_A_PAGE = 5
 
@@ -66,11 +68,14 @@ class FakePartition:
     cursors: dict[str, int] = field(default_factory=dict)
     head: int = 0
     floor: int = 0
+    safe_us: int = 0
+    arrived: dict[str, int] = field(default_factory=dict)  # what collecting rests on
 
     def store(self, change: Change) -> bool:
         """Last writer wins; what wins is also recorded in the feed, as in a node."""
         stored = self.rows.get(change.key)
-        if stored is not None and stored.version >= change.version:
+        prior = Row(stored.image, stored.version, stored.size) if stored is not None else None
+        if outdated(change, prior, self.arrived):
             return False
         self.rows[change.key] = change
         self.head += 1 << 16
@@ -93,7 +98,8 @@ class FakePartition:
             size += len(record.change.image or b"") + len(record.change.key)
             if not call.origin or record.change.version[8:].decode() == call.origin:
                 taken.append(record)
-        return FeedPage(tuple(taken), following, self.head, False)
+        safe_us = self.safe_us if following >= self.head else 0
+        return FeedPage(tuple(taken), following, self.head, False, safe_us)
 
     def trim(self, through: int) -> None:
         self.feed = [record for record in self.feed if record.sequence > through]
@@ -137,6 +143,12 @@ class FakeRegion:
         self._changed.set()
         return change
 
+    def promise(self, table: str, us: int) -> None:
+        """All that is written from now on has larger versions."""
+        for partition in self.table(table).partitions:
+            self.parts[partition.id].safe_us = us
+        self._changed.set()
+
     def items(self, table: str) -> dict[bytes, tuple[bytes, bytes | None]]:
         return {
             key: (change.version, change.image)
@@ -166,7 +178,8 @@ class FakeRegion:
                 self._changed.set()
                 return Applied(applied)
             case AdvanceCursor():
-                part.cursors[call.consumer] = max(part.cursors.get(call.consumer, 0), call.sequence)
+                if not call.stable_us:
+                    part.cursors[call.consumer] = max(part.cursors.get(call.consumer, 0), call.sequence)
                 return Applied(0)
             case ReadRows():
                 keys = sorted(key for key in part.rows if key > call.after)
@@ -178,7 +191,7 @@ class FakeRegion:
     async def _read_feed(self, part: FakePartition, call: ReadFeed) -> FeedPage:
         while True:
             page = part.page(call)
-            if page.records or page.trimmed or page.next > call.after:
+            if page.records or page.trimmed or page.next > call.after or 0 < call.safe_us < page.safe_us:
                 return page
             self._changed = self._changed if not self._changed.is_set() else asyncio.Event()
             await self._changed.wait()

@@ -241,7 +241,7 @@ async def test_metrics_name_source_and_destination(cluster: Cluster) -> None:
     await until(lambda: cluster.replicators["a"].figures()[0].changes == 1, "one change is replicated")
     registry = CollectorRegistry()
     replicator = cluster.replicators["a"]
-    registry.register(ReplicationCollector("a", replicator.figures, replicator.applied))
+    registry.register(ReplicationCollector("a", replicator.figures, replicator.applied, replicator.arrivals))
     text = generate_latest(registry).decode()
     assert 'geodyne_replicated_changes_total{destination="b",source="a"} 1.0' in text
     assert 'geodyne_replication_connected{destination="b",source="a"} 1.0' in text

@@ -1,0 +1,244 @@
+"""What must hold between regions, looked at when a node applies an entry and when a replicator ships a batch.
+
+- order: the versions of an item grow in every partition that holds it
+- identity: a version stands for one image everywhere, and is first seen in the region whose name it bears
+- time: no change is applied that lies further in the future of the region that takes it than it may
+- no loops: what is shipped was made in the region that ships it, unless a new replica is being filled
+- cursors: one passes a change only when the destination holds that change or a newer one
+- nothing lost: in the end each item has, in every region, the newest version that any region holding it has applied
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from geodyne.catalog import replica_consumer
+from geodyne.model import version as versions
+from geodyne.sim.globalregions import Regions
+from geodyne.sim.loop import PROCESS
+from geodyne.sim.network import Violation
+from node.entries import Decided
+from node.group import Group
+from node.state import SEQUENCE_SHIFT, GroupState
+from replication.apply import APPLY_TIMEOUT_MS
+from replication.link import DestinationLink
+from replication.values import CLOCK_SKEW_MS_MAX
+
+CONSUMER = replica_consumer("")
+SLACK_S = 2.0  # of a call that is given up, until what it asked for no longer happens
+
+
+class Place(NamedTuple):
+    """One partition of one region's one life: what a region that was wiped begins with is another one."""
+
+    region: str
+    life: int
+    partition: int
+
+
+class Held(NamedTuple):
+    """What a place has applied last of a key."""
+
+    version: bytes
+    image: bytes | None
+
+
+class _Own:
+    """Changes that a place made itself, in the order of its feed."""
+
+    __slots__ = ("changes", "sequences")
+
+    def __init__(self) -> None:
+        self.sequences: list[int] = []
+        self.changes: list[tuple[bytes, bytes]] = []  # key, version
+
+
+class GlobalChecks:
+    """All regions of a run. `keys`: those of the table; other rows are not looked at."""
+
+    def __init__(self, regions: Regions, keys: Iterable[bytes]) -> None:
+        self._regions = regions
+        self._keys = frozenset(keys)
+        self._indexes: dict[Place, int] = {}  # applied by any replica
+        self._images: dict[tuple[bytes, bytes], bytes | None] = {}  # (key, version)
+        self._own: dict[Place, _Own] = {}
+        self._passed: dict[tuple[Place, str], int] = {}
+        # Of replicators: since when, how far off.
+        self._walls = {name: [(0.0, one.clock.skew_us)] for name, one in regions.replicators.items()}
+        self.held: dict[Place, dict[bytes, Held]] = {}
+        self.made: dict[bytes, set[bytes]] = {}  # key -> images that its own region has applied
+        self.lives: dict[str, int] = dict.fromkeys(regions.by_name, 0)
+        self.gone: set[str] = set()  # regions that had the table taken away, or lost it
+        self.arrived = 0  # changes of other regions that were newer
+        self.problems: list[str] = []
+
+    def problem(self, what: str) -> None:
+        if len(self.problems) < 5:
+            self.problems.append(f"at {self._regions.loop.now:.3f} s: {what}")
+
+    def check(self) -> None:
+        """Raises Violation."""
+        if self.problems:
+            raise Violation("; ".join(self.problems))
+
+    def clock_set(self, region: str, skew_us: int) -> None:
+        """The clocks of a region have been set."""
+        self._walls[region].append((self._regions.loop.now, skew_us))
+
+    # --- applying ---------------------------------------------------------------------------------------
+
+    def place(self, region: str, partition: int) -> Place:
+        return Place(region, self.lives[region], partition)
+
+    def applied(self, partition: int, state: GroupState, decided: Decided) -> None:
+        """A replica is about to apply an entry. What some replica has applied before is known."""
+        region = PROCESS.get().partition("/")[0]
+        if not region or not (decided.effects or decided.payload.cursors):
+            return
+        place = self.place(region, partition)
+        if decided.index <= self._indexes.get(place, 0):
+            return
+        self._indexes[place] = decided.index
+        for position, effect in enumerate(decided.effects):
+            key, row, version = effect[0], effect[1], effect[2]
+            if key in self._keys:
+                image = row.value if row is not None else None
+                self._change(place, decided.index << SEQUENCE_SHIFT | position, key, version, image)
+                if row is None and not any(name.startswith(CONSUMER) for name in state.definition.consumers):
+                    # The table has no other replica: nothing older can arrive, and no tombstone is needed. Whoever
+                    # becomes one later begins without the item, and may write it by a clock that is behind.
+                    del self.held[place][key]
+        for cursor in decided.payload.cursors:
+            if cursor.consumer.startswith(CONSUMER) and not cursor.lost:
+                self._cursor(place, state, cursor.consumer, cursor.sequence)
+
+    def _change(self, place: Place, sequence: int, key: bytes, version: bytes, image: bytes | None) -> None:
+        held = self.held.setdefault(place, {})
+        before = held.get(key)
+        if before is not None and before.version >= version:
+            self.problem(f"{place} applies {_named(key, version)} over {_named(key, before.version)}")
+        held[key] = Held(version, image)
+        known = self._images.setdefault((key, version), image)
+        if known != image:
+            self.problem(f"{place} has another image of {_named(key, version)}: {image!r}, not {known!r}")
+        origin = versions.region(version)
+        if origin == place.region:
+            own = self._own.setdefault(place, _Own())
+            own.sequences.append(sequence)
+            own.changes.append((key, version))
+            if image is not None:
+                self.made.setdefault(key, set()).add(image)
+            return
+        self.arrived += 1
+        ahead_ms = versions.time_us(version) // 1000 - self._latest_us(place.region) // 1000
+        if ahead_ms > CLOCK_SKEW_MS_MAX:
+            self.problem(f"{place} applies {_named(key, version)} {ahead_ms} ms before its time")
+
+    def _latest_us(self, region: str) -> int:
+        """The latest that the replicator's clock may have shown when it let a change pass that is applied now."""
+        clock, now = self._regions.replicators[region].clock, self._regions.loop.now
+        since = now - APPLY_TIMEOUT_MS / 1000 - SLACK_S
+        skews = [clock.skew_us]
+        settings = self._walls[region]
+        for number, (at, skew_us) in enumerate(settings):
+            until = settings[number + 1][0] if number + 1 < len(settings) else now
+            if until >= since and at <= now:
+                skews.append(skew_us)
+        return clock.wall_us() - clock.skew_us + max(skews)
+
+    def _cursor(self, place: Place, state: GroupState, consumer: str, sequence: int) -> None:
+        """All that this cursor passes now is held by its destination."""
+        destination = consumer[len(CONSUMER) :]
+        own = self._own.get(place)
+        mark = (place, consumer)
+        begin = max(self._passed.get(mark, -1), state.cursors.get(consumer, sequence))
+        self._passed[mark] = max(begin, sequence)
+        table = self._regions.table(destination)
+        if own is None or table is None or consumer not in state.definition.consumers:
+            return
+        there = [self.held.get(self.place(destination, one.id), {}) for one in table.partitions]
+        for number in range(bisect_right(own.sequences, begin), bisect_right(own.sequences, sequence)):
+            key, version = own.changes[number]
+            if not any(key in one and one[key].version >= version for one in there):
+                self.problem(f"{place} passes {_named(key, version)} for {destination}, which does not hold it")
+
+    # --- shipping ---------------------------------------------------------------------------------------
+
+    def shipped(self, link: DestinationLink, changes: Iterable[Any]) -> None:
+        region = PROCESS.get().partition("/")[0]
+        replicator = self._regions.replicators[region].replicator
+        if replicator is None or replicator._scans[link.region].running:
+            return
+        for change in changes:
+            if versions.region(change.version) != region:
+                self.problem(f"{region} sends {_named(change.key, change.version)} on to {link.region}")
+
+    # --- in the end -------------------------------------------------------------------------------------
+
+    def newest(self) -> dict[bytes, Held]:
+        """Of each key, what the regions that have the table must agree on."""
+        result: dict[bytes, Held] = {}
+        for region in self._regions.by_name:
+            for key, held in self.of(region).items():
+                if key not in result or result[key].version < held.version:
+                    result[key] = held
+        return result
+
+    def of(self, region: str) -> Mapping[bytes, Held]:
+        """What a region has applied, in the partitions that the table has there now."""
+        table = self._regions.table(region)
+        rows: dict[bytes, Held] = {}
+        for partition in table.partitions if table is not None else ():
+            rows.update(self.held.get(self.place(region, partition.id), {}))
+        return rows
+
+    def stored(self, region: str) -> dict[bytes, Held]:
+        """The rows themselves, tombstones included, of one replica of each partition."""
+        here, table = self._regions.by_name[region], self._regions.table(region)
+        rows: dict[bytes, Held] = {}
+        for partition in table.partitions if table is not None else ():
+            leader = here.leader(partition.id)
+            if leader is None or leader.node is None:
+                raise Violation(f"{region}: partition {partition.id} has no leader")
+            for key, row in leader.node._store.range(partition.id, b"", b"\xff" * 64, False, 100_000, tombstones=True):
+                if key in self._keys:
+                    rows[key] = Held(row.version, row.value)
+        return rows
+
+    def difference(self, region: str) -> str:
+        """How a region's rows differ from what all must have; "" when they do not. A tombstone may be gone."""
+        newest, stored = self.newest(), self.stored(region)
+        for key in sorted(newest.keys() | stored.keys()):
+            wanted, found = newest.get(key), stored.get(key)
+            if wanted != found and not (found is None and wanted is not None and wanted.image is None):
+                texts = [_named(key, one.version) if one is not None else "nothing" for one in (found, wanted)]
+                return f"{region} has {texts[0]}, not {texts[1]}"
+        return ""
+
+
+def _named(key: bytes, version: bytes) -> str:
+    us = versions.time_us(version) - 1_700_000_000_000_000
+    return f"{key[8:].decode('ascii', 'replace')!r} of {us / 1e6:.6f} s in {versions.region(version)}"
+
+
+@contextmanager
+def watched(checks: GlobalChecks) -> Iterator[None]:
+    """While it lasts, whatever any node applies and any replicator ships is looked at."""
+    decided_of: Callable[[Group, int], Decided] = Group._next_decided
+    ship = DestinationLink.ship
+
+    def next_decided(group: Group, index: int) -> Decided:
+        decided = decided_of(group, index)
+        checks.applied(group.partition, group.state, decided)
+        return decided
+
+    def shipping(link: DestinationLink, table: str, table_id: str, changes: Any, *rest: Any) -> None:
+        checks.shipped(link, changes)
+        ship(link, table, table_id, changes, *rest)
+
+    with patch.object(Group, "_next_decided", next_decided), patch.object(DestinationLink, "ship", shipping):
+        yield

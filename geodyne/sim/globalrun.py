@@ -1,0 +1,109 @@
+"""One run of several regions, decided by one seed: a table with replicas, writers everywhere, faults, and the end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from unittest.mock import patch
+
+from geodyne.sim.faults import Fault
+from geodyne.sim.globalchecks import GlobalChecks, watched
+from geodyne.sim.globalfaults import draw, shape
+from geodyne.sim.globalinjector import GlobalInjector
+from geodyne.sim.globalregions import Regions, regions
+from geodyne.sim.globalworkload import KEYS, Writers
+from geodyne.sim.loop import SimLoop
+from geodyne.sim.network import Violation
+from geodyne.sim.run import FILES, Outcome, _run, _told, _without_collector
+from geodyne.sim.storage import ProcessDied
+from node import maintenance
+from node.feed import duty
+
+READY_S = 30.0  # within this the table is in all regions, at first
+CALM_S = 1.0  # of clients at work after the faults
+EQUAL_S = 90.0  # within this of the end of the writes all regions are equal: half a minute for clocks, the rest to ship
+LOOK_S = 0.5
+UPKEEP_S, CHECKPOINT_S, FEED_LOOK_MS = 1.0, 5.0, 1_000
+
+
+def run_seed(seed: int, plan: Sequence[Fault] | None = None) -> Outcome:
+    """Run a seed, with its own faults or others. Whatever goes wrong is in the outcome."""
+    plan = draw(seed) if plan is None else plan
+    counts: Counter[str] = Counter()
+    faults: Counter[str] = Counter()
+    loop = SimLoop()
+    problem = ""
+    digest = [""]
+    with tempfile.TemporaryDirectory(prefix="geodyne-sim-", dir=FILES if FILES.is_dir() else None) as path:
+        try:
+            with _without_collector():
+                _run(loop, _play(seed, plan, Path(path), counts, faults, digest))
+        except (Exception, ProcessDied) as error:
+            problem = _told(error)
+    return Outcome(
+        seed=seed,
+        problem=problem,
+        virtual_ms=int(loop.now * 1000),
+        operations=counts["operations"],
+        unknown=counts["unknown"],
+        leader_changes=0,
+        steps=loop.steps,
+        faults={kind: count for kind, count in sorted(faults.items()) if count},
+        digest=digest[0],
+    )
+
+
+async def _play(
+    seed: int, plan: Sequence[Fault], path: Path, counts: Counter[str], faults: Counter[str], digest: list[str]
+) -> None:
+    with ExitStack() as stack:
+        for module, name, value in (
+            (maintenance, "INTERVAL_S", UPKEEP_S),
+            (maintenance, "CHECKPOINT_INTERVAL_S", CHECKPOINT_S),
+            (duty, "LOOK_MS", FEED_LOOK_MS),
+        ):
+            stack.enter_context(patch.object(module, name, value))
+        async with regions(seed, path, shape(seed)) as all_:
+            checks = GlobalChecks(all_, KEYS)
+            stack.enter_context(watched(checks))
+            injector = GlobalInjector(all_, checks)
+            try:
+                writers = Writers(all_, seed, counts)
+                await writers.prepare(READY_S)
+                writers.start()
+                await injector.run(plan)
+                checks.check()
+                await injector.end()
+                await all_.run_for(CALM_S)
+                await writers.stop()
+                await _equal(all_, checks)
+                writers.judge(checks)
+                checks.check()
+                counts["arrived"] = checks.arrived
+            finally:
+                faults.update(injector.counts)
+                digest[0] = all_.world.digest
+
+
+async def _equal(all_: Regions, checks: GlobalChecks) -> None:
+    """Raises Violation unless, within a bound, all regions hold what they must."""
+    until = all_.loop.time() + EQUAL_S
+    names = list(all_.by_name)
+    while True:
+        differences = [text for name in names if (text := checks.difference(name))]
+        if not differences and all_.steady(names):
+            return
+        checks.check()
+        if all_.loop.time() > until:
+            troubles = "; ".join(
+                f"{name}: {one.replicator.status()['destinations']}"
+                for name, one in all_.replicators.items()
+                if one.replicator is not None
+            )
+            raise Violation(
+                f"not equal within {EQUAL_S:.0f} s: {'; '.join(differences[:3]) or all_.told()}. {troubles}"[:3000]
+            )
+        await all_.run_for(LOOK_S)

@@ -1,0 +1,179 @@
+"""The simulation of several regions must be able to fail: with each rule of replication switched off, one of the first
+seeds shows it. Each test prints the seed that caught it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from geodyne.messages import ApplyChanges, FeedPage
+from geodyne.sim.globalrun import run_seed
+from geodyne.sim.run import Outcome
+from node.group import Group
+from node.state import Definition
+from replication import apply, values
+from replication.apply import Applier
+from replication.backfill import PartitionScan
+from replication.progress import Progress
+from replication.tail import Tail
+from replication.values import Receipt, Ship
+
+SEEDS_MAX = 60
+Mutation = Callable[[], AbstractContextManager[Any]]
+
+
+def cursors_do_not_wait_for_receipts() -> AbstractContextManager[Any]:
+    real = Progress.on_page
+
+    def on_page(self: Progress, after: int, page: FeedPage) -> None:
+        real(self, after, page)
+        self.acknowledged = max(self.acknowledged, self.position)
+
+    return patch.object(Progress, "on_page", on_page)
+
+
+class _Contrary(bytes):
+    """A version that is taken for smaller where it is larger."""
+
+    def __le__(self, other: bytes) -> bool:
+        return bytes(self) >= bytes(other)
+
+
+def the_smaller_version_wins() -> AbstractContextManager[Any]:
+    real = Group.apply_changes
+
+    def apply_changes(self: Group, call: ApplyChanges, *rest: Any) -> None:
+        changes = tuple(change._replace(version=_Contrary(change.version)) for change in call.changes)
+        real(self, call._replace(changes=changes), *rest)
+
+    return patch.object(Group, "apply_changes", apply_changes)
+
+
+def deletions_leave_no_tombstones() -> AbstractContextManager[Any]:
+    real = Definition.from_wire
+
+    def from_wire(wire: Any) -> Definition:
+        return real(wire)._replace(tombstones=False)
+
+    return patch.object(Definition, "from_wire", staticmethod(from_wire))
+
+
+class _Everywhere(bytes):
+    """The region of any version."""
+
+    __hash__ = bytes.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+def arrived_changes_are_sent_on() -> AbstractContextManager[Any]:
+    real = Tail.__init__
+
+    def begin(self: Tail, *arguments: Any, **named: Any) -> None:
+        real(self, *arguments, **named)
+        self._own_region = ""
+        self.progress._own = _Everywhere()
+
+    return patch.object(Tail, "__init__", begin)
+
+
+def _receipts(change: Callable[[Ship, Receipt], Receipt]) -> AbstractContextManager[Any]:
+    real = Applier.submit
+
+    def submit(self: Applier, ship: Ship, reply: Callable[[Receipt], None]) -> None:
+        real(self, ship, lambda receipt: reply(change(ship, receipt)))
+
+    return patch.object(Applier, "submit", submit)
+
+
+def changes_from_the_future_are_dropped() -> AbstractContextManager[Any]:
+    def change(ship: Ship, receipt: Receipt) -> Receipt:
+        return Receipt(ship.id, values.Outcome.APPLIED) if receipt.outcome is values.Outcome.HELD else receipt
+
+    return _receipts(change)
+
+
+def failed_batches_are_acknowledged() -> AbstractContextManager[Any]:
+    def change(ship: Ship, receipt: Receipt) -> Receipt:
+        return Receipt(ship.id, values.Outcome.APPLIED) if receipt.outcome is values.Outcome.FAILED else receipt
+
+    return _receipts(change)
+
+
+def changes_from_the_future_are_applied() -> AbstractContextManager[Any]:
+    return patch.object(apply, "CLOCK_SKEW_MS_MAX", 1 << 40)
+
+
+def receipts_leave_before_it_is_applied() -> AbstractContextManager[Any]:
+    real = Applier._enqueue
+
+    def enqueue(self: Applier, table: Any, ship: Ship, reply: Callable[[Receipt], None]) -> None:
+        reply(Receipt(ship.id, values.Outcome.APPLIED, len(ship.changes)))
+        real(self, table, ship, lambda receipt: None)
+
+    return patch.object(Applier, "_enqueue", enqueue)
+
+
+def broken_streams_lose_what_was_on_its_way() -> AbstractContextManager[Any]:
+    real = Progress._rewind
+
+    def rewind(self: Progress, now_ms: int) -> None:
+        self.acknowledged = self.position
+        real(self, now_ms)
+
+    return patch.object(Progress, "_rewind", rewind)
+
+
+def trimmed_feeds_are_not_scanned() -> AbstractContextManager[Any]:
+    real = Progress.on_page
+
+    def on_page(self: Progress, after: int, page: FeedPage) -> None:
+        real(self, after, page._replace(trimmed=False, next=max(page.head, page.next)) if page.trimmed else page)
+
+    return patch.object(Progress, "on_page", on_page)
+
+
+def scans_leave_rows_out() -> AbstractContextManager[Any]:
+    real = PartitionScan._ship
+
+    def ship(self: PartitionScan, changes: tuple[Any, ...]) -> None:
+        real(self, changes[1:])
+
+    return patch.object(PartitionScan, "_ship", ship)
+
+
+MUTATIONS: dict[str, Mutation] = {
+    "cursors do not wait for receipts": cursors_do_not_wait_for_receipts,
+    "the smaller version wins": the_smaller_version_wins,
+    "deletions leave no tombstones": deletions_leave_no_tombstones,
+    "arrived changes are sent on": arrived_changes_are_sent_on,
+    "changes from the future are dropped": changes_from_the_future_are_dropped,
+    "changes from the future are applied": changes_from_the_future_are_applied,
+    "failed batches are acknowledged": failed_batches_are_acknowledged,
+    "receipts leave before it is applied": receipts_leave_before_it_is_applied,
+    "broken streams lose what was on its way": broken_streams_lose_what_was_on_its_way,
+    "trimmed feeds are not scanned": trimmed_feeds_are_not_scanned,
+    "scans leave rows out": scans_leave_rows_out,
+}
+
+
+def hunt(mutation: Mutation, seeds_max: int = SEEDS_MAX) -> Outcome | None:
+    """The first seed that shows it."""
+    for seed in range(1, seeds_max + 1):
+        with mutation():
+            outcome = run_seed(seed)
+        if outcome.problem:
+            return outcome
+    return None
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_broken_rule_of_replication_is_seen(name: str) -> None:
+    outcome = hunt(MUTATIONS[name])
+    assert outcome is not None, f"{name}: not seen in {SEEDS_MAX} seeds"
+    print(f"{name}: seed {outcome.seed}: {outcome.problem[:200]}")
