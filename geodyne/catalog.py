@@ -31,7 +31,8 @@ class ControlOperation(StrEnum):
                       stream (view type or null), replicas_add [region], replicas_remove [region], extra (merged; a
                       null member is removed), index_add (definition of one global index), index_remove (name),
                       index_update {name: {read_units, write_units, extra}}    -> table
-                      An optional table_id, and as_replica: asked by another region, so not to be passed on
+                      An optional table_id, and as_replica: asked by another region, so not to be passed on; then
+                      settings (node.catalog.tablesettings), taken over if they are the newest
     SET_TTL           name, attribute, enabled; interval_ms: refused if the last change is not as long ago -> table
                       as_replica, changed_ms: another region's change of that time, taken over if it is the newest
     TAG_TABLE         name, add {key: value}, remove [key]                     -> table; not while DELETING
@@ -313,7 +314,8 @@ class IndexRecord:
 @dataclass(frozen=True, slots=True)
 class IndexNews:
     """A change of a global table's indexes or Time to Live, made here at catalog `revision`, that `regions` are yet to
-    take over. `change` has index_add, index_remove or both, as UPDATE_TABLE takes them, or ttl, as SET_TTL does."""
+    take over. `change` has any of index_add, index_remove and settings, as UPDATE_TABLE takes them, or ttl, as SET_TTL
+    does."""
 
     revision: int
     change: dict[str, Any]

@@ -3,7 +3,7 @@
 Whoever leads a partition stamps what it takes, and the larger stamp wins between regions: a leader whose clock is ahead
 shadows honest writes, one whose clock is behind loses its own. So readings travel with the acknowledgements of
 heartbeats, and a node that is off the median of its region's clocks, its own included, by more than a bound does not
-lead (decision 0023):
+lead:
 
 - it offers what it leads to others, and is handed nothing by them;
 - it asks for votes only `RELUCTANCE_MS` later than others would. Another voter has won by then, if any can: a group

@@ -192,7 +192,7 @@ def _members(members: list[str], creating: str) -> tuple[tuple[str, str], ...]:
 
 
 # Members of a record's `extra` that hold throughput settings (router.api.throughput).
-SYNCHRONISED_EXTRA = ("on_demand_max", "warm")
+SYNCHRONISED_EXTRA = ("on_demand_max", "warm", SETTINGS_CHANGED)
 
 
 def definition_of(table: TableRecord) -> dict[str, Any]:

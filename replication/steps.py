@@ -90,8 +90,8 @@ class ReplicaSteps:
         )
 
     async def _take_change(self, command: Command) -> TableRecord | None:
-        """Take over a change of Time to Live, or one of indexes as far as it is not so yet. A table that is busy with
-        another change of indexes refuses."""
+        """Take over a change of Time to Live, or one of indexes and settings as far as it is not so yet. A table that is
+        busy with another change refuses."""
         table = await self._look(command)
         if table is None or table.id != command.table_id or table.status is TableStatus.DELETING:
             return table
@@ -105,6 +105,8 @@ class ReplicaSteps:
             change["index_add"] = add
         if remove is not None and remove in present:
             change["index_remove"] = remove
+        if (settings := command.definition.get("settings")) is not None and self._is_news(table, settings):
+            change["settings"] = settings
         if not change:
             return table
         body = {"name": command.table, "table_id": command.table_id, "as_replica": True, **change}

@@ -80,8 +80,8 @@ def filled(table: TableRecord, name: str, revision: int, partition: int) -> Tabl
 
 
 def announced(table: TableRecord, change: Mapping[str, Any], revision: int, regions: Iterable[str]) -> TableRecord:
-    """With the note that other regions are to take over what `change` adds and removes. Raises ApiError."""
-    passed_on = {name: change[name] for name in ("index_add", "index_remove", "ttl") if name in change}
+    """With the note that other regions are to take over what `change` says of indexes, TTL and settings. Raises ApiError."""
+    passed_on = {name: change[name] for name in ("index_add", "index_remove", "ttl", "settings") if name in change}
     regions = tuple(regions)
     if not passed_on or not regions:
         return table

@@ -34,7 +34,7 @@ from geodyne.ledger import LEDGER_SCHEMA, LEDGER_TABLE
 from geodyne.limits import TABLES_MAX, TAGS_MAX
 from geodyne.messages import METADATA_PARTITION
 from geodyne.model.keys import KeySchema
-from node.catalog import indexes, kinesis, members, moves, streams, triggers, ttl
+from node.catalog import indexes, kinesis, members, moves, streams, tablesettings, triggers, ttl
 from node.catalog.placement import Placement
 
 COUNTER = "counter/partition"
@@ -282,8 +282,9 @@ def _change_indexes(draft: _Draft, table: TableRecord, body: Record) -> TableRec
     if "index_add" in body:
         table = indexes.added(table, body["index_add"], draft.revision, draft.new_partitions)
     if body.get("as_replica", False):
-        return table
-    return indexes.announced(table, body, draft.revision, _other_members(draft, table))
+        return tablesettings.taken_over(table, body.get("settings"))
+    table, news = tablesettings.edited(table, body, draft.around.now_ms)
+    return indexes.announced(table, {**body, **news}, draft.revision, _other_members(draft, table))
 
 
 def _other_members(draft: _Draft, table: TableRecord) -> list[str]:

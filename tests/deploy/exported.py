@@ -13,7 +13,13 @@ from delivery.metrics import DeliveryCollector, Observations
 from delivery.service import Status
 from geodyne.rpc.faults import PROCESS_FAULTS
 from node.metrics import NodeMetrics
-from replication.metrics import AppliedFigures, DestinationFigures, ReplicationCollector, latency_histogram
+from replication.metrics import (
+    AppliedFigures,
+    ArrivalFigures,
+    DestinationFigures,
+    ReplicationCollector,
+    latency_histogram,
+)
 from router.geo import Geography
 from router.globalrole import GlobalEndpoint
 from router.healthcheck import HealthCheck, Region
@@ -52,7 +58,10 @@ def _registry() -> CollectorRegistry:
     latency.labels("here", "there").observe(0.1)
     registry.register(latency)
     direction = DestinationFigures("here", "there", True, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    registry.register(ReplicationCollector("here", lambda: [direction], lambda: AppliedFigures(0, 0, 0, 0), list))
+    arrival = ArrivalFigures("there", "here", 0.0)
+    registry.register(
+        ReplicationCollector("here", lambda: [direction], lambda: AppliedFigures(0, 0, 0, 0), lambda: [arrival])
+    )
     observations = Observations()
     registry.register(observations.age)
     registry.register(observations.batch)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
+
 from geodyne.network import LinkQuality
 from geodyne.rpc.shaping import PACKET_BYTES, RETRANSMIT_S_MIN, Shaper
 
@@ -29,8 +31,8 @@ def test_jitter_is_between_nothing_and_its_bound() -> None:
 
 def test_bandwidth_is_shared_by_what_comes_at_the_same_time() -> None:
     shaper, quality = Shaper(Random(1)), LinkQuality(0, bandwidth_mbit=8)  # a megabyte a second
-    assert [shaper.due_s(5.0, 100_000, quality) for _ in range(3)] == [5.1, 5.2, 5.3]
-    assert shaper.due_s(9.0, 100_000, quality) == 9.1  # idle since
+    assert [shaper.due_s(5.0, 100_000, quality) for _ in range(3)] == pytest.approx([5.1, 5.2, 5.3])
+    assert shaper.due_s(9.0, 100_000, quality) == pytest.approx(9.1)  # idle since
 
 
 def test_a_packet_is_lost_as_often_as_asked_and_costs_a_time_out() -> None:
