@@ -110,6 +110,7 @@ def stream_consumer(label: str) -> str:
 
 
 REPLICA_PREFIX = "replica/"
+SETTINGS_CHANGED = "settings_changed_ms"  # in a table's `extra`: of the newest edit of what replicas have in common
 
 
 def kinesis_consumer(destination: str) -> str:

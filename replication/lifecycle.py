@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
-from geodyne.catalog import ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import SETTINGS_CHANGED, ReplicaStatus, TableRecord, TableStatus
 
 
 class Peer(NamedTuple):

@@ -10,7 +10,15 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from geodyne.catalog import ControlOperation, IndexStatus, ReplicaStatus, TableRecord, TableStatus, merged_members
+from geodyne.catalog import (
+    SETTINGS_CHANGED,
+    ControlOperation,
+    IndexStatus,
+    ReplicaStatus,
+    TableRecord,
+    TableStatus,
+    merged_members,
+)
 from geodyne.errors import ApiError
 from geodyne.messages import Control, ControlDone, Refused
 from replication.ports import Region
@@ -90,8 +98,8 @@ class ReplicaSteps:
         )
 
     async def _take_change(self, command: Command) -> TableRecord | None:
-        """Take over a change of Time to Live, or one of indexes and settings as far as it is not so yet. A table that is
-        busy with another change refuses."""
+        """Take over a change of Time to Live, or one of indexes and settings as far as it is not so yet. A table that
+        is busy with another change refuses."""
         table = await self._look(command)
         if table is None or table.id != command.table_id or table.status is TableStatus.DELETING:
             return table
@@ -105,7 +113,8 @@ class ReplicaSteps:
             change["index_add"] = add
         if remove is not None and remove in present:
             change["index_remove"] = remove
-        if (settings := command.definition.get("settings")) is not None and self._is_news(table, settings):
+        settings = command.definition.get("settings")
+        if settings is not None and settings["changed_ms"] >= table.extra.get(SETTINGS_CHANGED, 0):
             change["settings"] = settings
         if not change:
             return table

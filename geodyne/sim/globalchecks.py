@@ -5,6 +5,8 @@
 - time: no change is applied that lies further in the future of the region that takes it than it may
 - no loops: what is shipped was made in the region that ships it, unless a new replica is being filled
 - cursors: one passes a change only when the destination holds that change or a newer one
+- watermarks: what a region says has arrived from another up to a time, it holds, or something newer
+- tombstones: none goes before every region holds it or something newer; nothing older comes after it (see order)
 - nothing lost: in the end each item has, in every region, the newest version that any region holding it has applied
 """
 
@@ -26,7 +28,8 @@ from node.group import Group
 from node.state import SEQUENCE_SHIFT, GroupState
 from replication.apply import APPLY_TIMEOUT_MS
 from replication.link import DestinationLink
-from replication.values import CLOCK_SKEW_MS_MAX
+from replication.values import CLOCK_SKEW_MS_MAX, Watermark
+from replication.watermarks import Watermarks
 
 CONSUMER = replica_consumer("")
 SLACK_S = 2.0  # of a call that is given up, until what it asked for no longer happens
@@ -47,8 +50,18 @@ class Held(NamedTuple):
     image: bytes | None
 
 
+class _Claim(NamedTuple):
+    """Somebody said that a destination holds a change or a newer one."""
+
+    destination: str
+    life: int
+    key: bytes
+    version: bytes
+    text: str
+
+
 class _Own:
-    """Changes that a place made itself, in the order of its feed."""
+    """Changes that a place made itself, in the order of its feed, which is that of their versions."""
 
     __slots__ = ("changes", "sequences")
 
@@ -67,6 +80,8 @@ class GlobalChecks:
         self._images: dict[tuple[bytes, bytes], bytes | None] = {}  # (key, version)
         self._own: dict[Place, _Own] = {}
         self._passed: dict[tuple[Place, str], int] = {}
+        self._said: dict[tuple[str, int, Place], int] = {}  # destination, its life, source: changes below a watermark
+        self._claims: list[_Claim] = []  # of destinations that have not applied all that they have committed
         # Of replicators: since when, how far off.
         self._walls = {name: [(0.0, one.clock.skew_us)] for name, one in regions.replicators.items()}
         self.held: dict[Place, dict[bytes, Held]] = {}
@@ -74,6 +89,7 @@ class GlobalChecks:
         self.lives: dict[str, int] = dict.fromkeys(regions.by_name, 0)
         self.gone: set[str] = set()  # regions that had the table taken away, or lost it
         self.arrived = 0  # changes of other regions that were newer
+        self.collected = 0  # tombstones
         self.problems: list[str] = []
 
     def problem(self, what: str) -> None:
@@ -82,6 +98,9 @@ class GlobalChecks:
 
     def check(self) -> None:
         """Raises Violation."""
+        claims, self._claims = self._claims, []
+        for claim in claims:
+            self._claim(claim)
         if self.problems:
             raise Violation("; ".join(self.problems))
 
@@ -97,7 +116,8 @@ class GlobalChecks:
     def applied(self, partition: int, state: GroupState, decided: Decided) -> None:
         """A replica is about to apply an entry. What some replica has applied before is known."""
         region = PROCESS.get().partition("/")[0]
-        if not region or not (decided.effects or decided.payload.cursors):
+        payload = decided.payload
+        if not region or not (decided.effects or payload.cursors or payload.collected):
             return
         place = self.place(region, partition)
         if decided.index <= self._indexes.get(place, 0):
@@ -112,7 +132,10 @@ class GlobalChecks:
                     # The table has no other replica: nothing older can arrive, and no tombstone is needed. Whoever
                     # becomes one later begins without the item, and may write it by a clock that is behind.
                     del self.held[place][key]
-        for cursor in decided.payload.cursors:
+        for tombstone in payload.collected:
+            if tombstone.key in self._keys:
+                self._collected(place, state, tombstone.key, tombstone.version)
+        for cursor in payload.cursors:
             if cursor.consumer.startswith(CONSUMER) and not cursor.lost:
                 self._cursor(place, state, cursor.consumer, cursor.sequence)
 
@@ -157,14 +180,53 @@ class GlobalChecks:
         mark = (place, consumer)
         begin = max(self._passed.get(mark, -1), state.cursors.get(consumer, sequence))
         self._passed[mark] = max(begin, sequence)
-        table = self._regions.table(destination)
-        if own is None or table is None or consumer not in state.definition.consumers:
+        if own is None or consumer not in state.definition.consumers:
             return
-        there = [self.held.get(self.place(destination, one.id), {}) for one in table.partitions]
         for number in range(bisect_right(own.sequences, begin), bisect_right(own.sequences, sequence)):
             key, version = own.changes[number]
-            if not any(key in one and one[key].version >= version for one in there):
-                self.problem(f"{place} passes {_named(key, version)} for {destination}, which does not hold it")
+            self._claim(_Claim(destination, self.lives[destination], key, version, f"{place} passes it"))
+
+    def _collected(self, place: Place, state: GroupState, key: bytes, version: bytes) -> None:
+        """All that the place ships to have the tombstone, or something newer; that nothing older comes is seen then."""
+        self.collected += 1
+        for consumer in state.definition.consumers:
+            if consumer.startswith(CONSUMER):
+                name = consumer[len(CONSUMER) :]
+                self._claim(_Claim(name, self.lives[name], key, version, f"{place} drops the tombstone"))
+
+    def told(self, destination: str, source: str, us: int) -> None:
+        """A region knows a new watermark of another one's table: all that was written there up to then is here."""
+        table = self._regions.table(source)
+        for partition in table.partitions if table is not None else ():
+            place = self.place(source, partition.id)
+            own, known = self._own.get(place), (destination, self.lives[destination], place)
+            if own is None:
+                continue
+            below = bisect_right(own.changes, us, key=lambda change: versions.time_us(change[1]))
+            for key, version in own.changes[self._said.get(known, 0) : below]:
+                claim = _Claim(
+                    destination, self.lives[destination], key, version, f"the watermark of {source} passes it"
+                )
+                self._claim(claim)
+            self._said[known] = max(below, self._said.get(known, 0))
+
+    def _claim(self, claim: _Claim) -> None:
+        """What was acknowledged is committed, and held once it is applied."""
+        destination = claim.destination
+        table = self._regions.table(destination)
+        if table is None or claim.life != self.lives[destination]:
+            return
+        there = [self.held.get(self.place(destination, one.id), {}) for one in table.partitions]
+        if any(claim.key in one and one[claim.key].version >= claim.version for one in there):
+            return
+        here = self._regions.by_name[destination]
+        for partition in table.partitions:
+            leader = here.leader(partition.id)
+            group = here.group(leader, partition.id) if leader is not None else None
+            if group is None or group.state.applied_index < group.raft.commit_index:
+                self._claims.append(claim)
+                return
+        self.problem(f"{destination} does not hold {_named(claim.key, claim.version)}: {claim.text}")
 
     # --- shipping ---------------------------------------------------------------------------------------
 
@@ -230,6 +292,7 @@ def watched(checks: GlobalChecks) -> Iterator[None]:
     """While it lasts, whatever any node applies and any replicator ships is looked at."""
     decided_of: Callable[[Group, int], Decided] = Group._next_decided
     ship = DestinationLink.ship
+    hear = Watermarks.hear
 
     def next_decided(group: Group, index: int) -> Decided:
         decided = decided_of(group, index)
@@ -240,5 +303,15 @@ def watched(checks: GlobalChecks) -> Iterator[None]:
         checks.shipped(link, changes)
         ship(link, table, table_id, changes, *rest)
 
-    with patch.object(Group, "_next_decided", next_decided), patch.object(DestinationLink, "ship", shipping):
+    def hearing(watermarks: Watermarks, source: str, said: Watermark) -> None:
+        hear(watermarks, source, said)
+        us = watermarks.us(said.table_id, source)
+        if us:
+            checks.told(PROCESS.get().partition("/")[0], source, us)
+
+    with (
+        patch.object(Group, "_next_decided", next_decided),
+        patch.object(DestinationLink, "ship", shipping),
+        patch.object(Watermarks, "hear", hearing),
+    ):
         yield

@@ -8,7 +8,7 @@ from random import Random
 from geodyne.sim.faults import Fault
 from geodyne.sim.globalregions import FEED_BYTES, NAMES, Shape
 
-FAULTY_S = 20.0
+FAULTY_S = 15.0
 KINDS_OF_A_RUN = (4, 8)
 FAULTS_OF_A_RUN = (8, 14)
 BURST_CHANCE = 0.4

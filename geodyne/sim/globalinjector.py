@@ -18,6 +18,7 @@ from geodyne.sim.network import NEUTRAL, Violation
 from geodyne.sim.region import Region, SimClient
 
 SKEWS_US = (-30_000_000, -12_000_000, -2_000_000, 0, 2_000_000, 12_000_000, 30_000_000)
+FELT_US = 1_000_000  # a clock that is set by less changes nothing
 PEACE_SKEW_US = 100_000
 LIFE_S = 120.0  # within this, from the end of the faults on, a region that left is back
 LOOK_S = 0.3
@@ -117,11 +118,12 @@ class GlobalInjector:
         return await self._block([way for node in here.nodes for way in ((own, node.id), (node.id, own))], fault.for_s)
 
     async def _far(self, fault: Fault, here: Region, random: Random) -> bool:
-        pair = frozenset((here.name, self._other(here, random).name))
-        self._regions.world.far.add(pair)
+        world, pair = self._regions.world, frozenset((here.name, self._other(here, random).name))
+        slowed = world.slowed
+        world.far.add(pair)
         await self._wait(fault.for_s)
-        self._regions.world.far.discard(pair)
-        return True
+        world.far.discard(pair)
+        return world.slowed > slowed
 
     # --- processes --------------------------------------------------------------------------------------
 
@@ -170,14 +172,15 @@ class GlobalInjector:
         self._checks.clock_set(here.name, skew_us)
 
     async def _skew(self, fault: Fault, here: Region, random: Random) -> bool:
-        self._set_clocks(here, self._at(here), random.choice(SKEWS_US) + random.randint(-500_000, 500_000))
-        return True
+        before_us, skew_us = self._at(here).clock.skew_us, random.choice(SKEWS_US) + random.randint(-500_000, 500_000)
+        self._set_clocks(here, self._at(here), skew_us)
+        return abs(skew_us - before_us) > FELT_US
 
     async def _jump(self, fault: Fault, here: Region, random: Random) -> bool:
-        skew_us = random.choice(SKEWS_US)
+        before_us, skew_us = self._at(here).clock.skew_us, random.choice(SKEWS_US)
         self._at(here).clock.skew_us = skew_us
         self._checks.clock_set(here.name, skew_us)
-        return True
+        return self._at(here).alive and abs(skew_us - before_us) > FELT_US
 
     # --- regions ----------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from replication.values import FORMAT
 NAMES = ("us-east-1", "eu-west-1", "ap-south-1")
 DISTANCE_S = (0.01, 0.09)  # one way between two regions
 JITTER = 0.1
+FAR = 10  # times as long
 CLOCKS_APART_US = 20_000  # of the processes of one region
 SETTINGS = ProgressSettings(page_bytes=600, batches_max=3, commit_every_ms=300, idle_commit_every_ms=1_500)
 FEED_BYTES = 12_000  # of a seed whose feeds give up changes within seconds
@@ -47,6 +48,7 @@ class GlobalWorld(World):
         super().__init__(loop, random)
         self._distances: dict[frozenset[str], float] = {}
         self.far: set[frozenset[str]] = set()  # pairs of regions between which everything takes ten times as long
+        self.slowed = 0  # messages that this has met
 
     def delay_s(self, source: str, target: str) -> float:
         delay = super().delay_s(source, target)
@@ -57,7 +59,11 @@ class GlobalWorld(World):
         distance = self._distances.get(pair)
         if distance is None:
             distance = self._distances[pair] = self.random.uniform(*DISTANCE_S)
-        return delay + distance * (1 + JITTER * self.random.random()) * (10 if pair in self.far else 1)
+        delay += distance * (1 + JITTER * self.random.random())
+        if pair not in self.far:
+            return delay
+        self.slowed += 1
+        return delay * FAR
 
 
 class SimReplicator:
@@ -192,6 +198,15 @@ class Regions:
             await asyncio.sleep(min(0.5, max(0.001, until - self.loop.time())))
             self.check()
 
+    @property
+    def leader_changes(self) -> int:
+        """Beyond the first leader of each partition; of the present life of each region."""
+        changes = 0
+        for here in self.all:
+            groups = {group.partition for node in here.nodes if node.node for group in node.handler.groups}
+            changes += max(0, here.checks.elections.leaderships - len(groups))
+        return changes
+
     def table(self, name: str) -> TableRecord | None:
         """The table as that region's metadata leader has it, or as its client knows it."""
         here = self.by_name[name]
@@ -254,8 +269,8 @@ def _quiet() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def regions(seed: int, path: Path, shape: Shape) -> AsyncIterator[Regions]:
-    """Started regions without tables; checked and closed at the end."""
+async def regions(seed: int, path: Path, shape: Shape, close_s_max: float) -> AsyncIterator[Regions]:
+    """Started regions without tables; checked and closed at the end, within a bound."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
     random = Random(f"regions of {seed}")
@@ -267,4 +282,5 @@ async def regions(seed: int, path: Path, shape: Shape) -> AsyncIterator[Regions]
                 yield all_
                 all_.check()
             finally:
-                await all_.close()
+                async with asyncio.timeout(close_s_max):
+                    await all_.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -20,13 +22,18 @@ from geodyne.sim.network import Violation
 from geodyne.sim.run import FILES, Outcome, _run, _told, _without_collector
 from geodyne.sim.storage import ProcessDied
 from node import maintenance
-from node.feed import duty
+from node.feed import duty, tombstones
+from replication import apply, collecting
 
 READY_S = 30.0  # within this the table is in all regions, at first
 CALM_S = 1.0  # of clients at work after the faults
+RUN_S_MAX = 300.0  # of virtual time, before what is still waited for will never come
+CLOSE_S_MAX = 60.0
 EQUAL_S = 90.0  # within this of the end of the writes all regions are equal: half a minute for clocks, the rest to ship
 LOOK_S = 0.5
 UPKEEP_S, CHECKPOINT_S, FEED_LOOK_MS = 1.0, 5.0, 1_000
+MARKS_EVERY_MS, TOMBSTONES_REST_MS = 1_000, 1_000
+APPLY_MS = 1_500  # less than a node is gone: batches fail
 
 
 def run_seed(seed: int, plan: Sequence[Fault] | None = None) -> Outcome:
@@ -49,7 +56,7 @@ def run_seed(seed: int, plan: Sequence[Fault] | None = None) -> Outcome:
         virtual_ms=int(loop.now * 1000),
         operations=counts["operations"],
         unknown=counts["unknown"],
-        leader_changes=0,
+        leader_changes=counts["leader_changes"],
         steps=loop.steps,
         faults={kind: count for kind, count in sorted(faults.items()) if count},
         digest=digest[0],
@@ -64,28 +71,47 @@ async def _play(
             (maintenance, "INTERVAL_S", UPKEEP_S),
             (maintenance, "CHECKPOINT_INTERVAL_S", CHECKPOINT_S),
             (duty, "LOOK_MS", FEED_LOOK_MS),
+            (apply, "APPLY_TIMEOUT_MS", APPLY_MS),
+            (collecting, "TELL_EVERY_MS", MARKS_EVERY_MS),
+            (tombstones, "REST_MS", TOMBSTONES_REST_MS),
         ):
             stack.enter_context(patch.object(module, name, value))
-        async with regions(seed, path, shape(seed)) as all_:
+        async with regions(seed, path, shape(seed), CLOSE_S_MAX) as all_:
             checks = GlobalChecks(all_, KEYS)
             stack.enter_context(watched(checks))
             injector = GlobalInjector(all_, checks)
+            writers = Writers(all_, seed, counts)
             try:
-                writers = Writers(all_, seed, counts)
-                await writers.prepare(READY_S)
-                writers.start()
-                await injector.run(plan)
-                checks.check()
-                await injector.end()
-                await all_.run_for(CALM_S)
-                await writers.stop()
-                await _equal(all_, checks)
-                writers.judge(checks)
-                checks.check()
-                counts["arrived"] = checks.arrived
+                async with asyncio.timeout(RUN_S_MAX):
+                    await _events(all_, plan, checks, injector, writers)
+            except TimeoutError as error:
+                raise Violation(f"it is not over after {RUN_S_MAX:.0f} s: {_waits(error)}; {all_.told()}") from None
             finally:
+                counts.update(arrived=checks.arrived, collected=checks.collected, leader_changes=all_.leader_changes)
                 faults.update(injector.counts)
                 digest[0] = all_.world.digest
+
+
+async def _events(
+    all_: Regions, plan: Sequence[Fault], checks: GlobalChecks, injector: GlobalInjector, writers: Writers
+) -> None:
+    await writers.prepare(READY_S)
+    writers.start()
+    await injector.run(plan)
+    checks.check()
+    await injector.end()
+    await all_.run_for(CALM_S)
+    await writers.stop()
+    await _equal(all_, checks)
+    writers.judge(checks)
+    checks.check()
+
+
+def _waits(error: BaseException) -> str:
+    """Where a run was when its time was up."""
+    cause = error.__cause__ or error.__context__
+    frames = traceback.extract_tb(cause.__traceback__ if cause is not None else None)
+    return ", in ".join(f"{frame.name} ({Path(frame.filename).name}:{frame.lineno})" for frame in reversed(frames[-4:]))
 
 
 async def _equal(all_: Regions, checks: GlobalChecks) -> None:

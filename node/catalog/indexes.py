@@ -80,7 +80,7 @@ def filled(table: TableRecord, name: str, revision: int, partition: int) -> Tabl
 
 
 def announced(table: TableRecord, change: Mapping[str, Any], revision: int, regions: Iterable[str]) -> TableRecord:
-    """With the note that other regions are to take over what `change` says of indexes, TTL and settings. Raises ApiError."""
+    """With the note that other regions are to take over what `change` says of what they share. Raises ApiError."""
     passed_on = {name: change[name] for name in ("index_add", "index_remove", "ttl", "settings") if name in change}
     regions = tuple(regions)
     if not passed_on or not regions:

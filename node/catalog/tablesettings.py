@@ -13,10 +13,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from geodyne.catalog import IndexRecord, IndexStatus, TableRecord
+from geodyne.catalog import SETTINGS_CHANGED, IndexRecord, IndexStatus, TableRecord
 from node.catalog import indexes
 
-CHANGED = "settings_changed_ms"  # in a table's `extra`: when somebody asked for the newest edit
 _PLAIN = ("billing_mode", "read_units", "write_units", "table_class")
 _EXTRA = ("on_demand_max", "warm", "on_demand_since_ms", "table_class_updated_ms")
 _INDEX_EXTRA = ("on_demand_max", "warm")
@@ -28,8 +27,8 @@ def edited(table: TableRecord, body: Mapping[str, Any], now_ms: int) -> tuple[Ta
     names = {*_PLAIN, "index_update"}.intersection(body) | {*_EXTRA}.intersection(body.get("extra", ()))
     if not names or not table.is_global:
         return table, {}
-    changed_ms = max(now_ms, table.extra.get(CHANGED, 0) + 1)
-    table = replace(table, extra={**table.extra, CHANGED: changed_ms})
+    changed_ms = max(now_ms, table.extra.get(SETTINGS_CHANGED, 0) + 1)
+    table = replace(table, extra={**table.extra, SETTINGS_CHANGED: changed_ms})
     return table, {"settings": _snapshot(table)}
 
 
@@ -44,7 +43,7 @@ def taken_over(table: TableRecord, settings: Mapping[str, Any] | None) -> TableR
     if settings is None or not newer(table, settings):
         return table
     plain = {name: settings[name] for name in _PLAIN}
-    extra = {name: settings["extra"].get(name) for name in _EXTRA} | {CHANGED: settings["changed_ms"]}
+    extra = {name: settings["extra"].get(name) for name in _EXTRA} | {SETTINGS_CHANGED: settings["changed_ms"]}
     table = replace(table, **plain, extra=indexes.merged(table.extra, extra))
     changes = {
         index.name: settings["indexes"][index.name]
@@ -56,7 +55,7 @@ def taken_over(table: TableRecord, settings: Mapping[str, Any] | None) -> TableR
 
 def _snapshot(table: TableRecord) -> dict[str, Any]:
     return {
-        "changed_ms": table.extra.get(CHANGED, 0),
+        "changed_ms": table.extra.get(SETTINGS_CHANGED, 0),
         **{name: getattr(table, name) for name in _PLAIN},
         "extra": {name: table.extra[name] for name in _EXTRA if name in table.extra},
         "indexes": {index.name: _of_index(index) for index in table.indexes if _shared(index)},

@@ -4,7 +4,7 @@ seeds shows it. Each test prints the seed that caught it."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest.mock import patch
 
@@ -13,14 +13,16 @@ import pytest
 from geodyne.messages import ApplyChanges, FeedPage
 from geodyne.sim.globalrun import run_seed
 from geodyne.sim.run import Outcome
+from node.feed import tombstones
 from node.group import Group
-from node.state import Definition
+from node.state import Definition, GroupState
 from replication import apply, values
 from replication.apply import Applier
 from replication.backfill import PartitionScan
 from replication.progress import Progress
 from replication.tail import Tail
 from replication.values import Receipt, Ship
+from replication.watermarks import Watermarks
 
 SEEDS_MAX = 60
 Mutation = Callable[[], AbstractContextManager[Any]]
@@ -147,6 +149,52 @@ def scans_leave_rows_out() -> AbstractContextManager[Any]:
     return patch.object(PartitionScan, "_ship", ship)
 
 
+def watermarks_do_not_wait_for_receipts() -> AbstractContextManager[Any]:
+    real = Progress.on_page
+
+    def on_page(self: Progress, after: int, page: FeedPage) -> None:
+        real(self, after, page)
+        if page.next >= page.head:
+            self.watermark_us = max(self.watermark_us, page.safe_us)
+
+    return patch.object(Progress, "on_page", on_page)
+
+
+def watermarks_go_on_during_a_scan() -> AbstractContextManager[Any]:
+    def settle(self: Progress) -> None:
+        while self._batches and self._batches[0].acknowledged:
+            batch = self._batches.popleft().batch
+            self.acknowledged = batch.next
+            self.watermark_us = max(self.watermark_us, batch.safe_us)
+
+    return patch.object(Progress, "_settle", settle)
+
+
+def leaders_promise_too_much() -> AbstractContextManager[Any]:
+    real = GroupState.promise
+
+    def promise(self: GroupState, us: int) -> None:
+        real(self, us)
+        self.safe_us += 1_500_000
+
+    return patch.object(GroupState, "promise", promise)
+
+
+def tombstones_do_not_wait_for_watermarks() -> AbstractContextManager[Any]:
+    return patch.object(Watermarks, "stable_us", lambda self, table_id, sources: 1 << 62)
+
+
+def tombstones_do_not_wait_for_cursors() -> AbstractContextManager[Any]:
+    return patch.object(tombstones, "_passed", lambda group, head: True)
+
+
+def tombstones_go_at_once() -> AbstractContextManager[Any]:
+    stack = ExitStack()
+    stack.enter_context(tombstones_do_not_wait_for_watermarks())
+    stack.enter_context(tombstones_do_not_wait_for_cursors())
+    return stack
+
+
 MUTATIONS: dict[str, Mutation] = {
     "cursors do not wait for receipts": cursors_do_not_wait_for_receipts,
     "the smaller version wins": the_smaller_version_wins,
@@ -159,6 +207,12 @@ MUTATIONS: dict[str, Mutation] = {
     "broken streams lose what was on its way": broken_streams_lose_what_was_on_its_way,
     "trimmed feeds are not scanned": trimmed_feeds_are_not_scanned,
     "scans leave rows out": scans_leave_rows_out,
+    "watermarks do not wait for receipts": watermarks_do_not_wait_for_receipts,
+    "watermarks go on during a scan": watermarks_go_on_during_a_scan,
+    "leaders promise too much": leaders_promise_too_much,
+    "tombstones do not wait for watermarks": tombstones_do_not_wait_for_watermarks,
+    "tombstones do not wait for cursors": tombstones_do_not_wait_for_cursors,
+    "tombstones go at once": tombstones_go_at_once,
 }
 
 

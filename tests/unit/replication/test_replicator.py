@@ -177,6 +177,19 @@ async def test_a_change_of_ttl_reaches_all_regions_and_the_later_of_two_holds_ev
 
 
 @scenario("a", "b")
+async def test_settings_edited_in_one_region_reach_the_other(cluster: Cluster) -> None:
+    a, b = cluster.regions["a"], cluster.regions["b"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: cluster.replicas("a").get("b") == "ACTIVE", "b is ACTIVE")
+    b.control("update_table", name="t", read_units=5, write_units=6, deletion_protection=True)
+    await until(lambda: (a.table("t").read_units, a.table("t").write_units) == (5, 6), "a has taken them over")
+    await until(lambda: not b.table("t").index_news, "b knows that a was told")
+    assert not a.table("t").deletion_protection
+    assert not a.table("t").index_news
+
+
+@scenario("a", "b")
 async def test_a_restarted_replicator_goes_on_from_the_committed_cursor(cluster: Cluster) -> None:
     a, b = cluster.regions["a"], cluster.regions["b"]
     a.create("t")
