@@ -30,7 +30,7 @@ class ControlOperation(StrEnum):
     UPDATE_TABLE      name, and any of: billing_mode, read_units, write_units, deletion_protection, table_class,
                       stream (view type or null), replicas_add [region], replicas_remove [region], extra (merged; a
                       null member is removed), index_add (definition of one global index), index_remove (name),
-                      index_update {name: {read_units, write_units, extra}}    -> table
+                      index_update {name: {read_units, write_units, extra}}, leave: true  -> table
                       An optional table_id, and as_replica: asked by another region, so not to be passed on; then
                       settings (node.catalog.tablesettings), taken over if they are the newest
     SET_TTL           name, attribute, enabled; interval_ms: refused if the last change is not as long ago -> table
@@ -41,6 +41,8 @@ class ControlOperation(StrEnum):
     DELETE_TABLE      name                                                    -> table (as it was, DELETING)
     ENSURE_REPLICA    definition, members {region: status}, table_id          -> table; idempotent, from another region
     SET_REPLICA       name, region, status, expected: only from that status   -> table
+    LEAVE_RESULT      name, through_us, arrived: what became of the wait of a table that is to leave its replicas; of an
+                      older wait it changes nothing                            -> table
     DROP_REPLICA      name, region: forget a member of a global table; ""     -> table (only looks)
     ENSURE_LEDGER     the table of geodyne.ledger, made if there is none       -> table
     ENSURE_HEALTH     the table of geodyne.healthcheck, likewise               -> table
@@ -75,6 +77,7 @@ class ControlOperation(StrEnum):
     ENSURE_REPLICA = "ensure_replica"
     SET_REPLICA = "set_replica"
     DROP_REPLICA = "drop_replica"
+    LEAVE_RESULT = "leave_result"
     ENSURE_LEDGER = "ensure_ledger"
     ENSURE_HEALTH = "ensure_health"
     NODE_LIST = "node_list"
@@ -110,7 +113,10 @@ def stream_consumer(label: str) -> str:
 
 
 REPLICA_PREFIX = "replica/"
-SETTINGS_CHANGED = "settings_changed_ms"  # in a table's `extra`: of the newest edit of what replicas have in common
+# Members of a table's `extra`:
+SETTINGS_CHANGED = "settings_changed_ms"  # of the newest edit of what replicas have in common
+LEAVING = "leaving"  # while its replica leaves: Leaving, as JSON
+DISASSOCIATION_PROTECTION = "disassociation_protection"  # False: its replica may leave
 
 
 def kinesis_consumer(destination: str) -> str:
@@ -134,6 +140,27 @@ class ReplicaStatus(StrEnum):
     CREATING = "CREATING"
     ACTIVE = "ACTIVE"
     DELETING = "DELETING"
+
+
+class LeavingStage(StrEnum):
+    WAITING = "waiting"
+    FENCED = "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A replica that leaves its global table (node.catalog.leaving). `through_us` is the time of a version."""
+
+    stage: LeavingStage
+    through_us: int
+    give_up_ms: int  # wall clock; 0: never
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Leaving:
+        return Leaving(LeavingStage(data["stage"]), data["through_us"], data["give_up_ms"])
 
 
 class TtlStatus(StrEnum):
@@ -431,6 +458,12 @@ class TableRecord:
     @property
     def is_global(self) -> bool:
         return bool(self.replicas)
+
+    @property
+    def leaving(self) -> Leaving | None:
+        """How its replica leaves the global table, None when it does not."""
+        data = self.extra.get(LEAVING)
+        return None if data is None else Leaving.from_json(data)
 
     @property
     def all_partitions(self) -> tuple[PartitionRecord, ...]:

@@ -176,6 +176,37 @@ class ReadRows(NamedTuple):
     strong: bool = True
 
 
+class RowDigest(NamedTuple):
+    """A row without its value: `digest` is of key, version and image together, b"" for a tombstone."""
+
+    key: bytes
+    version: bytes
+    digest: bytes
+
+
+class DigestRows(NamedTuple):
+    """What the first items of [low, high) come to, for comparing regions; answered by Digested at the leader.
+
+    With `listed` row by row, tombstones included. Only to nodes that speak stream format 5.
+    """
+
+    partition: int
+    epoch: int
+    low: bytes
+    high: bytes
+    listed: bool = False
+    strong: bool = True
+
+
+class Renew(NamedTuple):
+    """Write rows, images and tombstones, as they are, under new versions of this region: those whose version is still
+    the named one. Answered by Applied with their number. Only to nodes that speak stream format 5."""
+
+    partition: int
+    epoch: int
+    rows: tuple[RowDigest, ...]
+
+
 class Prepare(NamedTuple):
     """The part of a transaction that falls to one partition: all of it or nothing.
 
@@ -314,6 +345,8 @@ Call = (
     | ApplyChanges
     | ApplyIndex
     | ReadRows
+    | DigestRows
+    | Renew
     | ReadFeed
     | ListShards
     | ReadStream
@@ -401,6 +434,16 @@ class Applied(NamedTuple):
 class Rows(NamedTuple):
     rows: tuple[Change, ...]
     last_key: bytes | None  # None: the partition is exhausted
+
+
+class Digested(NamedTuple):
+    """`digest` is the sum of the digests of `rows` live rows, modulo 2^128, so that it does not depend on how the range
+    was cut; `last_key` None: the range is exhausted."""
+
+    rows: int
+    digest: bytes
+    last_key: bytes | None
+    listed: tuple[RowDigest, ...] = ()
 
 
 class FeedRecord(NamedTuple):
@@ -523,6 +566,7 @@ Answer = (
     | Page
     | Applied
     | Rows
+    | Digested
     | FeedPage
     | Shards
     | StreamPage

@@ -21,6 +21,7 @@ from geodyne.messages import (
     Busy,
     Call,
     Control,
+    DigestRows,
     Finish,
     Get,
     ListShards,
@@ -33,12 +34,14 @@ from geodyne.messages import (
     ReadStream,
     ReadTogether,
     Refused,
+    Renew,
     Request,
     Response,
     StreamPage,
     Watch,
     Write,
 )
+from node.digests import renew_rows
 from node.feed.pages import read_page
 from node.feed.streams import list_shards, read_stream
 from node.group import Asker, Group
@@ -68,6 +71,8 @@ PartitionCall = (
     | ListShards
     | ReadStream
     | ReadRows
+    | DigestRows
+    | Renew
     | Prepare
     | Finish
     | ReadTogether
@@ -92,6 +97,8 @@ class Calls:
             ListShards: self._list_shards,
             ReadStream: self._read_stream,
             ReadRows: self._read_rows,
+            DigestRows: self._read_rows,
+            Renew: self._renew,
             Watch: self._watch,
             Prepare: self._prepare,
             Finish: self._finish,
@@ -179,6 +186,12 @@ class Calls:
             group.apply_changes(call, asker, self._service.wall_us)
             self._service.proposed(group)
 
+    def _renew(self, call: Renew, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None and self._takes_changes(group, asker):
+            renew_rows(group, call, asker, self._service.wall_us)
+            self._service.proposed(group)
+
     def _apply_index(self, call: ApplyIndex, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
         if group is not None and self._log_keeps_up(asker):
@@ -229,7 +242,7 @@ class Calls:
         if group is not None:
             self._service.scans.add(call, asker, group)
 
-    def _read_rows(self, call: ReadRows, request: Request, asker: Asker) -> None:
+    def _read_rows(self, call: ReadRows | DigestRows, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker) if call.strong else self._group_of(call, asker)
         if group is not None:
             self._service.scans.add(call, asker, group)

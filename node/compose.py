@@ -25,6 +25,7 @@ from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.catalog.placement import REPLICAS, rings_by_zone
 from node.failing import unusable
 from node.feed.retention import FeedSettings
+from node.formatmark import FormatMark
 from node.group import Group
 from node.groups import Groups
 from node.handover import HandOver
@@ -387,7 +388,7 @@ def _open(
         ttl=ttl,
         feed=feed,
     )
-    service.data_grows = partial(_grow, directory)
+    service.mark = FormatMark(directory.format, partial(_grow, directory))
     service.outgrow = directory.outgrow
     groups.adopted = service.adopt
     groups.dropped = service.moved
@@ -406,10 +407,10 @@ def _open(
     return Node(place, directory, service, maintenance, handover, log, store, region_link)
 
 
-def _grow(directory: DataDirectory) -> None:
+def _grow(directory: DataDirectory, format: int) -> None:
     """Raises StateFailed."""
     try:
-        directory.grow()
+        directory.grow(format)
     except OSError as error:
         raise StateFailed(f"the mark of {directory.path}: {error.strerror or error}") from error
 

@@ -11,6 +11,18 @@ from node.outcomes import outcome_from_wire, outcome_to_wire
 from node.raft.configuration import Configuration, configuration_of
 from node.storage.port import Row
 
+PROMISE_TAG = b"\x51"  # of EntryPayload.safe_us on the wire, 8 bytes (little endian) follow
+
+
+def promising(us: int, payload: bytes) -> bytes:
+    """The payload of an entry, with EntryPayload.safe_us. It comes first, so that it is seen without decoding."""
+    return PROMISE_TAG + us.to_bytes(8, "little") + payload
+
+
+def promises(payload: bytes) -> bool:
+    """Whether an entry has EntryPayload.safe_us."""
+    return payload[:1] == PROMISE_TAG
+
 
 class Effect(NamedTuple):
     """The result of one write. `row` None: the key is gone and no tombstone is kept."""

@@ -46,7 +46,7 @@ from node.applying import Outcome, Scrubbed
 from node.catalog.machine import Changes
 from node.engine.localindexes import LocalIndexes
 from node.engine.writes import Verdict, evaluate
-from node.entries import Decided, Effect, EntryBuilder, decode
+from node.entries import Decided, Effect, EntryBuilder, decode, promising
 from node.indexes.sources import BatchStanding, Sources, after, news, standing
 from node.itemcollections import ItemCollections
 from node.overlay import Overlay
@@ -383,6 +383,11 @@ class Group:
         row = Row(None, version, 0) if self._definition.tombstones else None
         self._add(key, row, version, prior, None, None, wall_us, expired=True)
 
+    def renew(self, key: bytes, prior: Row, wall_us: int) -> int:
+        """Log a row, as it is now, under a new version (node.digests); returns the entry's index."""
+        version = versions.make(self._next_us(wall_us, prior), self._region)
+        return self._add(key, prior._replace(version=version), version, prior, None, None, wall_us)
+
     def advance_cursor(self, call: AdvanceCursor, asker: Asker, wall_us: int) -> None:
         builder = self._open(wall_us)
         builder.payload.cursors.add(consumer=call.consumer, sequence=call.sequence)
@@ -541,9 +546,10 @@ class Group:
         builder, self._builder = self._builder, None
         if builder is None:
             return
+        payload: bytes = builder.payload.SerializeToString()
         if self.promises and self._definition.tombstones and self._last_us > self._promised_us:
             builder.payload.safe_us = self._promised_us = self._last_us  # what comes next exceeds it (_next_us)
-        payload: bytes = builder.payload.SerializeToString()
+            payload = promising(self._last_us, payload)
         index = self.raft.propose(payload)
         assert index == builder.index
         self.uncommitted_bytes += len(payload)

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from geodyne.catalog import MemberState, PartitionRecord
 from geodyne.errors import ApiError
 from geodyne.messages import METADATA_PARTITION, Control
+from geodyne.rpc.codec import STREAM_FORMAT
 from node.catalog.machine import MOVE_BEGIN, MOVE_DONE, NODE_STATE, NODES_SEEN
 from node.catalog.members import all_speak, listed
 from node.catalog.placement import REPLICAS
-from node.catalog.streams import STREAMS_FORMAT
 from node.raft.change import Act
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ class Membership:
             self._quiet_revision = keeper.revision
 
     def _speaks(self, node: str) -> int:
-        return STREAMS_FORMAT if node == self._service.node_id else self._formats.get(node, 0)
+        return STREAM_FORMAT if node == self._service.node_id else self._formats.get(node, 0)
 
     def _may_begin(self) -> bool:
         """Every node that takes part knows entries that change a configuration."""

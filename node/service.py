@@ -45,6 +45,7 @@ from node.failing import StorageFailure
 from node.feed.duty import FeedDuty
 from node.feed.retention import FeedSettings
 from node.feed.tombstones import TombstoneDuty
+from node.formatmark import FormatMark
 from node.group import AppliedBatch, Group
 from node.groups import Groups
 from node.healing import Healing
@@ -140,7 +141,7 @@ class NodeService:
         self.failure = StorageFailure(self, fatal)
         self.space: SpaceGuard | None = None
         self.clocks = ClockGuard(clock, liveness, metrics)
-        self.data_grows: Callable[[], None] = _nothing  # before what older versions would misread is written
+        self.mark = FormatMark()  # raised before what older versions would misread is written
         self.outgrow: Callable[[int], None] = _ignore_number  # the next start is to have a larger incarnation
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests: list[tuple[Sequence[Request], Callable[[Response], None]]] = []
@@ -353,8 +354,9 @@ class NodeService:
             if group.partition == METADATA_PARTITION:  # a newcomer may be a member now, and have it all already
                 self.groups.settle(self.catalog.next_partition())
         if effects.configuration_changed:
-            self.data_grows()
+            self.mark.members_change()
         if effects.entries:
+            self.mark.entries(effects.entries)
             log.append(group.partition, effects.entries)
             index, term = effects.entries[-1].index, effects.entries[-1].term
         for peer, message in effects.before:
@@ -630,8 +632,7 @@ class NodeService:
 
     def _catalog_changed(self) -> None:
         """Take up and put down replicas as the catalog now says, and tell everybody."""
-        if any(table.streams for table in self.catalog.catalog.tables.values()):
-            self.data_grows()
+        self.mark.tables(self.catalog.catalog.tables.values())
         self._touched.update(self.catalog.changed())
         self.leads_changed()
         self.membership.review()
@@ -679,10 +680,6 @@ class NodeService:
         self.membership.forget(group.partition)
         self.scans.news(group.partition)
         self.waits.news(group.partition)
-
-
-def _nothing() -> None:
-    return None
 
 
 def _ignore_number(number: int) -> None:

@@ -81,6 +81,9 @@ class Applier:
         if table is None or table.id != ship.table_id or table.status is TableStatus.DELETING:
             reply(Receipt(ship.id, Outcome.NO_TABLE, reason=f"table {ship.table} is not here"))
             return
+        if not table.is_global:  # its replica has left; the source has yet to see that it is dropped
+            reply(Receipt(ship.id, Outcome.NO_TABLE, reason=f"table {ship.table} is no replica here"))
+            return
         if not ship.changes:
             reply(Receipt(ship.id, Outcome.APPLIED))
             return

@@ -30,6 +30,31 @@ READ_TIMEOUT_MS = 10_000
 RETRY_S = 0.5
 
 
+class ScanGate:
+    """What is asked of all scans of one table to one destination: to rest, until they are told to go on."""
+
+    __slots__ = ("_open",)
+
+    def __init__(self, paused: bool = False) -> None:
+        self._open = asyncio.Event()
+        self.set_paused(paused)
+
+    def set_paused(self, paused: bool) -> None:
+        """What was shipped arrives; a page that was read waits here."""
+        if paused:
+            self._open.clear()
+        else:
+            self._open.set()
+
+    @property
+    def paused(self) -> bool:
+        return not self._open.is_set()
+
+    async def passed(self) -> None:
+        """Returns when scans may ship."""
+        await self._open.wait()
+
+
 class ScanMovedError(Exception):
     """The partition is another one by now: scan again with the newer catalog."""
 
@@ -64,7 +89,13 @@ class EveryRegionBut(Container[str]):
 
 
 async def scan_table(
-    table: TableRecord, origins: Container[str], *, region: Region, link: DestinationLink, stats: ScanStats
+    table: TableRecord,
+    origins: Container[str],
+    *,
+    region: Region,
+    link: DestinationLink,
+    stats: ScanStats,
+    gate: ScanGate | None = None,
 ) -> None:
     """Ship all rows of a table whose version was made in one of `origins`; returns when all have been applied.
 
@@ -74,7 +105,8 @@ async def scan_table(
 
     async def scan(partition: PartitionRecord) -> None:
         async with slots:
-            await PartitionScan(table, partition, origins, region=region, link=link, stats=stats).run()
+            scan = PartitionScan(table, partition, origins, region=region, link=link, stats=stats, gate=gate)
+            await scan.run()
 
     scans = [asyncio.create_task(scan(partition)) for partition in table.partitions]
     try:
@@ -97,6 +129,7 @@ class PartitionScan:
         region: Region,
         link: DestinationLink,
         stats: ScanStats,
+        gate: ScanGate | None = None,
     ) -> None:
         self._table = table
         self._partition = partition
@@ -104,6 +137,7 @@ class PartitionScan:
         self._region = region
         self._link = link
         self._stats = stats
+        self._gate = gate or ScanGate()
         self._acknowledged = b""
         self._changed = asyncio.Event()  # something about the link or a receipt
         self._in_flight: deque[asyncio.Future[None]] = deque()
@@ -146,6 +180,7 @@ class PartitionScan:
             while after is not None and len(keys) < PAGES_IN_FLIGHT_MAX:
                 await self._wait_for_link()
                 page = await self._read(after)
+                await self._gate.passed()
                 changes = tuple(row for row in page.rows if versions.region(row.version) in self._origins)
                 self._ship(changes)
                 keys.append((page.last_key, len(changes)))

@@ -11,7 +11,7 @@ from geodyne.messages import Change
 from geodyne.peermessages import Hello
 from geodyne.rpc.codecparts import CodecError, hello_of, put_hello
 from geodyne.wire import replication_v1_pb2 as wire
-from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, Watermark, change_bytes
+from replication.values import COMPARING, Command, Operation, Outcome, Receipt, Result, Ship, Watermark, change_bytes
 
 SourceMessage = Ship | Command | Watermark
 DestinationMessage = Receipt | Result
@@ -81,6 +81,7 @@ def encode_destination(messages: Hello | Sequence[DestinationMessage]) -> bytes:
                 members=_members(message.members),
                 error_code=message.error_code,
                 error_message=message.error_message,
+                body_json=orjson.dumps(message.body) if message.body else b"",
             )
     return batch.SerializeToString()
 
@@ -92,10 +93,7 @@ def decode_destination(data: bytes) -> Hello | list[DestinationMessage]:
     if batch.HasField("hello"):
         return hello_of(batch.hello)
     messages: list[DestinationMessage] = [_receipt(receipt) for receipt in batch.receipts]
-    messages.extend(
-        Result(r.id, r.present, r.status, {m.region: m.status for m in r.members}, r.error_code, r.error_message)
-        for r in batch.results
-    )
+    messages.extend(map(_result, batch.results))
     return messages
 
 
@@ -103,11 +101,15 @@ def source_message_bytes(message: SourceMessage) -> int:
     """About what a message takes on the wire."""
     if isinstance(message, Ship):
         return message.size + SHIP_OVERHEAD_BYTES + CHANGE_OVERHEAD_BYTES * len(message.changes)
+    if isinstance(message, Command) and message.operation in COMPARING:
+        return SHIP_OVERHEAD_BYTES + len(orjson.dumps(message.definition))
     return SHIP_OVERHEAD_BYTES
 
 
 def destination_message_bytes(message: DestinationMessage) -> int:
     """About what a message takes on the wire."""
+    if isinstance(message, Result) and message.body:
+        return SHIP_OVERHEAD_BYTES + len(orjson.dumps(message.body))
     return SHIP_OVERHEAD_BYTES
 
 
@@ -146,6 +148,15 @@ def _receipt(receipt: wire.Receipt) -> Receipt:
     except ValueError:
         raise CodecError(f"unknown outcome {receipt.outcome}") from None
     return Receipt(receipt.id, outcome, receipt.applied, receipt.retry_after_ms, receipt.reason)
+
+
+def _result(r: wire.Result) -> Result:
+    try:
+        body = orjson.loads(r.body_json or b"{}")
+    except ValueError as error:
+        raise CodecError(f"malformed result: {error}") from None
+    members = {member.region: member.status for member in r.members}
+    return Result(r.id, r.present, r.status, members, r.error_code, r.error_message, body)
 
 
 def _command(command: wire.Command) -> Command:

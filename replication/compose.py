@@ -52,7 +52,8 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     PlatformCollector(registry=registry)
     registry.register(PROCESS_FAULTS)
     registry.register(latency)
-    registry.register(ReplicationCollector(config.region, replicator.figures, replicator.applied, replicator.arrivals))
+    figures = replicator.figures, replicator.applied, replicator.arrivals, replicator.comparing.figures
+    registry.register(ReplicationCollector(config.region, *figures))
 
     def health() -> dict[str, Any]:
         return {
@@ -68,7 +69,12 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         registry,
         health=health,
         status=replicator.status,
-        admin={**members.admin(client.members_changed), **member_administration(client), **network.admin()},
+        admin={
+            **members.admin(client.members_changed),
+            **member_administration(client),
+            **network.admin(),
+            "verify": replicator.comparing.administer,
+        },
     )
     client.subscribe(replicator.wake)
     client.start()

@@ -18,6 +18,10 @@ Adding B at A (A's record says B: CREATING):
 Removing B at A (B: DELETING): every other member forgets B; then B deletes its table; then A's record drops B. The
 members forget first, so that none of them can make B's table again.
 
+Leaving, at A (A's own record says so: node.catalog.leaving): once what A waits for has arrived, in every region and
+here, A's record says that there is no way back; once another region has all that A may still send, it forgets A, and
+then A's record drops it. With the last one A's table is its own.
+
 A global index that is added or removed here is made or removed in every other region, one change after the other; each
 region fills it from its own rows.
 """
@@ -29,7 +33,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
-from geodyne.catalog import SETTINGS_CHANGED, ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import SETTINGS_CHANGED, Leaving, LeavingStage, ReplicaStatus, TableRecord, TableStatus
 
 
 class Peer(NamedTuple):
@@ -99,13 +103,30 @@ class TellIndexes:
     revision: int
 
 
-Action = Ensure | StartScan | MarkActive | Forget | Delete | Drop | TellIndexes
+@dataclass(frozen=True, slots=True)
+class LeaveResult:
+    """In the own catalog: what this region waited for, to leave, has arrived everywhere, or is waited for no longer."""
+
+    through_us: int
+    arrived: bool
+
+
+Action = Ensure | StartScan | MarkActive | Forget | Delete | Drop | TellIndexes | LeaveResult
+
+
+class Exchanged(NamedTuple):
+    """Of a table and another region: up to when all that this region wrote is there, and all that it wrote is here.
+    Times of versions in microseconds, 0 when not known."""
+
+    sent_us: int
+    arrived_us: int
 
 
 def in_transition(table: TableRecord, own: str) -> bool:
     """Whether the record asks for anything at all."""
     return table.status is not TableStatus.DELETING and (
         bool(table.index_news)
+        or table.leaving is not None
         or any(status != ReplicaStatus.ACTIVE for region, status in table.replicas.items() if region != own)
     )
 
@@ -116,6 +137,8 @@ def plan(
     said: Mapping[str, Peer],
     scans: Mapping[str, ScanState],
     helps: Mapping[str, str],
+    exchanged: Mapping[str, Exchanged] | None = None,
+    now_ms: int = 0,
 ) -> list[Action]:
     """The actions that can be taken now, in no particular order.
 
@@ -125,6 +148,8 @@ def plan(
     """
     if not in_transition(table, own):
         return []
+    if table.leaving is not None:
+        return _leave(own, table, table.leaving, said, exchanged or {}, now_ms)
     actions: list[Action] = []
     for region, status in table.replicas.items():
         if region == own:
@@ -133,9 +158,37 @@ def plan(
             actions += _create(own, table, region, said, scans.get(region), helping=region in helps)
         elif status == ReplicaStatus.DELETING:
             actions += _remove(own, table, region, said)
+    return list(dict.fromkeys([*actions, *_tell(table)]))
+
+
+def _tell(table: TableRecord) -> list[Action]:
     oldest = {region: news.revision for news in reversed(table.index_news) for region in news.regions}
-    actions += [TellIndexes(region, revision) for region, revision in oldest.items()]
-    return list(dict.fromkeys(actions))
+    return [TellIndexes(region, revision) for region, revision in oldest.items()]
+
+
+def _leave(
+    own: str,
+    table: TableRecord,
+    leaving: Leaving,
+    said: Mapping[str, Peer],
+    exchanged: Mapping[str, Exchanged],
+    now_ms: int,
+) -> list[Action]:
+    others = [region for region in table.replicas if region != own]
+    known = {region: exchanged.get(region, Exchanged(0, 0)) for region in others}
+    if leaving.stage is LeavingStage.WAITING:
+        tell = _tell(table)
+        if not tell and all(min(each) >= leaving.through_us for each in known.values()):
+            return [LeaveResult(leaving.through_us, arrived=True)]
+        return [*tell, LeaveResult(leaving.through_us, arrived=False)] if now_ms >= leaving.give_up_ms else tell
+    actions: list[Action] = []
+    for region in others:
+        peer = said.get(region)
+        if peer is not None and not peer.error and not (peer.present and own in peer.members):
+            actions.append(Drop(region))
+        elif known[region].sent_us >= leaving.through_us:
+            actions.append(Forget(region, own))
+    return actions
 
 
 def _create(

@@ -26,6 +26,7 @@ from replication.codec import (
 from replication.values import (
     CHECKED_FROM,
     EXCHANGE,
+    SETTINGS_FROM,
     WATERMARKS_FROM,
     Command,
     Operation,
@@ -86,6 +87,16 @@ class DestinationLink:
     @property
     def connected(self) -> bool:
         return self._stream is not None
+
+    @property
+    def compares(self) -> bool:
+        """Whether the other end is up and knows what to answer to Operation.DIGESTS and those after it."""
+        return self._stream is not None and self._stream.format >= WATERMARKS_FROM
+
+    @property
+    def takes_settings(self) -> bool:
+        """Whether the other end is up and takes over settings of tables."""
+        return self._stream is not None and self._stream.format >= SETTINGS_FROM
 
     @property
     def has_room(self) -> bool:

@@ -50,6 +50,15 @@ class ArrivalFigures(NamedTuple):
     watermark_s: float
 
 
+class VerifiedFigures(NamedTuple):
+    """What comparing with another region found last: the oldest such time over the tables, and the sum."""
+
+    source: str
+    destination: str
+    verified_s: float
+    differing: int
+
+
 _GAUGES: tuple[tuple[str, str, Callable[[DestinationFigures], float]], ...] = (
     (
         "geodyne_replication_lag_seconds",
@@ -127,11 +136,13 @@ class ReplicationCollector(Collector):
         figures: Callable[[], Sequence[DestinationFigures]],
         applied: Callable[[], AppliedFigures],
         arrivals: Callable[[], Sequence[ArrivalFigures]],
+        verified: Callable[[], Sequence[VerifiedFigures]] = tuple,
     ) -> None:
         self._region = region
         self._figures = figures
         self._applied = applied
         self._arrivals = arrivals
+        self._verified = verified
 
     def collect(self) -> Iterable[Metric]:
         """All families; called by prometheus_client."""
@@ -155,6 +166,21 @@ class ReplicationCollector(Collector):
         for arrival in self._arrivals():
             watermark.add_metric((arrival.source, arrival.destination), arrival.watermark_s)
         yield watermark
+        verified_at = GaugeMetricFamily(
+            "geodyne_verification_time_seconds",
+            "When the table that has waited longest was last compared with its replica there (Unix time).",
+            labels=_LABELS,
+        )
+        differing = GaugeMetricFamily(
+            "geodyne_verification_differing_items",
+            "Items found to differ when their tables were last compared, less those that were repaired then.",
+            labels=_LABELS,
+        )
+        for source, destination, verified_s, count_differing in self._verified():
+            verified_at.add_metric((source, destination), verified_s)
+            differing.add_metric((source, destination), count_differing)
+        yield verified_at
+        yield differing
         applied = self._applied()
         for name, text, count in _APPLIED:
             total = CounterMetricFamily(name, text, labels=("destination",))

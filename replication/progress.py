@@ -109,6 +109,7 @@ class Progress:
         self.position = FROM_COMMITTED
         self.acknowledged = FROM_COMMITTED
         self.committed = FROM_COMMITTED
+        self.fence_us = 0  # of this region's changes, those of larger versions are not shipped; 0: all are
         self.watermark_us = 0  # all that the region wrote in the partition up to then is applied there; 0: not known
         self.connected = False
         self.held_records = 0  # of the batch that the destination's clock holds up; 0: none
@@ -296,7 +297,8 @@ class Progress:
         """
         newest: dict[bytes, Change] = {}
         for record in page.records:
-            if record.change.version[8:] == self._own:
+            version = record.change.version
+            if version[8:] == self._own and (not self.fence_us or time_us(version) <= self.fence_us):
                 newest[record.change.key] = record.change
         changes = tuple(newest.values())
         versions = [change.version for change in changes]

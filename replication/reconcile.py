@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord
 from geodyne.errors import ApiError
 from geodyne.ports import Clock
-from replication.backfill import EveryRegion, ScanMovedError, ScanStats, scan_table
+from replication.backfill import EveryRegion, ScanGate, ScanMovedError, ScanStats, scan_table
 from replication.lifecycle import (
     Action,
     Delete,
     Drop,
     Ensure,
+    Exchanged,
     Forget,
+    LeaveResult,
     MarkActive,
     Peer,
     ScanState,
@@ -58,11 +60,12 @@ class _Help:
 class _TableWork:
     """What is known of one table in transition; forgotten when it is over."""
 
-    __slots__ = ("attempts", "errors", "said", "scans", "tasks")
+    __slots__ = ("attempts", "errors", "gates", "said", "scans", "tasks")
 
     def __init__(self) -> None:
         self.said: dict[str, Peer] = {}
         self.scans: dict[str, ScanState] = {}
+        self.gates: dict[str, ScanGate] = {}  # of the scans that run, by region
         self.tasks: dict[Action, asyncio.Task[None]] = {}  # bounded by what one plan can hold
         self.attempts: dict[Action, _Attempts] = {}
         self.errors: dict[str, str] = {}  # by region, for people
@@ -80,8 +83,11 @@ class Reconciler:
         clock: Clock,
         *,
         on_progress: Callable[[], None],
+        exchanged: Callable[[TableRecord], Mapping[str, Exchanged]] = lambda _table: {},
     ) -> None:
-        """`on_progress` asks for another `step`, because something was achieved."""
+        """`on_progress` asks for another `step`, because something was achieved; `exchanged(table)` tells how far the
+        exchange with each other region has come, for a replica that leaves."""
+        self._exchanged = exchanged
         self._on_progress = on_progress
         self._own = own
         self._region = region
@@ -90,10 +96,19 @@ class Reconciler:
         self._clock = clock
         self._work: dict[str, _TableWork] = {}  # by table id
         self._helps: dict[tuple[str, str], _Help] = {}  # by table id and new member
+        self._paused: Callable[[str, str], bool] = _never_paused
 
     def on_helping(self, table_id: str, member: str, creator: str) -> None:
         """Another region creates `member`, and this one was told to learn of it."""
         self._helps[table_id, member] = _Help(creator, self._clock.lease_ms() + HELP_UNSEEN_MS_MAX)
+
+    def set_paused(self, paused: Callable[[str, str], bool]) -> None:
+        """`paused(table, region)` says which scans rest from now on, those that run included."""
+        self._paused = paused
+        for table in self._region.catalog.tables.values():
+            work = self._work.get(table.id)
+            for region, gate in work.gates.items() if work is not None else ():
+                gate.set_paused(paused(table.name, region))
 
     def on_link_down(self, region: str) -> None:
         """What that peer said may be out of date when its stream is up again."""
@@ -143,7 +158,9 @@ class Reconciler:
         now_ms = self._clock.lease_ms()
         self._drop_stale(table, work)
         helps = {member: h.creator for (table_id, member), h in self._helps.items() if table_id == table.id}
-        actions = plan(self._own, table, work.said, work.scans, helps)
+        exchanged = self._exchanged(table) if table.leaving is not None else {}
+        wall_ms = self._clock.wall_us() // 1000
+        actions = plan(self._own, table, work.said, work.scans, helps, exchanged, wall_ms)
         for stale in work.attempts.keys() - set(actions):
             del work.attempts[stale]
         for action in actions:
@@ -212,6 +229,10 @@ class Reconciler:
                 await control(self._region, ControlOperation.SET_REPLICA.value, body)
             case TellIndexes(at, revision):
                 await self._tell_indexes(table, work, at, revision)
+            case LeaveResult(through_us, arrived):
+                log.info("replica leaves" if arrived else "replica gave up leaving", extra={"table": table.name})
+                over = {"name": table.name, "table_id": table.id, "through_us": through_us, "arrived": arrived}
+                await control(self._region, ControlOperation.LEAVE_RESULT.value, over)
             case Drop(region):
                 log.info("replica removed", extra={"table": table.name, "region": region})
                 body = {"name": table.name, "region": region, "table_id": table.id}
@@ -219,7 +240,10 @@ class Reconciler:
 
     async def _tell_indexes(self, table: TableRecord, work: _TableWork, at: str, revision: int) -> None:
         change = next(news.change for news in table.index_news if news.revision == revision)
-        result = await self._link(at).command(Operation.INDEX, table.name, table.id, definition=change)
+        link = self._link(at)
+        if "settings" in change and link.connected and not link.takes_settings:
+            raise LinkDownError(f"{at} is of a version that takes no settings: they wait until it is upgraded")
+        result = await link.command(Operation.INDEX, table.name, table.id, definition=change)
         self._note(work, at, result)
         if not result.present:
             raise ApiError("ServiceUnavailable", f"{at} does not have the table")
@@ -228,13 +252,19 @@ class Reconciler:
 
     async def _scan(self, table: TableRecord, work: _TableWork, to: str, *, everything: bool) -> None:
         work.scans[to] = ScanState.RUNNING
-        origins: Container[str] = EveryRegion() if everything else frozenset((self._own,))
+        # What the new member wrote before it was removed may have reached this region alone: nobody else would send it.
+        origins: Container[str] = EveryRegion() if everything else frozenset((self._own, to))
         log.info("backfill started", extra={"table": table.name, "region": to, "everything": everything})
+        gate = work.gates[to] = ScanGate(self._paused(table.name, to))
         try:
-            await scan_table(table, origins, region=self._region, link=self._link(to), stats=self._scan_stats[to])
+            await scan_table(
+                table, origins, region=self._region, link=self._link(to), stats=self._scan_stats[to], gate=gate
+            )
             work.scans[to] = ScanState.DONE
             log.info("backfill finished", extra={"table": table.name, "region": to})
         finally:
+            if work.gates.get(to) is gate:
+                del work.gates[to]
             if work.scans.get(to) is ScanState.RUNNING:
                 del work.scans[to]  # it failed; the next plan starts another
 
@@ -248,3 +278,7 @@ class Reconciler:
         work.said[region] = Peer(result.present, result.status, result.members, result.error_code)
         if result.error_code:
             raise ApiError("ServiceUnavailable", f"{region}: {result.error_code}: {result.error_message}")
+
+
+def _never_paused(_table: str, _region: str) -> bool:
+    return False

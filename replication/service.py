@@ -11,13 +11,16 @@ from contextlib import suppress
 from random import Random
 from typing import Any, NamedTuple
 
-from geodyne.catalog import PartitionRecord, ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import LeavingStage, PartitionRecord, ReplicaStatus, TableRecord, TableStatus
 from geodyne.network import Pause
 from geodyne.peermessages import Hello
 from geodyne.ports import Clock
 from replication.apply import Applier
 from replication.backfill import ScanStats
 from replication.collecting import Collecting
+from replication.comparing import Comparing
+from replication.digests import OwnItems
+from replication.lifecycle import Exchanged
 from replication.link import DestinationLink
 from replication.metrics import AppliedFigures, ArrivalFigures, DestinationFigures
 from replication.ports import Region
@@ -26,7 +29,7 @@ from replication.reconcile import Reconciler
 from replication.server import ReplicationServer
 from replication.steps import ReplicaSteps
 from replication.tail import Shipped, Tail
-from replication.values import Ship, Watermark
+from replication.values import COMPARING, Command, Result, Ship, Watermark
 from replication.watermarks import Watermarks, sources_of, told
 
 log = logging.getLogger(__name__)
@@ -83,10 +86,14 @@ class Replicator:
         self._closing: set[asyncio.Task[None]] = set()  # of tails that are no longer wanted
         self._applier = Applier(region, clock, self._on_held)
         self._wake = asyncio.Event()
-        self._reconciler = Reconciler(self.own, region, self._links, self._scans, clock, on_progress=self.wake)
+        self._reconciler = Reconciler(
+            self.own, region, self._links, self._scans, clock, on_progress=self.wake, exchanged=self._exchanged
+        )
         self._steps = ReplicaSteps(self.own, region, self._reconciler.on_helping)
-        self._server = ReplicationServer(listen, hello, self._applier, self._steps.on_command, self._on_watermark)
+        self._server = ReplicationServer(listen, hello, self._applier, self._on_command, self._on_watermark)
         self.watermarks = Watermarks(self.own)
+        own_items = OwnItems(self.own, region, self.watermarks)
+        self.comparing = Comparing(self.own, region, own_items, self._links, clock)
         self._collecting = Collecting(self.own, region, self.watermarks, clock)
         self._told: dict[tuple[str, str], Watermark] = {}  # by table id and destination: on the present streams
         self._held_logged_ms: dict[str, int] = {}
@@ -100,6 +107,7 @@ class Replicator:
             link.subscribe(_LinkWatch(name, self._on_link_down, self.wake))
             link.start()
         self._task = asyncio.get_running_loop().create_task(self._follow())
+        self.comparing.start()
         return port
 
     async def close(self) -> None:
@@ -107,6 +115,7 @@ class Replicator:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self.comparing.close()
         await self._server.close()
         await self._applier.close()
         await self._collecting.close()
@@ -120,6 +129,7 @@ class Replicator:
         self._pauses = tuple(pauses)
         for key, tail in self._tails.items():
             tail.set_paused(self._paused(tail.table.name, key.destination))
+        self._reconciler.set_paused(self._paused)
 
     def _paused(self, table: str, destination: str) -> bool:
         return any(pause.covers(table, self.own, destination) for pause in self._pauses)
@@ -153,6 +163,11 @@ class Replicator:
         self._told = {key: said for key, said in self._told.items() if key[1] != destination}
         self._reconciler.on_link_down(destination)
 
+    async def _on_command(self, source: str, command: Command) -> Result:
+        if command.operation in COMPARING:
+            return await self.comparing.on_command(command)
+        return await self._steps.on_command(source, command)
+
     def _on_watermark(self, source: str, said: Watermark) -> None:
         table = self._region.catalog.tables.get(said.table)
         if table is not None and table.id == said.table_id and source in sources_of(table, self.own):
@@ -169,10 +184,20 @@ class Replicator:
                     continue
                 key = table.id, name
                 known = self._told.get(key)
-                news = told(table, name, shipped.get(key, {}), arrived_us) or known
+                news = told(table, self.own, name, shipped.get(key, {}), arrived_us) or known
                 if news is not None and (news == known or self._links[name].tell(news)):
                     said[key] = news
         self._told = said
+
+    def _exchanged(self, table: TableRecord) -> dict[str, Exchanged]:
+        """By other region: how far the exchange of the table's changes has come."""
+        shipped = self._shipped_through()
+        exchanged = {}
+        for name in sources_of(table, self.own):
+            there = shipped.get((table.id, name), {})
+            sent_us = min((there.get(partition.id, 0) for partition in table.partitions), default=0)
+            exchanged[name] = Exchanged(sent_us, self.watermarks.us(table.id, name))
+        return exchanged
 
     def _shipped_through(self) -> dict[tuple[str, str], dict[int, int]]:
         """By table id and destination, then by partition: up to where this region's changes are applied there."""
@@ -201,7 +226,10 @@ class Replicator:
                     settings=self._settings,
                 )
                 tail.set_paused(self._paused(table.name, key.destination))
+                tail.set_fence(_fence_us(table))
                 tail.start()
+            else:
+                self._tails[key].set_fence(_fence_us(table))
 
     def _wanted(self) -> dict[_TailKey, tuple[TableRecord, PartitionRecord]]:
         wanted: dict[_TailKey, tuple[TableRecord, PartitionRecord]] = {}
@@ -296,6 +324,11 @@ class Replicator:
             "applied": self.applied()._asdict(),
             "transitions": self._reconciler.status(),
         }
+
+
+def _fence_us(table: TableRecord) -> int:
+    leaving = table.leaving
+    return leaving.through_us if leaving is not None and leaving.stage is LeavingStage.FENCED else 0
 
 
 class _LinkWatch:

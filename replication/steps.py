@@ -125,6 +125,8 @@ class ReplicaSteps:
         table = await self._look(command)
         if table is None or table.id != command.table_id or table.status is TableStatus.DELETING:
             return table
+        if not table.is_global:
+            return None  # it has left, with its rows: it is nobody's replica
         return await self._control(
             ControlOperation.DELETE_TABLE,
             {"name": command.table, "as_replica": True, "table_id": command.table_id},

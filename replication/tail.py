@@ -11,7 +11,7 @@ from geodyne.catalog import PartitionRecord, TableRecord, replica_consumer
 from geodyne.errors import ApiError
 from geodyne.messages import AdvanceCursor, Applied, FeedPage, ReadFeed
 from geodyne.ports import Clock
-from replication.backfill import EveryRegionBut, PartitionScan, ScanMovedError, ScanStats
+from replication.backfill import EveryRegionBut, PartitionScan, ScanGate, ScanMovedError, ScanStats
 from replication.link import DestinationLink
 from replication.ports import Region
 from replication.progress import Batch, Commit, Progress, ProgressSettings, Read, Scan, Send
@@ -57,6 +57,7 @@ class Tail:
         self._shipped = shipped
         self._scans = scans
         self._settings = settings
+        self._gate = ScanGate()
         self._consumer = replica_consumer(link.region)
         self._tasks: set[asyncio.Task[None]] = set()  # bounded: reads_max reads, one commit, one scan
         self._timer: asyncio.TimerHandle | None = None
@@ -81,8 +82,13 @@ class Tail:
         """Ship nothing until it is called again with False; the feed keeps the changes meanwhile."""
         if paused != self.progress.paused:
             self.progress.paused = paused
+            self._gate.set_paused(paused)
             if self._started:
                 self._pump()
+
+    def set_fence(self, fence_us: int) -> None:
+        """Of what is read from now on, ship no change of a larger version: the replica here leaves the table."""
+        self.progress.fence_us = fence_us
 
     # --- link events
 
@@ -194,7 +200,13 @@ class Tail:
         what hides a change of this region must not come later than the watermark that passes the change."""
         origins = EveryRegionBut(self._link.region)
         scan = PartitionScan(
-            self.table, self.partition, origins, region=self._region, link=self._link, stats=self._scans
+            self.table,
+            self.partition,
+            origins,
+            region=self._region,
+            link=self._link,
+            stats=self._scans,
+            gate=self._gate,
         )
         try:
             await scan.run()

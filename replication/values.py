@@ -12,7 +12,8 @@ EXCHANGE = "/geodyne.replication.v1.Replication/Exchange"
 FORMAT = 3  # of the stream: the newest spoken
 OLDEST_FORMAT = 1  # and the oldest
 CHECKED_FROM = 2  # batches carry a checksum
-WATERMARKS_FROM = 3  # sources tell watermarks
+SETTINGS_FROM = 3  # Operation.INDEX with settings is obeyed; before, they were left out and the rest was done
+WATERMARKS_FROM = 3  # sources tell watermarks, and may ask for digests
 
 # Versions further ahead of the destination's clock than this are held. Far above what NTP leaves between two machines,
 # far below what would let one broken clock shadow honest writes for long.
@@ -29,12 +30,19 @@ class Outcome(IntEnum):
 
 
 class Operation(IntEnum):
-    """Steps of a replica's life that are taken in the destination's region; numbers are those of the wire."""
+    """Steps of a replica's life that are taken in the destination's region, and from DIGESTS on, what it is asked so
+    that regions can be compared (replication.digests); numbers are those of the wire."""
 
     ENSURE = 1
     DELETE = 2
     FORGET = 3
     INDEX = 4
+    DIGESTS = 5
+    ITEMS = 6
+    RENEW = 7
+
+
+COMPARING = frozenset((Operation.DIGESTS, Operation.ITEMS, Operation.RENEW))
 
 
 class Ship(NamedTuple):
@@ -76,7 +84,8 @@ class Command(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What the destination's catalog says of the table after the command. `status` is empty when not `present`."""
+    """What the destination's catalog says of the table after the command. `status` is empty when not `present`; `body`
+    answers what was asked."""
 
     id: int
     present: bool
@@ -84,6 +93,7 @@ class Result(NamedTuple):
     members: Mapping[str, str] = {}
     error_code: str = ""
     error_message: str = ""
+    body: Mapping[str, Any] = {}
 
 
 def change_bytes(change: Change) -> int:

@@ -54,8 +54,9 @@ class Watermarks:
 
 
 def sources_of(table: TableRecord, own_region: str) -> tuple[str, ...]:
-    """The other regions of a table whose replica, as this region sees it, is complete; none of a table that goes."""
-    if table.status is TableStatus.DELETING:
+    """The other regions of a table whose replica, as this region sees it, is complete; none of a table that goes, nor
+    while the replica here is being filled: of a row that several regions wrote, only who fills it sends the newest."""
+    if table.status is TableStatus.DELETING or table.replicas.get(own_region) == ReplicaStatus.CREATING:
         return ()
     return tuple(
         name for name, status in table.replicas.items() if name != own_region and status == ReplicaStatus.ACTIVE
@@ -69,10 +70,14 @@ def settled(table: TableRecord) -> bool:
     )
 
 
-def told(table: TableRecord, destination: str, shipped: Mapping[int, int], arrived_us: int) -> Watermark | None:
+def told(
+    table: TableRecord, own_region: str, destination: str, shipped: Mapping[int, int], arrived_us: int
+) -> Watermark | None:
     """What there is to tell a destination. `shipped`: by partition, up to where the source's changes are there. None: a
-    partition has not been heard of yet, and what was told before stays true."""
-    if table.replicas.get(destination) != ReplicaStatus.ACTIVE:
+    partition has not been heard of yet, and what was told before stays true. A region that is being filled says nothing
+    of its own: it may be sent what it wrote before it was removed."""
+    statuses = table.replicas.get(own_region), table.replicas.get(destination)
+    if statuses != (ReplicaStatus.ACTIVE, ReplicaStatus.ACTIVE):
         return Watermark(table.name, table.id, 0, 0)
     us = min((shipped.get(partition.id, 0) for partition in table.partitions), default=0)
     return Watermark(table.name, table.id, us, arrived_us) if us else None

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from geodyne.cli import launch, probe, routing, triggers
+from geodyne.cli import launch, probe, routing, triggers, verifying
 from geodyne.cli.child import Child, State
 from geodyne.cli.control import ControlServer
 from geodyne.cli.datadir import ClusterDirectory
@@ -317,6 +317,8 @@ class Supervisor:
                 return await triggers.administer(self.topology, self.children, request)
             case {"command": "routes"}:
                 return await routing.administer(self.topology, self.children, request)
+            case {"command": "verify"}:
+                return await verifying.administer(self.topology, self.children, request)
             case {"command": "network"}:
                 return await self._network.administer(self.children, request)
             case {"command": "shutdown"}:

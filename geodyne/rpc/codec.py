@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from geodyne import messages as m
 from geodyne import peermessages as pm
+from geodyne.rpc import digestcodec as digests
 from geodyne.rpc import streamcodec as streams
 from geodyne.rpc import transactioncodec as transactions
 from geodyne.rpc.codecparts import (
@@ -304,6 +305,8 @@ _PUT_CALL: Final[dict[type, Callable[[pb.Request, Any], None]]] = {
     m.ApplyChanges: _put_apply_changes,
     m.ApplyIndex: _put_apply_index,
     m.ReadRows: _put_read_rows,
+    m.DigestRows: digests.put_digest_rows,
+    m.Renew: digests.put_renew,
     m.ReadFeed: _put_read_feed,
     m.AdvanceCursor: _put_advance_cursor,
     m.ListShards: streams.put_list_shards,
@@ -321,6 +324,8 @@ _CALL: Final[dict[str, Callable[[pb.Request], m.Call]]] = {
     "apply_changes": _apply_changes,
     "apply_index": _apply_index,
     "read_rows": _read_rows,
+    "digest_rows": digests.digest_rows,
+    "renew": digests.renew,
     "read_feed": _read_feed,
     "advance_cursor": _advance_cursor,
     "list_shards": streams.list_shards,
@@ -499,6 +504,7 @@ _PUT_ANSWER: Final[dict[type, Callable[[pb.Response, Any], None]]] = {
     m.Page: _put_page,
     m.Applied: _put_applied,
     m.Rows: _put_rows,
+    m.Digested: digests.put_digested,
     m.FeedPage: _put_feed_page,
     m.Shards: streams.put_shards,
     m.StreamPage: streams.put_stream_page,
@@ -519,6 +525,7 @@ _ANSWER: Final[dict[str, Callable[[pb.Response], m.Answer]]] = {
     "page": _page,
     "applied": _applied,
     "rows": _rows,
+    "digested": digests.digested,
     "feed_page": _feed_page,
     "shards": streams.shards,
     "stream_page": streams.stream_page,

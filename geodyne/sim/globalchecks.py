@@ -61,7 +61,8 @@ class _Claim(NamedTuple):
 
 
 class _Own:
-    """Changes that a place made itself, in the order of its feed, which is that of their versions."""
+    """Changes that a place made itself, in the order of its feed, which is that of their versions but for those that it
+    made before it was removed, and is sent now that it is back."""
 
     __slots__ = ("changes", "sequences")
 
@@ -81,6 +82,7 @@ class GlobalChecks:
         self._own: dict[Place, _Own] = {}
         self._passed: dict[tuple[Place, str], int] = {}
         self._said: dict[tuple[str, int, Place], int] = {}  # destination, its life, source: changes below a watermark
+        self._graves: dict[bytes, bytes] = {}  # key -> the largest version of a deletion whose tombstone is gone
         self._claims: list[_Claim] = []  # of destinations that have not applied all that they have committed
         # Of replicators: since when, how far off.
         self._walls = {name: [(0.0, one.clock.skew_us)] for name, one in regions.replicators.items()}
@@ -132,6 +134,7 @@ class GlobalChecks:
                     # The table has no other replica: nothing older can arrive, and no tombstone is needed. Whoever
                     # becomes one later begins without the item, and may write it by a clock that is behind.
                     del self.held[place][key]
+                    self._graves[key] = max(version, self._graves.get(key, b""))
         for tombstone in payload.collected:
             if tombstone.key in self._keys:
                 self._collected(place, state, tombstone.key, tombstone.version)
@@ -189,6 +192,7 @@ class GlobalChecks:
     def _collected(self, place: Place, state: GroupState, key: bytes, version: bytes) -> None:
         """All that the place ships to have the tombstone, or something newer; that nothing older comes is seen then."""
         self.collected += 1
+        self._graves[key] = max(version, self._graves.get(key, b""))
         for consumer in state.definition.consumers:
             if consumer.startswith(CONSUMER):
                 name = consumer[len(CONSUMER) :]
@@ -202,13 +206,13 @@ class GlobalChecks:
             own, known = self._own.get(place), (destination, self.lives[destination], place)
             if own is None:
                 continue
-            below = bisect_right(own.changes, us, key=lambda change: versions.time_us(change[1]))
-            for key, version in own.changes[self._said.get(known, 0) : below]:
-                claim = _Claim(
-                    destination, self.lives[destination], key, version, f"the watermark of {source} passes it"
-                )
-                self._claim(claim)
-            self._said[known] = max(below, self._said.get(known, 0))
+            begin = self._said.get(known, 0)
+            for key, version in own.changes[begin:]:
+                if versions.time_us(version) <= us:
+                    begin += 1 if own.changes[begin] == (key, version) else 0
+                    text = f"the watermark of {source} passes it"
+                    self._claim(_Claim(destination, self.lives[destination], key, version, text))
+            self._said[known] = begin
 
     def _claim(self, claim: _Claim) -> None:
         """What was acknowledged is committed, and held once it is applied."""
@@ -219,6 +223,8 @@ class GlobalChecks:
         there = [self.held.get(self.place(destination, one.id), {}) for one in table.partitions]
         if any(claim.key in one and one[claim.key].version >= claim.version for one in there):
             return
+        if destination in self.gone and self._graves.get(claim.key, b"") >= claim.version:
+            return  # deleted before the region was filled anew, and nothing told it
         here = self._regions.by_name[destination]
         for partition in table.partitions:
             leader = here.leader(partition.id)

@@ -50,7 +50,7 @@ class Writers:
         first, *others = self._regions.all
         await first.create_table(TABLE)
         for pk in ITEMS[::3]:
-            await self._put(first, pk, Random(0))
+            await self.put(first, pk, Random(0))
         await first.control("update_table", {"name": TABLE, "replicas_add": [other.name for other in others]})
         await self._regions.until_steady([here.name for here in self._regions.all], within_s)
 
@@ -63,6 +63,12 @@ class Writers:
     async def stop(self) -> None:
         self._stop.set()
         await asyncio.gather(*self._tasks)
+
+    async def put(self, here: Region, pk: str, random: Random) -> None:
+        """Write an item once, and note that it was acknowledged. Raises ApiError."""
+        value = self._new_value(random)
+        if isinstance(await self._do(here, putting(0, pk, value)), Written):
+            self._acknowledge(here, pk, value)
 
     def judge(self, checks: GlobalChecks) -> None:
         """What was acknowledged was written, where nobody took the table away since. Raises Violation."""
@@ -80,7 +86,7 @@ class Writers:
                 if self._transacting and draw < 0.15:
                     await self._transact(here, random)
                 elif draw < 0.65:
-                    await self._put(here, random.choice(ITEMS), random)
+                    await self.put(here, random.choice(ITEMS), random)
                 elif draw < 0.85:
                     pk = random.choice(ITEMS)
                     write = putting(0, pk, "")._replace(kind=WriteKind.DELETE, item=b"", size=0)
@@ -89,11 +95,6 @@ class Writers:
                     await self._do(here, addition(0, random.choice(COUNTERS)))
             except ApiError as error:
                 self._counts["operations" if error.kind.definite else "unknown"] += 1
-
-    async def _put(self, here: Region, pk: str, random: Random) -> None:
-        value = self._new_value(random)
-        if isinstance(await self._do(here, putting(0, pk, value)), Written):
-            self._acknowledge(here, pk, value)
 
     async def _do(self, here: Region, write: Write) -> Answer | None:
         table = here.client.catalog.tables.get(TABLE)

@@ -32,7 +32,7 @@ def plan(catalog: Catalog, led: Mapping[int, int], now_ms: int = 0) -> list[tupl
     for table in catalog.tables.values():
         if len(due) >= PLANNED_AT_ONCE_MAX:
             break
-        if table.status in (TableStatus.CREATING, TableStatus.UPDATING):
+        if table.status in (TableStatus.CREATING, TableStatus.UPDATING) and table.leaving is None:
             if _applied(table, led) and not any(partition.id in led for partition in leaving_partitions(table)):
                 due.append((ACTIVATE, {"name": table.name, "revision": table.revision}))
         elif table.status is TableStatus.DELETING and not any(p.id in led for p in table.all_partitions):

@@ -34,7 +34,7 @@ from geodyne.ledger import LEDGER_SCHEMA, LEDGER_TABLE
 from geodyne.limits import TABLES_MAX, TAGS_MAX
 from geodyne.messages import METADATA_PARTITION
 from geodyne.model.keys import KeySchema
-from node.catalog import indexes, kinesis, members, moves, streams, tablesettings, triggers, ttl
+from node.catalog import indexes, kinesis, leaving, members, moves, streams, tablesettings, triggers, ttl
 from node.catalog.placement import Placement
 
 COUNTER = "counter/partition"
@@ -256,10 +256,7 @@ _PLAIN_SETTINGS = ("billing_mode", "read_units", "write_units", "deletion_protec
 def _update_table(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status is not TableStatus.ACTIVE:
-        raise ApiError(
-            "ResourceInUseException",
-            f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
-        )
+        raise _busy(table)
     settings = {name: body[name] for name in _PLAIN_SETTINGS if name in body}
     table = replace(table, **settings)
     if "stream" in body:
@@ -268,6 +265,8 @@ def _update_table(draft: _Draft, body: Record) -> Record:
         table = _change_replicas(draft, table, body.get("replicas_add", []), body.get("replicas_remove", []))
     if "extra" in body:
         table = replace(table, extra=indexes.merged(table.extra, body["extra"]))
+    if body.get("leave", False):
+        table = leaving.begun(table, draft.around.region, draft.around.now_ms)
     table = _change_indexes(draft, table, body)
     # Whatever changed: ACTIVE again once every partition has applied the marker of this revision.
     table = replace(table, status=TableStatus.UPDATING, revision=draft.revision)
@@ -327,13 +326,17 @@ def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: 
 _DOING = {TableStatus.CREATING: "created", TableStatus.UPDATING: "updated", TableStatus.DELETING: "deleted"}
 
 
+def _busy(table: TableRecord) -> ApiError:
+    return ApiError(
+        "ResourceInUseException",
+        f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
+    )
+
+
 def _delete_table(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status is not TableStatus.ACTIVE:
-        raise ApiError(
-            "ResourceInUseException",
-            f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
-        )
+        raise _busy(table)
     if table.deletion_protection:
         raise ApiError(
             "ValidationException",
@@ -362,6 +365,7 @@ def _ensure_replica(draft: _Draft, body: Record) -> Record:
         return {"table": draft.put(created).to_json()}
     if table.id != body["table_id"]:
         raise ApiError("ResourceInUseException", f"Table already exists: {table.name}")
+    leaving.check_admissible(table)
     members = merged_members(draft.around.region, table.replicas, members)
     if table.replicas == members or table.status is TableStatus.DELETING:
         return {"table": table.to_json()}
@@ -406,20 +410,24 @@ def _drop_replica(draft: _Draft, body: Record) -> Record:
     if body["region"] not in table.replicas:
         return {"table": table.to_json()}
     replicas = {region: status for region, status in table.replicas.items() if region != body["region"]}
+    table = replace(indexes.told(table, body["region"]), replicas=replicas)
     if set(replicas) == {draft.around.region}:
-        replicas = {}
-    table = indexes.told(table, body["region"])
-    changed = replace(table, replicas=replicas, revision=draft.revision, status=TableStatus.UPDATING)
+        table = leaving.alone(table)
+    changed = replace(table, revision=draft.revision, status=TableStatus.UPDATING)
     return {"table": draft.put(changed).to_json()}
+
+
+def _leave_result(draft: _Draft, body: Record) -> Record:
+    table, now_ms = _same_table(draft, body), draft.around.now_ms
+    over = {"arrived": body["arrived"], "now_ms": now_ms, "revision": draft.revision}
+    changed = leaving.concluded(table, body["through_us"], **over)
+    return {"table": (table if changed is table else draft.put(changed)).to_json()}
 
 
 def _set_ttl(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status in (TableStatus.CREATING, TableStatus.DELETING):
-        raise ApiError(
-            "ResourceInUseException",
-            f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
-        )
+        raise _busy(table)
     ttl.check_known(draft.around.streams_known)
     if body.get("as_replica", False):
         changed = ttl.taken_over(table, body, draft.revision)
@@ -440,11 +448,7 @@ def _set_kinesis(change: Callable[[TableRecord, Record, kinesis.Around], TableRe
     def handle(draft: _Draft, body: Record) -> Record:
         table = _same_table(draft, body)
         if table.status in (TableStatus.CREATING, TableStatus.DELETING):
-            raise ApiError(
-                "ResourceInUseException",
-                "Attempt to change a resource which is still in use: "
-                f"Table is being {_DOING[table.status]}: {table.name}",
-            )
+            raise _busy(table)
         around = draft.around
         changed = change(
             table, body, kinesis.Around(around.now_ms, draft.revision, around.new_id, around.streams_known)
@@ -464,10 +468,7 @@ def _kinesis_settled(draft: _Draft, body: Record) -> Record:
 def _tag_table(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status is TableStatus.DELETING:
-        raise ApiError(
-            "ResourceInUseException",
-            f"Attempt to change a resource which is still in use: Table is being deleted: {table.name}",
-        )
+        raise _busy(table)
     removed = set(body.get("remove", ()))
     tags = {key: value for key, value in table.tags.items() if key not in removed} | body.get("add", {})
     if len(tags) > TAGS_MAX:
@@ -492,7 +493,8 @@ def _index_told(draft: _Draft, body: Record) -> Record:
 def _activate(draft: _Draft, body: Record) -> Record:
     """Internal: every partition has applied the definition of `revision`."""
     table = draft.table(body["name"])
-    if table.revision == body["revision"] and table.status in (TableStatus.CREATING, TableStatus.UPDATING):
+    changing = table.status in (TableStatus.CREATING, TableStatus.UPDATING) and table.leaving is None
+    if table.revision == body["revision"] and changing:
         table = draft.put(replace(table, status=TableStatus.ACTIVE, indexes=indexes.activated(table)))
     return {"table": table.to_json()}
 
@@ -664,6 +666,7 @@ _HANDLERS: dict[str, Handler] = {
     ControlOperation.ENSURE_REPLICA: _ensure_replica,
     ControlOperation.SET_REPLICA: _set_replica,
     ControlOperation.DROP_REPLICA: _drop_replica,
+    ControlOperation.LEAVE_RESULT: _leave_result,
     ControlOperation.ENSURE_LEDGER: _ensure_own(LEDGER_TABLE, LEDGER_SCHEMA, PARTITIONS_OF_A_TABLE),
     ControlOperation.ENSURE_HEALTH: _ensure_own(HEALTH_TABLE, HEALTH_SCHEMA, HEALTH_PARTITIONS),
     ControlOperation.NODE_LIST: _node_list,

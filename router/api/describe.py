@@ -8,7 +8,15 @@ from typing import Any
 
 import orjson
 
-from geodyne.catalog import SYSTEM_PREFIX, IndexRecord, IndexStatus, PartitionRecord, TableRecord, TableStatus
+from geodyne.catalog import (
+    DISASSOCIATION_PROTECTION,
+    SYSTEM_PREFIX,
+    IndexRecord,
+    IndexStatus,
+    PartitionRecord,
+    TableRecord,
+    TableStatus,
+)
 from geodyne.limits import (
     ACCOUNT_READ_UNITS_MAX,
     ACCOUNT_WRITE_UNITS_MAX,
@@ -261,6 +269,7 @@ def _replicas(record: TableRecord, context: Context) -> dict[str, Any]:
         return {}
     return {
         "GlobalTableVersion": GLOBAL_TABLE_VERSION,
+        "DisassociationProtectionEnabled": record.extra.get(DISASSOCIATION_PROTECTION, True),
         "Replicas": [
             {
                 "RegionName": region,

@@ -9,7 +9,14 @@ from typing import Any
 
 import orjson
 
-from geodyne.catalog import ControlOperation, IndexRecord, ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import (
+    DISASSOCIATION_PROTECTION,
+    ControlOperation,
+    IndexRecord,
+    ReplicaStatus,
+    TableRecord,
+    TableStatus,
+)
 from geodyne.errors import validation
 from router.api.context import Context
 from router.api.control import check_not_busy, control
@@ -55,17 +62,17 @@ _CHANGES = (
     "DisassociationProtectionEnabled",
 )
 _REFUSED = (
-    "MultiRegionConsistency",
     "VectorIndexUpdates",
     "GlobalTableWitnessUpdates",
     "GlobalTableSettingsReplicationMode",
-    "DisassociationProtectionEnabled",
 )
 # Each of these must be the only change of a request; the first one present names the error.
 _ALONE = {
     "ReplicaUpdates": "Replica modification must be the only operation in the request",
     "TableClass": "TableClass modification must be the only operation in the request",
     "DeletionProtectionEnabled": "DeletionProtection modification must be the only operation in the request",
+    "DisassociationProtectionEnabled": "DisassociationProtection modification must be the only operation in the "
+    "request",
     "SSESpecification": "Server-Side Encryption modification must be the only operation in the request",
 }
 _REPLICA_ACTIONS = ("Create", "Update", "Delete", "Disassociate")
@@ -125,8 +132,9 @@ def _check_one_kind(body: Body) -> None:
     present = [name for name in _CHANGES if _is_asked(body.get(name))]
     if not present:
         raise validation(_NOTHING)
+    others = len([name for name in present if name != "MultiRegionConsistency"])  # it goes with a change of replicas
     for name, sentence in _ALONE.items():
-        if name in present and len(present) > 1:
+        if name in present and others > 1:
             raise validation(INVALID + sentence)
     throughput = "ProvisionedThroughput" in present or "BillingMode" in present
     if throughput and "StreamSpecification" in present:
@@ -134,9 +142,21 @@ def _check_one_kind(body: Body) -> None:
     for name in present:
         if name in _REFUSED:
             raise not_supported(name)
+    if "MultiRegionConsistency" in present:
+        _check_consistency(body)
     check_encryption(body)
     if "SSESpecification" in present:
         raise validation(f"{INVALID}Table is already encrypted by default")
+
+
+def _check_consistency(body: Body) -> None:
+    """Only what there is, and only with replicas that are added (the service model says so)."""
+    if body["MultiRegionConsistency"] != "EVENTUAL":
+        raise not_supported(f"MultiRegionConsistency {body['MultiRegionConsistency']}")
+    if not any(update.get("Create") is not None for update in body.get("ReplicaUpdates") or ()):
+        raise validation(
+            f"{INVALID}MultiRegionConsistency can be specified only when replicas are created through ReplicaUpdates"
+        )
 
 
 def _check_units(body: Body) -> None:
@@ -169,6 +189,8 @@ def _change(body: Body, record: TableRecord, context: Context) -> dict[str, Any]
         change |= _replica_change(body["ReplicaUpdates"], record, context)
     if body.get("DeletionProtectionEnabled") is not None:
         change["deletion_protection"] = body["DeletionProtectionEnabled"]
+    if body.get("DisassociationProtectionEnabled") is not None:
+        extra |= _disassociation_protection(body["DisassociationProtectionEnabled"], record)
     if body.get("TableClass") is not None:
         change["table_class"] = body["TableClass"]
         extra["table_class_updated_ms"] = now_ms
@@ -234,6 +256,8 @@ def _stream_change(stream: dict[str, Any], record: TableRecord) -> dict[str, Any
 
 def _replica_change(updates: list[dict[str, Any]], record: TableRecord, context: Context) -> dict[str, Any]:
     """Regions to add or to remove. Several may be named at once, but of one kind, and each once."""
+    if any(update.get("Disassociate") is not None for update in updates):
+        return _disassociation(updates, context)
     add: list[str] = []
     remove: list[str] = []
     for update in updates:
@@ -253,6 +277,26 @@ def _replica_change(updates: list[dict[str, Any]], record: TableRecord, context:
     _check_regions(add or remove, context)
     _check_members(add, remove, record)
     return {"replicas_add": add} if add else {"replicas_remove": remove}
+
+
+def _disassociation(updates: list[dict[str, Any]], context: Context) -> dict[str, Any]:
+    """The replica that was asked leaves the global table. Whether it may is for the metadata group to say."""
+    if len(updates) != 1 or [name for name, action in updates[0].items() if action is not None] != ["Disassociate"]:
+        raise validation(f"{INVALID}Disassociate must be the only replica update in the request")
+    if updates[0]["Disassociate"]["RegionName"] != context.region:
+        raise validation(
+            f"{INVALID}Disassociate must name the Region that the request is sent to, which is {context.region}"
+        )
+    return {"leave": True}
+
+
+def _disassociation_protection(enabled: bool, record: TableRecord) -> dict[str, Any]:
+    """As a member of the record's `extra`: on, as long as nobody has switched it off."""
+    if not record.is_global:
+        raise validation(
+            f"{INVALID}DisassociationProtectionEnabled can be specified only for a replica of a global table"
+        )
+    return {DISASSOCIATION_PROTECTION: None if enabled else False}
 
 
 def _check_options(action: dict[str, Any]) -> None:

@@ -160,6 +160,11 @@ class Cluster:
         finally:
             end_orphans(self._directory.read_run() or {})
 
+    @property
+    def supervisor_pid(self) -> int:
+        assert self._supervisor is not None
+        return self._supervisor.pid
+
     # --- what it tells ----------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:

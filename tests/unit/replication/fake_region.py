@@ -17,17 +17,22 @@ from geodyne.messages import (
     Change,
     Control,
     ControlDone,
+    Digested,
+    DigestRows,
     FeedPage,
     FeedRecord,
     Moved,
     ReadFeed,
     ReadRows,
     Refused,
+    Renew,
+    RowDigest,
     Rows,
 )
 from geodyne.ports import Clock
 from node.catalog.machine import ACTIVATE, FORGET, Catalog, Surroundings, evaluate
 from node.catalog.placement import rings_by_zone
+from node.digests import row_digest
 from node.state import outdated
 from node.storage.port import Row
 
@@ -101,6 +106,18 @@ class FakePartition:
         safe_us = self.safe_us if following >= self.head else 0
         return FeedPage(tuple(taken), following, self.head, False, safe_us)
 
+    def digested(self, call: DigestRows) -> Digested:
+        """As node.digests, with smaller slices."""
+        keys = sorted(key for key in self.rows if call.low <= key < call.high)
+        found = [(key, Row(change.image, change.version, change.size)) for key in keys for change in (self.rows[key],)]
+        rows = [RowDigest(key, row.version, row_digest(key, row)) for key, row in found]
+        live = [row for row in rows if row.digest]
+        taken = (rows if call.listed else live)[:ROWS_A_PAGE]
+        digests = [int.from_bytes(row.digest) for row in taken if row.digest]
+        last_key = taken[-1].key if len(taken) == ROWS_A_PAGE else None
+        total = (sum(digests) % (1 << 128)).to_bytes(16)
+        return Digested(len(digests), total, last_key, tuple(taken) if call.listed else ())
+
     def trim(self, through: int) -> None:
         self.feed = [record for record in self.feed if record.sequence > through]
         self.floor = max(self.floor, through)
@@ -168,7 +185,7 @@ class FakeRegion:
                 return ControlDone(self.catalog.revision, self._control(call.operation, call.body))
             except ApiError as error:
                 return Refused(error.kind.code, error.message or "")
-        assert isinstance(call, ReadFeed | ReadRows | ApplyChanges | AdvanceCursor)
+        assert isinstance(call, ReadFeed | ReadRows | ApplyChanges | AdvanceCursor | DigestRows | Renew)
         part = self.parts.get(call.partition)
         if part is None:
             return Moved(call.partition, self.catalog.revision)
@@ -185,6 +202,17 @@ class FakeRegion:
                 keys = sorted(key for key in part.rows if key > call.after)
                 rows = tuple(part.rows[key] for key in keys[:ROWS_A_PAGE])
                 return Rows(rows, rows[-1].key if len(keys) > ROWS_A_PAGE else None)
+            case DigestRows():
+                return part.digested(call)
+            case Renew():
+                renewed = [part.rows[row.key] for row in call.rows if row.key in part.rows]
+                wanted = {row.key: row.version for row in call.rows}
+                renewed = [row for row in renewed if row.version == wanted[row.key]]
+                for row in renewed:
+                    us = max(self.clock.wall_us(), int.from_bytes(row.version[:8]) + 1)
+                    part.store(row._replace(version=version(us, self.name)))
+                self._changed.set()
+                return Applied(len(renewed))
             case ReadFeed():
                 return await self._read_feed(part, call)
 
@@ -207,7 +235,7 @@ class FakeRegion:
         for table in list(self.catalog.tables.values()):
             for partition in table.partitions:
                 self.parts.setdefault(partition.id, FakePartition())
-            if table.status in (TableStatus.CREATING, TableStatus.UPDATING):
+            if table.status in (TableStatus.CREATING, TableStatus.UPDATING) and table.leaving is None:
                 self._control(ACTIVATE, {"name": table.name, "revision": table.revision})
             elif table.status is TableStatus.DELETING:
                 self._control(FORGET, {"name": table.name, "id": table.id})

@@ -14,7 +14,9 @@ class Destination:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.region = FakeRegion("b", self.clock)
-        self.table = self.region.create("t")
+        self.region.create("t")
+        self.region.control("update_table", name="t", replicas_add=["a"])
+        self.table = self.region.table("t")
         self.held: list[int] = []
         self.applier = Applier(self.region, self.clock, lambda _ship, ahead_ms: self.held.append(ahead_ms))
         self.receipts: list[Receipt] = []
@@ -38,6 +40,18 @@ def test_a_receipt_comes_only_after_every_partition_has_applied() -> None:
         await there.settle()
         assert there.receipts == [Receipt(1, Outcome.APPLIED, 20)]
         assert len(there.region.items("t")) == 20
+
+    asyncio.run(run())
+
+
+def test_a_table_that_is_no_replica_takes_nothing() -> None:
+    async def run() -> None:
+        there = Destination()
+        there.region.control("drop_replica", name="t", region="a")
+        there.submit(1, there.change(1, 5))
+        await there.settle()
+        assert [receipt.outcome for receipt in there.receipts] == [Outcome.NO_TABLE]
+        assert there.region.items("t") == {}
 
     asyncio.run(run())
 

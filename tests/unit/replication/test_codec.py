@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from geodyne.messages import Change
 from geodyne.peermessages import Hello
-from geodyne.rpc.codec import CodecError
+from geodyne.rpc.codecparts import CodecError
 from replication.codec import DestinationMessage, decode_destination, decode_source, encode_destination, encode_source
-from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, change_bytes
+from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, Watermark, change_bytes
 
 changes = st.builds(
     Change, st.binary(max_size=20), st.binary(max_size=12), st.none() | st.binary(max_size=20), st.integers(0, 9)
@@ -35,16 +35,24 @@ def test_hellos_stand_alone() -> None:
     assert decode_destination(encode_destination(hello)) == hello
 
 
+@given(st.integers(0, (1 << 64) - 1), st.integers(0, (1 << 64) - 1))
+def test_a_watermark_is_the_same_after_the_wire_whatever_its_times(us: int, arrived_us: int) -> None:
+    said = [Watermark("orders", "id-1", us, arrived_us), Watermark("users", "id-2", arrived_us, us)]
+    assert decode_source(encode_source(said)) == said
+
+
 def test_commands_and_answers_are_the_same_after_the_wire() -> None:
     commands = [
         Command(1, Operation.ENSURE, "t", "i", {"name": "t", "range_key": None}, {"a": "ACTIVE", "b": "CREATING"}),
         Command(2, Operation.FORGET, "t", "i", {}, {}, "b"),
+        Command(3, Operation.ITEMS, "t", "i", {"low": "00", "high": "ff"}),
     ]
     assert decode_source(encode_source(commands)) == commands
     answers: list[DestinationMessage] = [
         Receipt(3, Outcome.APPLIED, 2),
         Receipt(4, Outcome.HELD, 0, 5_000, "from the future"),
         Result(5, True, "ACTIVE", {"a": "ACTIVE"}),
+        Result(7, True, "ACTIVE", {}, body={"marks": {"a": 1 << 60}, "items": [["00", "01", ""]], "next": None}),
         Result(6, False, error_code="ResourceInUseException", error_message="Table already exists: t"),
     ]
     assert decode_destination(encode_destination(answers)) == answers

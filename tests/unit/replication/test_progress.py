@@ -311,3 +311,28 @@ def _check_cursor(feed: FakePartition, there: FakePartition) -> None:
     for sequence, change, *_ in feed.feed:
         if sequence <= cursor and change.version[8:] == HERE.encode():
             assert there.rows[change.key].version >= change.version
+
+
+def test_while_it_is_paused_nothing_is_read_or_sent_and_what_was_sent_is_committed() -> None:
+    progress = connected()
+    progress.on_page(FROM_COMMITTED, page(record(7), head=9))
+    [first] = sent(progress.decide(0))
+    progress.paused = True
+    progress.on_page(7, page(record(9, key=1)))
+    assert progress.decide(0) == []
+    progress.on_applied(first.number)
+    assert progress.decide(SETTINGS.commit_every_ms) == [Commit(7)]
+    progress.on_committed(7)
+    assert progress.decide(10_000) == []
+    progress.paused = False
+    [second] = sent(progress.decide(10_000))
+    assert second.next == 9
+
+
+def test_a_scan_does_not_begin_while_it_is_paused() -> None:
+    progress = connected()
+    progress.paused = True
+    progress.on_page(FROM_COMMITTED, page(next=0, head=50, trimmed=True))
+    assert progress.decide(0) == []
+    progress.paused = False
+    assert Scan(1) in progress.decide(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random, SystemRandom
 
 import pytest
@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from geodyne.cli.localports import INTERNAL_PORTS, is_free
 from geodyne.clock import SystemClock
 from geodyne.messages import ReadRows
+from geodyne.network import Pause
 from geodyne.peermessages import Hello
 from geodyne.rpc.delay import DelayedLinks
 from replication.link import DestinationLink, LinkDownError
@@ -53,7 +54,7 @@ class Cluster:
     def address(self, name: str) -> str:
         return f"127.0.0.1:{self.ports[name]}"
 
-    async def start(self, name: str) -> None:
+    async def start(self, name: str, pauses: Sequence[Pause] = ()) -> None:
         peers = {
             other: PeerReplicator(other, f"{other}/replicator-1", await self.links[name].via(self.address(other), 2.0))
             for other in self.names
@@ -69,6 +70,7 @@ class Cluster:
             random=Random(1),
             settings=SETTINGS,
         )
+        replicator.set_pauses(pauses)
         await replicator.start()
         self.replicators[name] = replicator
 
@@ -226,6 +228,72 @@ async def test_a_region_that_is_cut_off_delays_no_other_and_catches_up(cluster: 
     assert not figures["c"].connected
     await cluster.start("c")
     await until(cluster.same, "c catches up")
+
+
+NEVER_MS = 1 << 50
+ROWS = 4_000  # of which a replica is not filled between two looks
+
+
+@scenario("a", "b", "c")
+async def test_a_pause_rests_its_table_and_region_in_both_directions_and_nothing_else(cluster: Cluster) -> None:
+    for name in ("t", "u"):
+        cluster.regions["a"].create(name)
+        cluster.regions["a"].control("update_table", name=name, replicas_add=["b", "c"])
+    everywhere = dict.fromkeys("abc", "ACTIVE")
+    await until(lambda: all(cluster.replicas(n, t) == everywhere for n in "abc" for t in "tu"), "all are ACTIVE")
+    for replicator in cluster.replicators.values():
+        replicator.set_pauses([Pause("t", "c", NEVER_MS)])
+    for number, name in enumerate("abc"):
+        cluster.regions[name].write("t", key_of(number), name.encode())
+        cluster.regions[name].write("u", key_of(number), name.encode())
+    await until(lambda: cluster.same("u"), "the other table is replicated everywhere")
+    among_two = {key_of(0), key_of(1)}
+    await until(
+        lambda: among_two == set(cluster.regions["a"].items("t")) == set(cluster.regions["b"].items("t")), "a, b"
+    )
+    assert set(cluster.regions["c"].items("t")) == {key_of(2)}
+    for replicator in cluster.replicators.values():
+        replicator.set_pauses([])
+    await until(cluster.same, "all that was written meanwhile arrives")
+
+
+@scenario("a", "b")
+async def test_a_pause_holds_for_tails_that_begin_and_links_that_break_meanwhile(cluster: Cluster) -> None:
+    a = cluster.regions["a"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: cluster.replicas("b").get("b") == "ACTIVE", "b is ACTIVE")
+    await cluster.stop("a")
+    a.write("t", key_of(1), b"x")
+    await cluster.start("a", pauses=[Pause("t", "", NEVER_MS)])
+    await until(lambda: cluster.replicators["a"].figures()[0].connected, "the link is up")
+    await until(lambda: cluster.replicators["a"].figures()[0].partitions == 4, "all partitions are followed")
+    assert not cluster.regions["b"].items("t")
+    cluster.replicators["a"].set_pauses([])
+    await until(cluster.same, "it arrives")
+
+
+@scenario("a", "b")
+async def test_a_replica_is_not_filled_while_its_table_is_paused(cluster: Cluster) -> None:
+    a = cluster.regions["a"]
+    a.create("t")
+    for number in range(ROWS):
+        a.write("t", key_of(number), b"%d" % number)
+    replicator = cluster.replicators["a"]
+    replicator.set_pauses([Pause("t", "b", NEVER_MS)])
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: replicator.figures()[0].scans, "the scan has begun")
+    assert not cluster.regions["b"].items("t")
+    assert cluster.replicas("a")["b"] == "CREATING"
+    replicator.set_pauses([])
+    await until(lambda: cluster.regions["b"].items("t"), "rows arrive")
+    replicator.set_pauses([Pause("t", "", NEVER_MS)])
+    await until(lambda: replicator.figures()[0].bytes_in_flight == 0, "what was under way has arrived")
+    arrived = len(cluster.regions["b"].items("t"))
+    assert arrived < ROWS, "a scan that runs pauses too"
+    replicator.set_pauses([])
+    await until(cluster.same, "it goes on where it was")
+    await until(lambda: cluster.replicas("a").get("b") == "ACTIVE", "b is ACTIVE")
 
 
 @scenario("a", "b")

@@ -172,6 +172,7 @@ class FakeRegion:
             change["extra"] = _merged(record.extra, change.get("extra", {}))
             change["indexes"] = self._changed_indexes(record.indexes, change)
             change["tags"] = _tagged(record.tags, change)
+            change.pop("leave", None)
             if "stream" in change:
                 change["stream_view"] = change.pop("stream")
             added, removed = change.pop("replicas_add", []), change.pop("replicas_remove", [])

@@ -1,4 +1,4 @@
-"""The operations of global tables of version 2017.11.29: there are none of that version, and none can be made."""
+"""Global tables in the API: how a replica leaves, what is refused, and that of version 2017.11.29 there are none."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from geodyne.messages import Control
 from tests.unit.router.fake_region import Client, table
 
 
@@ -48,3 +49,92 @@ def test_a_new_one_is_refused_and_needs_a_table(client: Client) -> None:
         "TableNotFoundException",
         "Table not found: Table: 'absent' not found in region: 'us-east-1'.",
     )
+
+
+def update(client: Client, **change: Any) -> dict[str, Any]:
+    """The body of the control operation that the change becomes."""
+    client("UpdateTable", TableName="things", **change)
+    call = client.region.calls[-1]
+    assert isinstance(call, Control)
+    return {name: value for name, value in call.body.items() if name != "name"}
+
+
+def refusal(client: Client, **change: Any) -> str:
+    code, message = client.refused("UpdateTable", TableName="things", **change)
+    assert code == "ValidationException"
+    return message or ""
+
+
+def leave(region: str = "us-east-1") -> dict[str, Any]:
+    return {"Disassociate": {"RegionName": region, "DisassociationMode": "WAIT_FOR_REPLICATION"}}
+
+
+def test_the_replica_that_is_asked_can_be_disassociated(client: Client) -> None:
+    client("UpdateTable", TableName="things", ReplicaUpdates=UPDATES)
+    assert update(client, ReplicaUpdates=[leave()]) == {"leave": True}
+
+
+@pytest.mark.parametrize(
+    ("updates", "message"),
+    [
+        ([leave("eu-west-1")], "Disassociate must name the Region that the request is sent to, which is us-east-1"),
+        ([leave(), *UPDATES], "Disassociate must be the only replica update in the request"),
+        ([{**leave(), **UPDATES[0]}], "Disassociate must be the only replica update in the request"),
+        ([leave(), leave()], "Disassociate must be the only replica update in the request"),
+    ],
+)
+def test_disassociation_stands_alone_and_names_its_own_region(
+    client: Client, updates: list[dict[str, Any]], message: str
+) -> None:
+    client("UpdateTable", TableName="things", ReplicaUpdates=UPDATES)
+    assert message in refusal(client, ReplicaUpdates=updates)
+
+
+def test_its_mode_has_to_be_given_and_there_is_one(client: Client) -> None:
+    assert "disassociationMode" in refusal(client, ReplicaUpdates=[{"Disassociate": {"RegionName": "us-east-1"}}])
+    other = {"Disassociate": {"RegionName": "us-east-1", "DisassociationMode": "AT_ONCE"}}
+    assert "WAIT_FOR_REPLICATION" in refusal(client, ReplicaUpdates=[other])
+
+
+def test_protection_against_it_is_on_until_it_is_switched_off_in_a_request_of_its_own(client: Client) -> None:
+    assert "only for a replica" in refusal(client, DisassociationProtectionEnabled=False)
+    assert "DisassociationProtectionEnabled" not in client("DescribeTable", TableName="things")["Table"]
+    client("UpdateTable", TableName="things", ReplicaUpdates=UPDATES)
+    assert client("DescribeTable", TableName="things")["Table"]["DisassociationProtectionEnabled"] is True
+    both = {"DisassociationProtectionEnabled": False, "DeletionProtectionEnabled": True}
+    assert "must be the only operation" in refusal(client, **both)
+    update(client, DisassociationProtectionEnabled=False)
+    assert client("DescribeTable", TableName="things")["Table"]["DisassociationProtectionEnabled"] is False
+    update(client, DisassociationProtectionEnabled=True)
+    assert client("DescribeTable", TableName="things")["Table"]["DisassociationProtectionEnabled"] is True
+
+
+def test_eventual_consistency_may_be_named_when_replicas_are_added_and_strong_is_refused_by_name(
+    client: Client,
+) -> None:
+    assert "MultiRegionConsistency STRONG is not supported" in refusal(
+        client, ReplicaUpdates=UPDATES, MultiRegionConsistency="STRONG"
+    )
+    assert "only when replicas are created" in refusal(client, MultiRegionConsistency="EVENTUAL")
+    change = update(client, ReplicaUpdates=UPDATES, MultiRegionConsistency="EVENTUAL")
+    assert change == {"replicas_add": ["eu-west-1"]}
+
+
+def test_a_witness_is_refused_by_name(client: Client) -> None:
+    witness = [{"Create": {"RegionName": "eu-west-1"}}]
+    assert "GlobalTableWitnessUpdates is not supported" in refusal(client, GlobalTableWitnessUpdates=witness)
+
+
+@pytest.mark.parametrize("action", ["Create", "Update"])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ProvisionedThroughputOverride", {"ReadCapacityUnits": 5}),
+        ("OnDemandThroughputOverride", {"MaxReadRequestUnits": 5}),
+        ("GlobalSecondaryIndexes", [{"IndexName": "one"}]),
+        ("TableClassOverride", "STANDARD"),
+    ],
+)
+def test_settings_of_one_replica_are_refused_by_name(client: Client, action: str, name: str, value: Any) -> None:
+    updates = [{action: {"RegionName": "eu-west-1", name: value}}]
+    assert f"ReplicaUpdates.{name} is not supported" in refusal(client, ReplicaUpdates=updates)

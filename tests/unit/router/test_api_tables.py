@@ -370,7 +370,7 @@ def test_replica_updates_are_checked(client: Client, updates: list[dict[str, Any
             {"ProvisionedThroughput": UNITS, "StreamSpecification": {"StreamEnabled": False}},
             "You cannot modify stream status while updating table IOPS",
         ),
-        ({"MultiRegionConsistency": "STRONG"}, "MultiRegionConsistency is not supported"),
+        ({"MultiRegionConsistency": "STRONG"}, "MultiRegionConsistency STRONG is not supported"),
         ({"OnDemandThroughput": {}}, "At least one of ProvisionedThroughput, BillingMode"),
         ({"GlobalSecondaryIndexUpdates": []}, "At least one of ProvisionedThroughput, BillingMode"),
         ({"ProvisionedThroughput": UNITS}, "Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when"),

@@ -1,0 +1,309 @@
+"""Comparing a table of this region with the same table of another, while both are written to.
+
+The root of the tree is the table, its leaves are ranges of some hundred rows, as the own region's nodes slice them; a
+question to the other region holds a few leaves. Where a leaf differs, versions are compared item by item.
+
+Must hold:
+- What is on its way is no difference. An item differs only if the side that has the older version, or none, had by its
+  watermark everything that the newer one's region had written up to then, before it was read; and if both sides read
+  the same a second time. What cannot be settled so within a time is neither equal nor different.
+- Without watermarks nothing is said to be equal: a replica may be under construction.
+- A tombstone on one side and nothing on the other is no difference: they are collected at different times.
+- Repair never overwrites: the side that has the newer version writes what it has under a new version, if it still has
+  it, and that is shipped as every write. The old version would be refused where it is missing, as deleted and
+  collected long ago (decision 0022).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from geodyne.catalog import TableRecord
+from geodyne.messages import RowDigest
+from geodyne.model import version as versions
+from geodyne.model.keys import KeySchema, decode_key, hash_of
+from geodyne.ports import Clock
+from replication.digests import KEYS_END, KEYS_MAX, NoAnswerError, OwnItems, PeerItems, RangeDigest
+
+log = logging.getLogger(__name__)
+
+LEAVES_A_QUESTION = 16
+PENDING_MAX = 512  # items that seem to differ and are not settled yet; then they are settled before it goes on
+FOUND_MAX = 1_000  # items that differ, after which a comparison ends: the regions differ, and by much
+PATIENCE_S = 10.0  # how long something on its way is waited for
+LOOK_AGAIN_S = 0.25
+_MODULUS = 1 << 128
+_ALWAYS_US = 1 << 64  # beyond every version
+
+
+class Verdict(StrEnum):
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    UNKNOWN = "unknown"
+
+
+@dataclass(slots=True)
+class Pair:
+    """One item, as two regions have it."""
+
+    own: RowDigest | None
+    other: RowDigest | None
+
+    @property
+    def same(self) -> bool:
+        """Whether clients see the same."""
+        return _live(self.own) == _live(self.other)
+
+    @property
+    def newer(self) -> RowDigest:
+        rows = [row for row in (self.own, self.other) if row is not None]
+        return max(rows, key=lambda row: row.version)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """How far one comparison has come, and what it found."""
+
+    table: str
+    own: str
+    other: str
+    repair: bool = False
+    part: float = 0.0  # of the hash space
+    rows: int = 0  # of the own region that were looked at
+    own_digest: int = 0  # of the whole table, once `part` is 1; changes with every write
+    other_digest: int = 0
+    differing: int = 0  # found
+    repaired: int = 0  # of them: are the same now
+    unsettled: int = 0  # seemed to differ, and could not be told from what is on its way
+    first: dict[str, Any] | None = None  # the first that differs
+    verdict: Verdict | None = None  # None: it goes on
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "table": self.table,
+            "regions": [self.own, self.other],
+            "part": round(self.part, 4),
+            "rows": self.rows,
+            "digests": [f"{self.own_digest:032x}", f"{self.other_digest:032x}"] if self.part == 1.0 else None,
+            "differing": self.differing,
+            "repaired": self.repaired,
+            "unsettled": self.unsettled,
+            "first": self.first,
+            "verdict": self.verdict and self.verdict.value,
+            "reason": self.reason,
+        }
+
+
+class Verifier:
+    """One comparison of one table with one other region."""
+
+    def __init__(
+        self,
+        table: TableRecord,
+        own: OwnItems,
+        other: PeerItems,
+        own_region: str,
+        clock: Clock,
+        *,
+        repair: bool = False,
+        rest_s: float = 0.0,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """`rest_s`: between two questions, to bound the rate. `repair`: what differs is made the same."""
+        self._table = table
+        self._own = own
+        self._other = other
+        self._clock = clock
+        self._rest_s = rest_s
+        self._patience_s = patience_s
+        self._pending: dict[bytes, Pair] = {}
+        self.state = Comparison(table.name, own_region, other.region, repair)
+
+    async def run(self) -> Comparison:
+        """To its end; a region that does not answer is the verdict "unknown", never an error."""
+        state = self.state
+        try:
+            if await self._known():
+                await self._compare_all()
+        except NoAnswerError as error:
+            state.reason = str(error)
+        left = state.differing - state.repaired
+        if left:
+            state.verdict = Verdict.DIFFERENT
+        elif state.reason or state.unsettled:
+            state.verdict = Verdict.UNKNOWN
+            state.reason = state.reason or "changes are on their way, and do not arrive"
+        else:
+            state.verdict = Verdict.EQUAL
+        return state
+
+    async def _known(self) -> bool:
+        """Whether each side knows that it has what the other wrote, up to some time: else nothing can be said."""
+        until_ms = self._clock.lease_ms() + self._patience_s * 1_000
+        while True:
+            here = self._own.marks(self._table).get(self._other.region, 0)
+            there = (await self._other.digests(self._table, []))[0].get(self.state.own, 0)
+            if here and there:
+                return True
+            if self._clock.lease_ms() >= until_ms:
+                side = self.state.own if not here else self._other.region
+                self.state.reason = f"{side} does not know up to when the other region's writes are there"
+                return False
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    # --- the tree
+
+    async def _compare_all(self) -> None:
+        state = self.state
+        low = b""
+        while low < KEYS_END:
+            bounds, leaves = [low], list[RangeDigest]()
+            while low < KEYS_END and len(leaves) < LEAVES_A_QUESTION:
+                leaf, low = await self._own.slice(self._table, low)
+                leaves.append(leaf)
+                bounds.append(low)
+            _, others = await self._other.digests(self._table, bounds)
+            if len(others) != len(leaves):
+                raise NoAnswerError(f"{self._other.region} answered with {len(others)} digests of {len(leaves)}")
+            for number, (mine, theirs) in enumerate(zip(leaves, others, strict=True)):
+                state.rows += mine.rows
+                state.own_digest = (state.own_digest + mine.digest) % _MODULUS
+                state.other_digest = (state.other_digest + theirs.digest) % _MODULUS
+                if mine != theirs:
+                    await self._compare_items(bounds[number], bounds[number + 1])
+            state.part = min(hash_of(low.ljust(8, b"\0")) / (1 << 64), 0.9999)
+            if state.differing - state.repaired >= FOUND_MAX:
+                await self._settle()
+                return
+            await asyncio.sleep(self._rest_s)
+        await self._settle()
+        state.part = 1.0
+
+    async def _compare_items(self, low: bytes, high: bytes) -> None:
+        """Two lists side by side, as far as both pages reach, page by page."""
+        following: bytes | None = low
+        while following is not None:
+            own = await self._own.page(self._table, following, high)
+            other = await self._other.page(self._table, following, high)
+            reached = min((each for each in (own.following, other.following) if each is not None), default=None)
+            for key in own.rows.keys() | other.rows.keys():
+                pair = Pair(own.rows.get(key), other.rows.get(key))
+                if not pair.same and (reached is None or key < reached):
+                    self._pending[key] = pair
+            following = reached
+            if len(self._pending) >= PENDING_MAX:
+                await self._settle()
+                if self.state.differing - self.state.repaired >= FOUND_MAX:
+                    return
+
+    # --- what seems to differ
+
+    async def _settle(self) -> None:
+        """Tell what differs from what is on its way."""
+        found: dict[bytes, Pair] = {}
+        until_ms = self._clock.lease_ms() + self._patience_s * 1_000
+        while self._pending:
+            for key, pair, settled in await self._look(self._pending):
+                if pair.same:
+                    del self._pending[key]
+                elif settled and pair == self._pending[key]:
+                    found[key] = self._pending.pop(key)
+                else:
+                    self._pending[key] = pair
+            if self._pending and self._clock.lease_ms() >= until_ms:
+                self.state.unsettled += len(self._pending)
+                self._pending.clear()
+            elif self._pending:
+                await asyncio.sleep(LOOK_AGAIN_S)
+        for key in sorted(found):
+            self._note(key, found[key])
+        if found and self.state.repair:
+            await self._repair(found)
+
+    async def _look(self, keys: Iterable[bytes]) -> list[tuple[bytes, Pair, bool]]:
+        """Each item as it is now, and whether the side that has less should have had the newer version."""
+        result = []
+        wanted = sorted(keys)
+        for start in range(0, len(wanted), KEYS_MAX):
+            part = wanted[start : start + KEYS_MAX]
+            other = await self._other.items(self._table, part)
+            own = await self._own.items(self._table, part)
+            for key in part:
+                pair = Pair(own.rows.get(key), other.rows.get(key))
+                result.append((key, pair, not pair.same and self._should_have(pair, own.marks, other.marks)))
+        return result
+
+    def _should_have(self, pair: Pair, own_marks: Mapping[str, int], other_marks: Mapping[str, int]) -> bool:
+        newer = pair.newer
+        origin = versions.region(newer.version)
+        region, marks = (
+            (self.state.own, own_marks)
+            if pair.own is None or pair.own.version < newer.version
+            else (self._other.region, other_marks)
+        )
+        reached_us = _ALWAYS_US if origin == region else marks.get(origin, 0)
+        return reached_us >= versions.time_us(newer.version)
+
+    def _note(self, key: bytes, pair: Pair) -> None:
+        self.state.differing += 1
+        if self.state.first is None:
+            self.state.first = {
+                "key": _readable(self._table, key),
+                "versions": [_described(pair.own), _described(pair.other)],
+            }
+            log.error("regions differ", extra={"other": self._other.region, "table": self._table.name})
+
+    # --- repair
+
+    async def _repair(self, found: Mapping[bytes, Pair]) -> None:
+        """Have each side that has a newer version write it anew, and wait until the other has it."""
+        own: list[RowDigest] = []
+        other: list[RowDigest] = []
+        for pair in found.values():
+            (own if self._repairs(pair) else other).append(pair.newer)
+        for start in range(0, len(own), KEYS_MAX):
+            await self._own.renew(self._table, own[start : start + KEYS_MAX])
+        for start in range(0, len(other), KEYS_MAX):
+            await self._other.renew(self._table, other[start : start + KEYS_MAX])
+        left = set(found)
+        until_ms = self._clock.lease_ms() + self._patience_s * 1_000
+        while left and self._clock.lease_ms() < until_ms:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            same = {key for key, pair, _ in await self._look(left) if pair.same}
+            left -= same
+            self.state.repaired += len(same)
+
+    def _repairs(self, pair: Pair) -> bool:
+        """Whether the own region has what is right. Images of one version that differ: the version's region has, else
+        the first of the two by name."""
+        if pair.own is None or pair.other is None or pair.own.version != pair.other.version:
+            return pair.newer is pair.own
+        origin = versions.region(pair.own.version)
+        regions = (self.state.own, self._other.region)
+        return (origin if origin in regions else min(regions)) == self.state.own
+
+
+def _live(row: RowDigest | None) -> RowDigest | None:
+    return row if row is not None and row.digest else None
+
+
+def _readable(table: TableRecord, key: bytes) -> dict[str, Any]:
+    """The item's key as DynamoDB JSON; its bytes where they are none, which is damage of its own."""
+    schema = KeySchema(table.hash_key, table.hash_type, table.range_key, table.range_type)
+    try:
+        return dict(decode_key(schema, key))
+    except ValueError:
+        return {"bytes": key.hex()}
+
+
+def _described(row: RowDigest | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    time_us, region = versions.time_us(row.version), versions.region(row.version)
+    return {"time_us": time_us, "region": region, "deleted": not row.digest, "digest": row.digest.hex()}
