@@ -40,7 +40,8 @@ class ControlOperation(StrEnum):
     INDEX_TOLD        name, region, revision: that region has taken over the index change of that revision -> table
     DELETE_TABLE      name                                                    -> table (as it was, DELETING)
     ENSURE_REPLICA    definition, members {region: status}, table_id          -> table; idempotent, from another region
-    SET_REPLICA       name, region, status, expected: only from that status   -> table
+    SET_REPLICA       name, region, status, expected: only from that status; progress: percent, of one that is and
+                      stays CREATING                                           -> table
     LEAVE_RESULT      name, through_us, arrived: what became of the wait of a table that is to leave its replicas; of an
                       older wait it changes nothing                            -> table
     DROP_REPLICA      name, region: forget a member of a global table; ""     -> table (only looks)
@@ -115,6 +116,7 @@ def stream_consumer(label: str) -> str:
 REPLICA_PREFIX = "replica/"
 # Members of a table's `extra`:
 SETTINGS_CHANGED = "settings_changed_ms"  # of the newest edit of what replicas have in common
+REPLICA_PROGRESS = "replica_progress"  # {region: percent} of the replicas that are being filled from here
 LEAVING = "leaving"  # while its replica leaves: Leaving, as JSON
 DISASSOCIATION_PROTECTION = "disassociation_protection"  # False: its replica may leave
 

@@ -74,8 +74,8 @@ class Applier:
         self._lanes: dict[int, _Lane] = {}
         self.counts = Counts()
 
-    def submit(self, ship: Ship, reply: Reply) -> None:
-        """Apply a batch; `reply` is called once, possibly at once."""
+    def submit(self, ship: Ship, reply: Reply, source: str) -> None:
+        """Apply a batch of the region `source`; `reply` is called once, possibly at once."""
         self.counts.received += len(ship.changes)
         table = self._region.catalog.tables.get(ship.table)
         if table is None or table.id != ship.table_id or table.status is TableStatus.DELETING:
@@ -83,6 +83,10 @@ class Applier:
             return
         if not table.is_global:  # its replica has left; the source has yet to see that it is dropped
             reply(Receipt(ship.id, Outcome.NO_TABLE, reason=f"table {ship.table} is no replica here"))
+            return
+        if source not in table.replicas:
+            # Tombstones that hide what a removed region has not sent yet may be gone: it would bring items back.
+            reply(Receipt(ship.id, Outcome.NO_TABLE, reason=f"table {ship.table} has no replica in {source}"))
             return
         if not ship.changes:
             reply(Receipt(ship.id, Outcome.APPLIED))

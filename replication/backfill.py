@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from geodyne.catalog import PartitionRecord, TableRecord
 from geodyne.errors import ApiError
 from geodyne.messages import Change, Moved, ReadRows, Rows
 from geodyne.model import version as versions
+from geodyne.model.keys import hash_of
 from replication.link import DestinationLink
 from replication.ports import Region
 from replication.values import Outcome, Receipt, change_bytes
@@ -67,6 +68,23 @@ class ScanStats:
     running: int = 0
 
 
+class ScanProgress:
+    """How far the scan of a table has come. A scan follows the hashes of keys, over which rows are spread evenly."""
+
+    def __init__(self, partitions: Iterable[PartitionRecord]) -> None:
+        self._spans = {partition.id: (partition.low, partition.high) for partition in partitions}
+        self._done = dict.fromkeys(self._spans, 0.0)
+
+    def reached(self, partition: int, key: bytes | None) -> None:
+        """All rows of the partition up to that key are there; None: all."""
+        low, high = self._spans[partition]
+        self._done[partition] = 1.0 if key is None else (hash_of(key) - low) / (high - low)
+
+    @property
+    def percent(self) -> float:
+        return 100 * sum(self._done.values()) / max(len(self._done), 1)
+
+
 class _LostError(Exception):
     """Ship again from the last acknowledged key; the text says why."""
 
@@ -96,6 +114,7 @@ async def scan_table(
     link: DestinationLink,
     stats: ScanStats,
     gate: ScanGate | None = None,
+    progress: ScanProgress | None = None,
 ) -> None:
     """Ship all rows of a table whose version was made in one of `origins`; returns when all have been applied.
 
@@ -105,7 +124,9 @@ async def scan_table(
 
     async def scan(partition: PartitionRecord) -> None:
         async with slots:
-            scan = PartitionScan(table, partition, origins, region=region, link=link, stats=stats, gate=gate)
+            scan = PartitionScan(
+                table, partition, origins, region=region, link=link, stats=stats, gate=gate, progress=progress
+            )
             await scan.run()
 
     scans = [asyncio.create_task(scan(partition)) for partition in table.partitions]
@@ -130,6 +151,7 @@ class PartitionScan:
         link: DestinationLink,
         stats: ScanStats,
         gate: ScanGate | None = None,
+        progress: ScanProgress | None = None,
     ) -> None:
         self._table = table
         self._partition = partition
@@ -138,6 +160,7 @@ class PartitionScan:
         self._link = link
         self._stats = stats
         self._gate = gate or ScanGate()
+        self._progress = progress
         self._acknowledged = b""
         self._changed = asyncio.Event()  # something about the link or a receipt
         self._in_flight: deque[asyncio.Future[None]] = deque()
@@ -191,6 +214,8 @@ class PartitionScan:
             self._stats.rows += count
             if last_key is not None:
                 self._acknowledged = last_key
+            if self._progress is not None:
+                self._progress.reached(self._partition.id, last_key)
 
     async def _wait_for_link(self) -> None:
         while not (self._link.connected and self._link.has_room):

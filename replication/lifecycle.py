@@ -33,7 +33,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
-from geodyne.catalog import SETTINGS_CHANGED, Leaving, LeavingStage, ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import (
+    REPLICA_PROGRESS,
+    SETTINGS_CHANGED,
+    Leaving,
+    LeavingStage,
+    ReplicaStatus,
+    TableRecord,
+    TableStatus,
+)
 
 
 class Peer(NamedTuple):
@@ -111,7 +119,16 @@ class LeaveResult:
     arrived: bool
 
 
-Action = Ensure | StartScan | MarkActive | Forget | Delete | Drop | TellIndexes | LeaveResult
+@dataclass(frozen=True, slots=True)
+class TellProgress:
+    """In the own catalog: so much of the table, in percent, has been shipped to a region that is being filled."""
+
+    region: str
+    percent: int
+
+
+Action = Ensure | StartScan | MarkActive | Forget | Delete | Drop | TellIndexes | LeaveResult | TellProgress
+PROGRESS_STEP_PERCENT = 10  # so few changes of the catalog a replica
 
 
 class Exchanged(NamedTuple):
@@ -159,6 +176,17 @@ def plan(
         elif status == ReplicaStatus.DELETING:
             actions += _remove(own, table, region, said)
     return list(dict.fromkeys([*actions, *_tell(table)]))
+
+
+def progress_news(table: TableRecord, percents: Mapping[str, float]) -> list[Action]:
+    """What the catalog does not know yet of the scans that run. `percents`: by region."""
+    told = table.extra.get(REPLICA_PROGRESS, {})
+    news: list[Action] = []
+    for region, percent in percents.items():
+        step = int(percent) // PROGRESS_STEP_PERCENT * PROGRESS_STEP_PERCENT
+        if table.replicas.get(region) == ReplicaStatus.CREATING and step != told.get(region, 0):
+            news.append(TellProgress(region, step))
+    return news
 
 
 def _tell(table: TableRecord) -> list[Action]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord
 from geodyne.errors import ApiError
 from geodyne.ports import Clock
-from replication.backfill import EveryRegion, ScanGate, ScanMovedError, ScanStats, scan_table
+from replication.backfill import EveryRegion, ScanGate, ScanMovedError, ScanProgress, ScanStats, scan_table
 from replication.lifecycle import (
     Action,
     Delete,
@@ -24,9 +24,11 @@ from replication.lifecycle import (
     ScanState,
     StartScan,
     TellIndexes,
+    TellProgress,
     definition_of,
     in_transition,
     plan,
+    progress_news,
 )
 from replication.link import DestinationLink, LinkDownError
 from replication.ports import Region
@@ -60,12 +62,13 @@ class _Help:
 class _TableWork:
     """What is known of one table in transition; forgotten when it is over."""
 
-    __slots__ = ("attempts", "errors", "gates", "said", "scans", "tasks")
+    __slots__ = ("attempts", "errors", "gates", "progress", "said", "scans", "tasks")
 
     def __init__(self) -> None:
         self.said: dict[str, Peer] = {}
         self.scans: dict[str, ScanState] = {}
         self.gates: dict[str, ScanGate] = {}  # of the scans that run, by region
+        self.progress: dict[str, ScanProgress] = {}  # likewise
         self.tasks: dict[Action, asyncio.Task[None]] = {}  # bounded by what one plan can hold
         self.attempts: dict[Action, _Attempts] = {}
         self.errors: dict[str, str] = {}  # by region, for people
@@ -161,6 +164,7 @@ class Reconciler:
         exchanged = self._exchanged(table) if table.leaving is not None else {}
         wall_ms = self._clock.wall_us() // 1000
         actions = plan(self._own, table, work.said, work.scans, helps, exchanged, wall_ms)
+        actions += progress_news(table, {region: scan.percent for region, scan in work.progress.items()})
         for stale in work.attempts.keys() - set(actions):
             del work.attempts[stale]
         for action in actions:
@@ -229,6 +233,12 @@ class Reconciler:
                 await control(self._region, ControlOperation.SET_REPLICA.value, body)
             case TellIndexes(at, revision):
                 await self._tell_indexes(table, work, at, revision)
+            case TellProgress(region, percent):
+                status = ReplicaStatus.CREATING.value
+                said = {"name": table.name, "table_id": table.id, "region": region, "progress": percent}
+                await control(
+                    self._region, ControlOperation.SET_REPLICA.value, {**said, "status": status, "expected": status}
+                )
             case LeaveResult(through_us, arrived):
                 log.info("replica leaves" if arrived else "replica gave up leaving", extra={"table": table.name})
                 over = {"name": table.name, "table_id": table.id, "through_us": through_us, "arrived": arrived}
@@ -256,15 +266,15 @@ class Reconciler:
         origins: Container[str] = EveryRegion() if everything else frozenset((self._own, to))
         log.info("backfill started", extra={"table": table.name, "region": to, "everything": everything})
         gate = work.gates[to] = ScanGate(self._paused(table.name, to))
+        progress = work.progress[to] = ScanProgress(table.partitions)
+        link, stats = self._link(to), self._scan_stats[to]
         try:
-            await scan_table(
-                table, origins, region=self._region, link=self._link(to), stats=self._scan_stats[to], gate=gate
-            )
+            await scan_table(table, origins, region=self._region, link=link, stats=stats, gate=gate, progress=progress)
             work.scans[to] = ScanState.DONE
             log.info("backfill finished", extra={"table": table.name, "region": to})
         finally:
             if work.gates.get(to) is gate:
-                del work.gates[to]
+                del work.gates[to], work.progress[to]
             if work.scans.get(to) is ScanState.RUNNING:
                 del work.scans[to]  # it failed; the next plan starts another
 

@@ -111,7 +111,7 @@ class _Source:
         for message in batch:
             if isinstance(message, Ship):
                 self._received_bytes += message.size
-                self._applier.submit(message, self._reply_to(message))
+                self._applier.submit(message, self._reply_to(message), self._stream.hello.region)
             elif isinstance(message, Watermark):
                 self._on_watermark(self._stream.hello.region, message)
             else:

@@ -323,6 +323,7 @@ class Replicator:
             "watermarks": self._watermarks_by_table(),
             "applied": self.applied()._asdict(),
             "transitions": self._reconciler.status(),
+            "pauses": [{"table": pause.table, "region": pause.region or None} for pause in self._pauses],
         }
 
 

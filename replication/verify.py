@@ -88,6 +88,7 @@ class Comparison:
         return {
             "table": self.table,
             "regions": [self.own, self.other],
+            "repair": self.repair,
             "part": round(self.part, 4),
             "rows": self.rows,
             "digests": [f"{self.own_digest:032x}", f"{self.other_digest:032x}"] if self.part == 1.0 else None,

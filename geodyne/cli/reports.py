@@ -1,4 +1,4 @@
-"""What the nodes of a cluster report, merged into one account. Reports are pairs (region, answer of GET /status)."""
+"""What a cluster's processes report, merged into one account. Reports are pairs (region, answer of GET /status)."""
 
 from __future__ import annotations
 
@@ -48,3 +48,25 @@ def merge_members(reports: Sequence[Report]) -> dict[str, dict[str, Any]]:
             entry["clocks"].append(dict(report["clock"]))
         entry["newcomers"] += int(report.get("newcomers", 0))
     return merged
+
+
+def merge_watermarks(reports: Sequence[Report], now_us: int) -> list[dict[str, Any]]:
+    """Of replicators: one entry for each table and pair of regions. All that the source wrote in the table up to
+    `watermark_us` (microseconds since the epoch) is applied in the destination, `behind_s` ago; both None while that is
+    not known. `now_us`: of the clock that `behind_s` is told by, which is not the one the source writes by."""
+    known: dict[tuple[str, str, str], int] = {}
+    for region, report in reports:
+        for table, sources in report.get("watermarks", {}).items():
+            for source, us in sources.items():
+                key = str(table), str(source), region
+                known[key] = max(int(us), known.get(key, 0))  # of two replicators each knows what it has heard
+    return [
+        {
+            "table": table,
+            "source": source,
+            "destination": destination,
+            "watermark_us": us or None,
+            "behind_s": max(0, now_us - us) / 1e6 if us else None,
+        }
+        for (table, source, destination), us in sorted(known.items())
+    ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from geodyne.cli.errors import EXIT_OK
@@ -62,6 +63,12 @@ def as_text(status: dict[str, Any]) -> str:
             ),
         )
         lines.append("")
+    if arrived := status.get("watermarks"):
+        lines += table(
+            ("table", "from", "to", "everything there up to", "behind"),
+            ((w["table"], w["source"], w["destination"], _moment(w["watermark_us"]), _behind(w)) for w in arrived),
+        )
+        lines.append("")
     lines.append(f"credentials  {status['credentials']}")
     return "\n".join(lines)
 
@@ -93,6 +100,16 @@ def leaderless(partitions: Iterable[dict[str, Any]]) -> list[str]:
     """What nobody leads: for a moment after a node died, and for as long as a majority of the replicas is away."""
     unled = [partition["id"] for partition in partitions if not partition["leader"]]
     return [f"  {len(unled)} groups have no leader: partitions {_first(unled)}"] if unled else []
+
+
+def _moment(us: int | None) -> str:
+    if us is None:
+        return "not known"
+    return datetime.fromtimestamp(us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _behind(watermark: Mapping[str, Any]) -> str:
+    return "" if watermark["behind_s"] is None else f"{watermark['behind_s']:.1f} s"
 
 
 def _first(partitions: Sequence[int]) -> str:

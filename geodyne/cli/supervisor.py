@@ -14,6 +14,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ from geodyne.cli.errors import CommandError
 from geodyne.cli.listeners import Listeners
 from geodyne.cli.networking import Networking
 from geodyne.cli.nodes import Nodes
-from geodyne.cli.reports import merge_members, merge_partitions
+from geodyne.cli.reports import Report, merge_members, merge_partitions, merge_watermarks
 from geodyne.cli.run import Run
-from geodyne.topology import ROLE_NODE, ROLE_ROUTER, ProcessSpec, Topology
+from geodyne.topology import ROLE_NODE, ROLE_REPLICATOR, ROLE_ROUTER, ProcessSpec, Topology
 
 STARTING_AT_ONCE_MIN = 2  # processes that load their code at the same time: more only get in each other's way
 STARTING_SECONDS_MAX = 10.0  # how long one of them may keep its turn
@@ -155,9 +156,7 @@ class Supervisor:
         """The object that `geodyne status --json` prints."""
         processes = await asyncio.gather(*(self._process_status(child) for child in self.children.values()))
         shown = {process["id"]: process for process in processes}
-        nodes = [child for child in self.children.values() if child.spec.role == ROLE_NODE and child.pid is not None]
-        answers = await asyncio.gather(*(probe.get(child.spec.metrics, "/status") for child in nodes))
-        reports = [(child.spec.region, answer.json()) for child, answer in zip(nodes, answers, strict=True) if answer]
+        reports, arrivals = await asyncio.gather(self._reports(ROLE_NODE), self._reports(ROLE_REPLICATOR))
         members = merge_members(reports)
         return {
             "regions": {
@@ -169,11 +168,18 @@ class Supervisor:
                 for name, region in self.topology.regions.items()
             },
             "partitions": merge_partitions(reports),
+            "watermarks": merge_watermarks(arrivals, time.time_ns() // 1_000),
             "global_endpoint": f"http://{self.topology.global_router.address}",
             "global_processes": [shown[self.topology.global_router.id]],
             "credentials": str(self._directory.credentials),
             "data_dir": str(self._directory.path),
         }
+
+    async def _reports(self, role: str) -> list[Report]:
+        """What the running processes of a role tell, with their regions; those that do not answer are left out."""
+        asked = [child for child in self.children.values() if child.spec.role == role and child.pid is not None]
+        answers = await asyncio.gather(*(probe.get(child.spec.metrics, "/status") for child in asked))
+        return [(child.spec.region, answer.json()) for child, answer in zip(asked, answers, strict=True) if answer]
 
     # --- one process ------------------------------------------------------------------------------------------
 

@@ -96,7 +96,11 @@ def as_text(found: dict[str, Any]) -> str:
 
 def _in_words(comparison: dict[str, Any]) -> str:
     rows = f"{comparison['rows']} items here"
-    repaired = f", {comparison['repaired']} of {comparison['differing']} repaired" if comparison["differing"] else ""
+    repaired = (
+        f", {comparison['repaired']} of {comparison['differing']} repaired"
+        if comparison["repair"] and comparison["differing"]
+        else ""
+    )
     match comparison["verdict"]:
         case "equal":
             return f"equal, {rows}{repaired}"

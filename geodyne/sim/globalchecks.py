@@ -145,7 +145,9 @@ class GlobalChecks:
     def _change(self, place: Place, sequence: int, key: bytes, version: bytes, image: bytes | None) -> None:
         held = self.held.setdefault(place, {})
         before = held.get(key)
-        if before is not None and before.version >= version:
+        # A tombstone may come again when it is gone here: from a region that is back, and had it from a third one.
+        again = image is None and self._graves.get(key, b"") >= version and before == Held(version, None)
+        if before is not None and before.version >= version and not again:
             self.problem(f"{place} applies {_named(key, version)} over {_named(key, before.version)}")
         held[key] = Held(version, image)
         known = self._images.setdefault((key, version), image)

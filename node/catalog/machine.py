@@ -34,7 +34,7 @@ from geodyne.ledger import LEDGER_SCHEMA, LEDGER_TABLE
 from geodyne.limits import TABLES_MAX, TAGS_MAX
 from geodyne.messages import METADATA_PARTITION
 from geodyne.model.keys import KeySchema
-from node.catalog import indexes, kinesis, leaving, members, moves, streams, tablesettings, triggers, ttl
+from node.catalog import indexes, kinesis, leaving, members, moves, replicas, streams, tablesettings, triggers, ttl
 from node.catalog.placement import Placement
 
 COUNTER = "counter/partition"
@@ -221,7 +221,7 @@ def _new_table(
     draft: _Draft,
     definition: Record,
     table_id: str,
-    replicas: dict[str, str],
+    group: dict[str, str],
     partitions: int = PARTITIONS_OF_A_TABLE,
 ) -> TableRecord:
     return TableRecord(
@@ -238,7 +238,7 @@ def _new_table(
         read_units=definition.get("read_units", 0),
         write_units=definition.get("write_units", 0),
         partitions=draft.new_partitions(partitions),
-        replicas=replicas,
+        replicas=group,
         deletion_protection=definition.get("deletion_protection", False),
         table_class=definition.get("table_class", "STANDARD"),
         tags=definition.get("tags", {}),
@@ -303,24 +303,24 @@ def _stream_surroundings(draft: _Draft) -> tuple[Callable[[int], str], int, bool
 
 
 def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: list[str]) -> TableRecord:
-    replicas = dict(table.replicas) or {draft.around.region: ReplicaStatus.ACTIVE}
+    group = dict(table.replicas) or {draft.around.region: ReplicaStatus.ACTIVE}
     for region in add:
-        if region in replicas:
+        if region in group:
             raise ApiError(
                 "ValidationException",
                 f"Failed to create a the new replica of table with name: '{table.name}' "
                 "because one or more replicas already existed as tables.",
             )
-        replicas[region] = ReplicaStatus.CREATING
+        group[region] = ReplicaStatus.CREATING
     for region in remove:
-        if region not in replicas:
+        if region not in group:
             raise ApiError(
                 "ValidationException", f"Replica not found in region {region} for table with name: '{table.name}'"
             )
-        replicas[region] = ReplicaStatus.DELETING
+        group[region] = ReplicaStatus.DELETING
     if table.stream_view is None:  # replication rides on the stream, as on DynamoDB
         table = streams.wanted(table, "NEW_AND_OLD_IMAGES", *_stream_surroundings(draft))
-    return replace(table, replicas=replicas)
+    return replace(table, replicas=group)
 
 
 _DOING = {TableStatus.CREATING: "created", TableStatus.UPDATING: "updated", TableStatus.DELETING: "deleted"}
@@ -376,11 +376,8 @@ def _ensure_replica(draft: _Draft, body: Record) -> Record:
 
 def _set_replica(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
-    status = table.replicas.get(body["region"])
-    if status == body["status"] or status != body.get("expected", status):
-        return {"table": table.to_json()}
-    replicas = {**table.replicas, body["region"]: body["status"]}
-    return {"table": draft.put(replace(table, replicas=replicas)).to_json()}
+    changed = replicas.reported(table, body)
+    return {"table": (table if changed is table else draft.put(changed)).to_json()}
 
 
 def _ensure_own(name: str, schema: KeySchema, partitions: int) -> Handler:
@@ -409,9 +406,10 @@ def _drop_replica(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if body["region"] not in table.replicas:
         return {"table": table.to_json()}
-    replicas = {region: status for region, status in table.replicas.items() if region != body["region"]}
-    table = replace(indexes.told(table, body["region"]), replicas=replicas)
-    if set(replicas) == {draft.around.region}:
+    rest = {region: status for region, status in table.replicas.items() if region != body["region"]}
+    table = replace(indexes.told(table, body["region"]), replicas=rest)
+    table = replicas.without_progress(table, body["region"])
+    if set(rest) == {draft.around.region}:
         table = leaving.alone(table)
     changed = replace(table, revision=draft.revision, status=TableStatus.UPDATING)
     return {"table": draft.put(changed).to_json()}

@@ -79,8 +79,8 @@ class TombstoneDuty:
             one, group = self._passes[partition], self._service.groups.get(partition)
             if not left:
                 break
-            if group is None or one.due_ms > now_ms:
-                continue
+            if group is None or one.due_ms > now_ms or (one.found and not _passed(group, one.head)):
+                continue  # while a region is away this may last: it must not cost the others their turn
             self._turn = partition
             left -= 1
             try:
@@ -100,8 +100,6 @@ class TombstoneDuty:
 
     def _advance(self, group: Group, one: _Pass, now_ms: int) -> None:
         if one.found:
-            if not _passed(group, one.head):
-                return
             wall_us = self._service.clock.wall_us()
             going = [(key, version) for key, version in one.found if _stands(group, key, version)]
             one.found = []

@@ -10,10 +10,12 @@ import orjson
 
 from geodyne.catalog import (
     DISASSOCIATION_PROTECTION,
+    REPLICA_PROGRESS,
     SYSTEM_PREFIX,
     IndexRecord,
     IndexStatus,
     PartitionRecord,
+    ReplicaStatus,
     TableRecord,
     TableStatus,
 )
@@ -270,12 +272,17 @@ def _replicas(record: TableRecord, context: Context) -> dict[str, Any]:
     return {
         "GlobalTableVersion": GLOBAL_TABLE_VERSION,
         "DisassociationProtectionEnabled": record.extra.get(DISASSOCIATION_PROTECTION, True),
-        "Replicas": [
-            {
-                "RegionName": region,
-                "ReplicaStatus": status,
-                "ReplicaArn": table_arn(region, context.account_id, record.name),
-            }
-            for region, status in others
-        ],
+        "Replicas": [_replica(record, region, status, context) for region, status in others],
     }
+
+
+def _replica(record: TableRecord, region: str, status: str, context: Context) -> dict[str, Any]:
+    """The progress is told while there is something to progress: a replica is being filled from here."""
+    described = {
+        "RegionName": region,
+        "ReplicaStatus": status,
+        "ReplicaArn": table_arn(region, context.account_id, record.name),
+    }
+    if status == ReplicaStatus.CREATING:
+        described["ReplicaStatusPercentProgress"] = str(record.extra.get(REPLICA_PROGRESS, {}).get(region, 0))
+    return described

@@ -18,6 +18,7 @@ from replication.metrics import (
     ArrivalFigures,
     DestinationFigures,
     ReplicationCollector,
+    VerifiedFigures,
     latency_histogram,
 )
 from router.geo import Geography
@@ -59,8 +60,10 @@ def _registry() -> CollectorRegistry:
     registry.register(latency)
     direction = DestinationFigures("here", "there", True, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     arrival = ArrivalFigures("there", "here", 0.0)
+    verified = VerifiedFigures("here", "there", 0.0, 0)
+    applied = AppliedFigures(0, 0, 0, 0)
     registry.register(
-        ReplicationCollector("here", lambda: [direction], lambda: AppliedFigures(0, 0, 0, 0), lambda: [arrival])
+        ReplicationCollector("here", lambda: [direction], lambda: applied, lambda: [arrival], lambda: [verified])
     )
     observations = Observations()
     registry.register(observations.age)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from geodyne.messages import Applied, Digested, DigestRows, Found, Renew
 from geodyne.model import version as versions
-from tests.sim.test_scenarios import PK, Scene, play
+from geodyne.sim.scene import PK, Scene, play
 
 ALL = b"", b"\xff" * 9
 

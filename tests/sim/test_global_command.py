@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def test_an_interrupted_campaign_goes_on_and_one_of_a_single_region_is_another(
 
 def test_a_run_that_never_ends_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(*_: Any) -> None:
-        await globalrun.asyncio.Event().wait()
+        await asyncio.Event().wait()
 
     monkeypatch.setattr(globalrun, "_equal", never)
     found = run_seed(8, ())

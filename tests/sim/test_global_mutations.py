@@ -89,8 +89,8 @@ def arrived_changes_are_sent_on() -> AbstractContextManager[Any]:
 def _receipts(change: Callable[[Ship, Receipt], Receipt]) -> AbstractContextManager[Any]:
     real = Applier.submit
 
-    def submit(self: Applier, ship: Ship, reply: Callable[[Receipt], None]) -> None:
-        real(self, ship, lambda receipt: reply(change(ship, receipt)))
+    def submit(self: Applier, ship: Ship, reply: Callable[[Receipt], None], source: str) -> None:
+        real(self, ship, lambda receipt: reply(change(ship, receipt)), source)
 
     return patch.object(Applier, "submit", submit)
 
@@ -188,14 +188,10 @@ def tombstones_do_not_wait_for_watermarks() -> AbstractContextManager[Any]:
     return patch.object(Watermarks, "stable_us", lambda self, table_id, sources: 1 << 62)
 
 
-def tombstones_do_not_wait_for_cursors() -> AbstractContextManager[Any]:
-    return patch.object(tombstones, "_passed", lambda group, head: True)
-
-
 def tombstones_go_at_once() -> AbstractContextManager[Any]:
     stack = ExitStack()
     stack.enter_context(tombstones_do_not_wait_for_watermarks())
-    stack.enter_context(tombstones_do_not_wait_for_cursors())
+    stack.enter_context(patch.object(tombstones, "_passed", lambda group, head: True))
     return stack
 
 
@@ -215,7 +211,6 @@ MUTATIONS: dict[str, Mutation] = {
     "watermarks are believed while a replica is filled": watermarks_are_believed_while_a_replica_is_filled,
     "leaders promise too much": leaders_promise_too_much,
     "tombstones do not wait for watermarks": tombstones_do_not_wait_for_watermarks,
-    "tombstones do not wait for cursors": tombstones_do_not_wait_for_cursors,
     "tombstones go at once": tombstones_go_at_once,
 }
 
@@ -230,6 +225,8 @@ QUICK = frozenset(
         "broken streams lose what was on its way",
         "scans leave rows out",
         "watermarks do not wait for receipts",
+        "leaders promise too much",
+        "tombstones go at once",
         "watermarks are believed while a replica is filled",
     )
 )

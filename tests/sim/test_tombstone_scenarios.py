@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -40,16 +40,13 @@ from geodyne.sim.items import Items, judge, key_of
 from geodyne.sim.loop import run_simulated
 from geodyne.sim.network import Violation
 from geodyne.sim.region import REGION, Region, SimNode, region
-from node.applying import Outcome
-from node.entries import Decided, decode
-from node.feed import pages, tombstones
-from node.feed.tombstones import TombstoneDuty
+from node import handover
+from node.entries import decode
+from node.feed import duty, tombstones
 from node.formatmark import FormatMark
 from node.group import Group
-from node.state import GroupState
 from node.storage.directory import FORMAT_FILE, WATERMARKS_FORMAT
 from node.storage.wal import Wal
-from node.window import Window
 
 OTHER = "eu-west-1"
 CONSUMER = f"replica/{OTHER}"
@@ -225,12 +222,15 @@ class Stage:
         await self.here.until(lambda: self.here.client.catalog.tables["T"].ttl_status == "ENABLED", "expiry is on")
         await self.here.control("update_table", {"name": "T", "replicas_add": [OTHER]})
         await self.here.active()
-        await self.here.until(lambda: all(self.promised(partition) for partition in self.abroad.partitions), "promises")
+        await self.here.until(lambda: all(self.safe_us(partition) for partition in self.abroad.partitions), "promises")
 
-    def promised(self, partition: int) -> bool:
+    def safe_us(self, partition: int) -> int:
         leader = self.here.leader(partition)
         group = self.here.group(leader, partition) if leader is not None else None
-        return group is not None and group.state.safe_us > 0
+        return group.state.safe_us if group is not None else 0
+
+    def all_beyond(self, us: int) -> bool:
+        return all(self.safe_us(partition) > us for partition in self.abroad.partitions)
 
     async def write(self, pk: str, value: str | None, due: bool = False) -> bool:
         """False when the outcome is not known."""
@@ -333,6 +333,10 @@ class Stage:
 TTL = {"name": "T", "attribute": "expires", "enabled": True}
 
 
+def format_of(directory: Path) -> int:
+    return int(json.loads((directory / FORMAT_FILE).read_bytes())["format"])
+
+
 @contextmanager
 def watched(abroad: Abroad) -> Iterator[None]:
     """Small bounds, so that every path is taken, and a look at everything that is collected."""
@@ -342,22 +346,22 @@ def watched(abroad: Abroad) -> Iterator[None]:
         abroad.check_going(going)
         real(group, going, arrived, wall_us)
 
-    def append(wal: Wal, partition: int, entries: Sequence[Entry]) -> None:
+    def add(wal: Wal, batch: Any, partition: int, held: Any, entries: Sequence[Entry]) -> None:
         for entry in entries:
             payload = decode(entry).payload
             if payload.safe_us or payload.arrived or payload.collected:
-                mark = json.loads((wal._directory.parent / FORMAT_FILE).read_bytes())["format"]
+                mark = format_of(wal._directory.parent)
                 if mark < WATERMARKS_FORMAT:
                     abroad.here.problem(f"{wal._directory} would be opened by an older version: format {mark}")
-        append_to(wal, partition, entries)
+        really_add(wal, batch, partition, held, entries)
 
-    append_to = Wal.append
+    really_add = Wal._add_entries
     bounds = {"SLICE_ROWS": 3, "COLLECTED_MAX": 2, "REST_MS": 300, "SLICES_PER_STEP": 3}
     with ExitStack() as stack:
         for name, bound in bounds.items():
             stack.enter_context(patch.object(tombstones, name, bound))
         stack.enter_context(patch.object(Group, "collect", collect))
-        stack.enter_context(patch.object(Wal, "append", append))
+        stack.enter_context(patch.object(Wal, "_add_entries", add))
         yield
 
 
@@ -490,6 +494,20 @@ def test_the_next_leader_keeps_what_one_promised_whose_clock_is_ahead(tmp_path: 
     play(tmp_path, scenario)
 
 
+def test_with_more_quiet_partitions_than_a_step_promises_for_each_has_its_turn(tmp_path: Path) -> None:
+    async def scenario(stage: Stage) -> None:
+        here = stage.here
+        leader = here.nodes[0]
+        with patch.object(duty, "PROMISES_PER_STEP", 1), patch.object(handover, "STEADY_MS", 1_000_000):
+            for partition in stage.abroad.partitions:
+                await here.until(here.lead_by(partition, leader), "one node leads all")
+            for _ in range(2):
+                now_us = stage.wall_us() + SKEW_US
+                await here.until(partial(stage.all_beyond, now_us), "each has had its turn", 5)
+
+    play(tmp_path, scenario)
+
+
 def test_while_the_other_region_reads_nothing_every_newer_tombstone_stays(tmp_path: Path) -> None:
     async def scenario(stage: Stage) -> None:
         for pk in SHARED:
@@ -574,8 +592,7 @@ def test_a_snapshot_with_a_promise_marks_the_directory_that_takes_it_over(tmp_pa
         await here.run_for(4)
         with patch.object(FormatMark, "entries", lambda mark, entries: None):  # what it logs is another matter
             await away.revive(0)
-            await here.until(lambda: away.count("geodyne_snapshots_total", direction="received", result="ok"), "it has")
-            assert json.loads((away.data / FORMAT_FILE).read_bytes())["format"] == WATERMARKS_FORMAT
+            await here.until(lambda: format_of(away.data) == WATERMARKS_FORMAT, "it is marked")
         here.problems.clear()
 
     play(tmp_path, scenario)
@@ -590,134 +607,3 @@ def test_a_page_that_does_not_reach_the_end_promises_nothing(tmp_path: Path) -> 
             await stage.abroad.read(stage.abroad.partition_of(key_of(pk)))
 
     play(tmp_path, scenario)
-
-
-# --- deliberate faults ----------------------------------------------------------------------------------------------
-
-
-def a_promise_binds_one_leader() -> AbstractContextManager[object]:
-    def promise(state: GroupState, us: int) -> None:
-        state.safe_us = max(state.safe_us, us)
-
-    return patch.object(GroupState, "promise", promise)
-
-
-@contextmanager
-def forgotten_at_a_start(name: str, nothing: object) -> Iterator[None]:
-    real = GroupState.from_bytes
-
-    def from_bytes(data: bytes) -> GroupState:
-        state = real(data)
-        setattr(state, name, nothing)
-        return state
-
-    with patch.object(GroupState, "from_bytes", staticmethod(from_bytes)):
-        yield
-
-
-def not_yet_in_the_other_region() -> AbstractContextManager[object]:
-    return patch.object(tombstones, "_passed", lambda group, head: True)
-
-
-def whatever_was_found_goes() -> AbstractContextManager[object]:
-    return patch.object(tombstones, "_stands", lambda group, key, version: True)
-
-
-@contextmanager
-def without_marks() -> Iterator[None]:
-    real = Group.collect
-
-    def collect(group: Group, going: Any, arrived: Any, wall_us: int) -> None:
-        real(group, going, (), wall_us)
-
-    with patch.object(Group, "collect", collect):
-        yield
-
-
-@contextmanager
-def as_soon_as_they_are_old() -> Iterator[None]:
-    """The leader's promise is taken for what has arrived everywhere."""
-    real = TombstoneDuty.hear
-
-    def hear(duty: TombstoneDuty, group: Group, call: AdvanceCursor) -> None:
-        real(duty, group, call._replace(stable_us=group.state.safe_us))
-
-    with patch.object(TombstoneDuty, "hear", hear):
-        yield
-
-
-@contextmanager
-def collected_by_the_leader_alone() -> Iterator[None]:
-    real = Outcome.apply
-    leaders: dict[int, Window] = {}  # of each entry: whoever applies it first
-
-    def apply(outcome: Outcome, state: GroupState, window: Window, decided: Decided) -> None:
-        if decided.payload.collected and leaders.setdefault(decided.payload.wall_us, window) is not window:
-            payload = type(decided.payload).FromString(decided.payload.SerializeToString())
-            payload.ClearField("collected")
-            decided = decided._replace(payload=payload)
-        real(outcome, state, window, decided)
-
-    with patch.object(Outcome, "apply", apply):
-        yield
-
-
-def directory_is_not_marked() -> AbstractContextManager[object]:
-    return patch.object(FormatMark, "entries", lambda mark, entries: None)
-
-
-@contextmanager
-def every_page_promises() -> Iterator[None]:
-    real = pages.read_page
-
-    def read_page(store: Any, state: GroupState, call: ReadFeed, late: bool) -> FeedPage | None:
-        page = real(store, state, call, late)
-        return page._replace(safe_us=state.safe_us) if page is not None and not page.trimmed else page
-
-    with patch("node.calls.read_page", read_page), patch.object(pages, "read_page", read_page):
-        yield
-
-
-FAULTS: dict[str, tuple[Callable[[], AbstractContextManager[object]], Callable[[Path], object]]] = {
-    "a promise binds one leader": (
-        a_promise_binds_one_leader,
-        lambda path: test_the_next_leader_keeps_what_one_promised_whose_clock_is_ahead(path, False),
-    ),
-    "marks are forgotten at a start": (
-        lambda: forgotten_at_a_start("arrived", {}),
-        test_a_late_duplicate_of_a_collected_item_is_refused_by_each_later_leader,
-    ),
-    "a snapshot has no marks": (
-        lambda: forgotten_at_a_start("arrived", {}),
-        test_a_replica_that_a_snapshot_built_refuses_it_as_well,
-    ),
-    "no marks are logged": (
-        without_marks,
-        test_a_late_duplicate_of_a_collected_item_is_refused_by_each_later_leader,
-    ),
-    "not yet in the other region": (
-        not_yet_in_the_other_region,
-        test_the_tombstone_of_an_expired_item_stays_until_the_other_region_has_it,
-    ),
-    "whatever was found goes": (
-        whatever_was_found_goes,
-        test_an_item_that_is_written_again_when_its_tombstone_is_about_to_go_stays,
-    ),
-    "as soon as they are old": (
-        as_soon_as_they_are_old,
-        test_while_something_older_of_the_other_region_is_on_its_way_a_tombstone_stays,
-    ),
-    "collected by the leader alone": (collected_by_the_leader_alone, lambda path: under_faults(path, 1, kills=0)),
-    "the directory is not marked": (
-        directory_is_not_marked,
-        test_while_the_other_region_reads_nothing_every_newer_tombstone_stays,
-    ),
-    "every page promises": (every_page_promises, test_a_page_that_does_not_reach_the_end_promises_nothing),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_node_that_breaks_the_rule_is_found_out(tmp_path: Path, fault: str) -> None:
-    broken, hunt = FAULTS[fault]
-    with broken(), pytest.raises((Violation, AssertionError)):
-        hunt(tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from geodyne import topology
 from geodyne.cli import announce, launch
+from geodyne.cli.reports import Report, merge_watermarks
 from geodyne.cli.status import as_text
 
 
@@ -26,6 +27,29 @@ def test_a_detached_cluster_is_not_said_to_end_with_ctrl_c() -> None:
 def test_where_the_commands_lie_is_said_when_path_does_not_know_them() -> None:
     assert "  export PATH='/a place/bin':$PATH" in announced(commands=Path("/a place/bin")).splitlines()
     assert "PATH" not in announced()
+
+
+def test_up_to_when_everything_has_arrived_is_shown_by_table_and_pair_of_regions() -> None:
+    reports: list[Report] = [
+        ("eu-west-1", {"watermarks": {"t": {"us-east-1": 1_790_000_000_250_000}, "u": {"us-east-1": 0}}}),
+        ("us-east-1", {"watermarks": {"t": {"eu-west-1": 1_790_000_003_000_000}}}),
+        ("eu-west-1", {"watermarks": {"t": {"us-east-1": 1_790_000_000_000_000}}}),
+        ("ap-south-1", {"region": "ap-south-1"}),
+    ]
+    merged = merge_watermarks(reports, 1_790_000_002_000_000)
+    entry = {"table": "t", "source": "us-east-1", "destination": "eu-west-1"}
+    assert merged == [
+        {"table": "t", "source": "eu-west-1", "destination": "us-east-1", "watermark_us": 1_790_000_003_000_000}
+        | {"behind_s": 0.0},
+        {**entry, "watermark_us": 1_790_000_000_250_000, "behind_s": 1.75},
+        {**entry, "table": "u", "watermark_us": None, "behind_s": None},
+    ]
+    status = {"regions": {}, "global_endpoint": "", "global_processes": [], "partitions": [], "credentials": ""}
+    lines = [" ".join(line.split()) for line in as_text({**status, "watermarks": merged}).splitlines()]
+    assert "table from to everything there up to behind" in lines
+    assert "t us-east-1 eu-west-1 2026-09-21 14:13:20 UTC 1.8 s" in lines
+    assert "u us-east-1 eu-west-1 not known" in lines
+    assert not any("everything there" in line for line in as_text({**status, "watermarks": []}).splitlines())
 
 
 def test_a_partition_without_a_leader_is_shown_as_such() -> None:

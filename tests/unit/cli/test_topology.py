@@ -86,7 +86,7 @@ def test_jitter_loss_and_bandwidth_are_of_all_pairs_or_of_those_that_are_named()
 
 def test_a_topology_survives_the_way_through_json() -> None:
     cluster = parse(
-        'loss = 0.01\nzone_round_trip_ms = 1.5\n[regions.x-1]\nzones = ["a"]\n[regions.y-1]\n[global]\nlocation = "y-1"\n'
+        'loss = 0.01\nzone_round_trip_ms = 1\n[regions.x-1]\nzones = ["a"]\n[regions.y-1]\n[global]\nlocation = "y-1"\n'
     )
     resolved = cluster.resolved(
         {p.id: f"127.0.0.1:{n}" for n, p in enumerate(cluster.processes(), 1000)},

@@ -24,8 +24,8 @@ class Destination:
     def change(self, number: int, us: int, image: bytes | None = b"x") -> Change:
         return Change(key_of(number), version(us, "a"), image, 1)
 
-    def submit(self, number: int, *changes: Change, table_id: str = "") -> None:
-        self.applier.submit(Ship(number, "t", table_id or self.table.id, changes), self.receipts.append)
+    def submit(self, number: int, *changes: Change, table_id: str = "", source: str = "a") -> None:
+        self.applier.submit(Ship(number, "t", table_id or self.table.id, changes), self.receipts.append, source)
 
     async def settle(self) -> None:
         for _ in range(50):
@@ -85,6 +85,19 @@ def test_a_change_from_the_future_is_held_and_applied_when_time_has_caught_up() 
         there.submit(2, there.change(1, 5), there.change(2, future_us))
         await there.settle()
         assert there.receipts[-1].outcome is Outcome.APPLIED
+
+    asyncio.run(run())
+
+
+def test_a_region_that_is_no_member_gives_nothing() -> None:
+    """The tombstone of what it still has to send may be gone here."""
+
+    async def run() -> None:
+        there = Destination()
+        there.submit(1, there.change(1, 5), source="c")
+        await there.settle()
+        assert [receipt.outcome for receipt in there.receipts] == [Outcome.NO_TABLE]
+        assert there.region.items("t") == {}
 
     asyncio.run(run())
 

@@ -20,9 +20,11 @@ from replication.lifecycle import (
     ScanState,
     StartScan,
     TellIndexes,
+    TellProgress,
     definition_of,
     in_transition,
     plan,
+    progress_news,
 )
 from tests.unit.replication.fake_region import FakeClock, FakeRegion
 
@@ -92,6 +94,15 @@ def test_members_forget_a_replica_before_its_table_is_deleted() -> None:
     assert plan("a", removing, aware, {}, {}) == [Delete("b")]
     assert plan("a", removing, {**aware, "b": peer("DELETING")}, {}, {}) == [Delete("b")]
     assert plan("a", removing, {**aware, "b": Peer(False)}, {}, {}) == [Drop("b")]
+
+
+def test_progress_is_told_in_steps_of_replicas_that_are_being_filled() -> None:
+    filling = table(a="ACTIVE", b="CREATING", c="ACTIVE")
+    assert progress_news(filling, {"b": 9.9}) == []
+    assert progress_news(filling, {"b": 49.9, "c": 50.0}) == [TellProgress("b", 40)]
+    told = replace(filling, extra={"replica_progress": {"b": 40}})
+    assert progress_news(told, {"b": 49.9}) == []
+    assert progress_news(told, {"b": 5.0}) == [TellProgress("b", 0)], "the scan began anew"
 
 
 def test_a_name_that_is_taken_keeps_the_replica_creating() -> None:

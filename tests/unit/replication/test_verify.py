@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from geodyne.messages import Change, DigestRows
+from replication.comparing import AGAIN_MS, FIRST_MS, Comparing
 from replication.digests import OwnItems, PeerItems
 from replication.verify import Comparison, Verdict, Verifier
-from tests.unit.replication.fake_region import FakePartition, FakeRegion, key_of, version
+from tests.unit.replication.fake_region import FakeClock, FakePartition, FakeRegion, key_of, version
 from tests.unit.replication.test_replicator import Cluster, scenario, until
 
 ITEMS = 60  # some pages in each partition
@@ -197,3 +198,25 @@ async def test_an_administrator_has_all_regions_compared_and_all_repaired(cluste
     assert [each["verdict"] for each in await asked(True)] == ["equal", "equal"]
     assert [(each.destination, each.differing) for each in comparing.figures()] == [("b", 0), ("c", 0)]
     await until(cluster.same, "the repaired item is the same in all regions")
+
+
+@scenario("a", "b")
+async def test_of_two_regions_the_first_by_name_compares_in_the_background_when_it_is_time(cluster: Cluster) -> None:
+    await _replicated(cluster)
+    clock = FakeClock()
+    due = {}
+    for name, other in (("a", "b"), ("b", "a")):
+        replicator, region = cluster.replicators[name], cluster.regions[name]
+        items = OwnItems(name, region, replicator.watermarks)
+        due[name] = Comparing(name, region, items, {other: replicator._links[other]}, clock)
+    assert due["a"]._next_due() is None
+    clock.advance(FIRST_MS)
+    found = due["a"]._next_due()
+    assert found is not None
+    assert (found[0].name, found[1]) == ("t", "b")
+    assert due["b"]._next_due() is None
+    await due["a"]._compare(found[0], due["a"]._verifier(found[0], "b"))
+    clock.advance(AGAIN_MS - 1)
+    assert due["a"]._next_due() is None
+    clock.advance(1)
+    assert due["a"]._next_due() is not None

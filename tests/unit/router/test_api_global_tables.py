@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -118,6 +119,19 @@ def test_eventual_consistency_may_be_named_when_replicas_are_added_and_strong_is
     assert "only when replicas are created" in refusal(client, MultiRegionConsistency="EVENTUAL")
     change = update(client, ReplicaUpdates=UPDATES, MultiRegionConsistency="EVENTUAL")
     assert change == {"replicas_add": ["eu-west-1"]}
+
+
+def test_the_progress_of_a_replica_shows_while_it_is_being_filled(client: Client) -> None:
+    def replica() -> dict[str, Any]:
+        return dict(client("DescribeTable", TableName="things")["Table"]["Replicas"][0])
+
+    client("UpdateTable", TableName="things", ReplicaUpdates=UPDATES)
+    assert replica()["ReplicaStatusPercentProgress"] == "0"
+    tables = client.region.catalog.tables
+    tables["things"] = replace(tables["things"], extra={"replica_progress": {"eu-west-1": 40}})
+    assert replica()["ReplicaStatusPercentProgress"] == "40"
+    tables["things"] = replace(tables["things"], replicas={"us-east-1": "ACTIVE", "eu-west-1": "ACTIVE"})
+    assert "ReplicaStatusPercentProgress" not in replica()
 
 
 def test_a_witness_is_refused_by_name(client: Client) -> None:

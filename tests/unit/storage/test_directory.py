@@ -66,7 +66,7 @@ def test_data_of_another_cluster_or_process_is_refused(tmp_path: Path, cluster: 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     open_directory(tmp_path, "cluster", "node-a").close()
-    with pytest.raises(WrongFormat, match="data format 1; this version reads formats 2 to 3"):
+    with pytest.raises(WrongFormat, match="data format 1; this version reads formats 2 to 4"):
         open_directory(tmp_path, "cluster", "node-a", format=2)
 
 
