@@ -68,6 +68,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         health=health,
         status=replicator.status,
         admin={**members.admin(client.members_changed), **member_administration(client)},
+        admin_token=config.admin_token,
     )
     client.subscribe(replicator.wake)
     client.start()

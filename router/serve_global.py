@@ -75,6 +75,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         },
         status=lambda: described(endpoint),
         admin={"routes": administration(endpoint)},
+        admin_token=config.admin_token,
     )
     await endpoint.start()
     await server.start(config.listen.host, config.listen.port, supervised.listener)

@@ -3,6 +3,7 @@
     cluster.json          format, cluster id, the regions, zones and nodes; and those of the beginning, once they differ
     routes.json           routing policies of the global endpoint that were changed at run time
     credentials           INI file with a random key pair (mode 0600)
+    admin-token           what authorises administration of the processes (mode 0600)
     nodes/REGION/NODE/    a node's log and state
     logs/REGION/PROCESS.log, logs/supervisor.log
     run/                  launch files and ports of the processes
@@ -18,15 +19,18 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from geodyne.cli.errors import CommandError
+from geodyne.settings import ADMIN_TOKEN
 from geodyne.topology import Topology
 
 CLUSTER_FORMAT = 1
+ADMIN_TOKEN_BYTES = 32
 DEFAULT_DATA_DIR = ".geodyne"
 
 
@@ -86,6 +90,22 @@ class ClusterDirectory:
     def former_nodes(self) -> list[str]:
         """Ids of nodes that were removed: none is given to another one. Raises CommandError."""
         return list(self._stored().get("former", ()))
+
+    def admin_token(self) -> str:
+        """What authorises administration of the cluster's processes, from its first run on the same; made when there is
+        none yet. `open` comes first. Raises CommandError."""
+        file = self.path / "admin-token"
+        try:
+            if not file.exists():
+                write_private_text(file, secrets.token_hex(ADMIN_TOKEN_BYTES) + "\n", durable=True)
+            token = file.read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise CommandError(f"{file} cannot be used: {error.strerror}") from None
+        except UnicodeDecodeError:
+            token = ""
+        if not ADMIN_TOKEN.fullmatch(token):
+            raise CommandError(f"{file} is damaged: it is not a token; without the file a new one is made")
+        return token
 
     def close(self) -> None:
         if self._lock_fd is not None:
@@ -203,13 +223,17 @@ def find_running(data_dir: str | None) -> ClusterDirectory:
 
 
 def write_private(path: Path, body: dict[str, Any], *, durable: bool = False) -> None:
-    """Replace a file by a JSON object in one step, readable by the user only. `durable`: it is not the old one again
-    after a loss of power."""
+    """Replace a file by a JSON object, as `write_private_text` does."""
+    write_private_text(path, json.dumps(body, indent=1) + "\n", durable=durable)
+
+
+def write_private_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Replace a file in one step, readable by the user only. `durable`: it is not the old one again after a loss of
+    power."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(body, file, indent=1)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)

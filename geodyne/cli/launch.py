@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import geodyne
@@ -56,6 +56,7 @@ class ClusterOptions:
     feed_mb: float = FEED_MB
     kinesis_endpoint: str = ""
     routes_file: Path | None = None  # of the global endpoint
+    admin_token: str = field(default="", repr=False)
 
 
 def public_ports(topology: Topology) -> dict[str, int]:
@@ -106,6 +107,7 @@ def process_config(spec: ProcessSpec, topology: Topology, options: ClusterOption
         feed_mb=options.feed_mb,
         kinesis_endpoint=options.kinesis_endpoint,
         routes_file=str(options.routes_file) if options.routes_file and spec.role == ROLE_GLOBAL else "",
+        admin_token=options.admin_token,
     )
 
 

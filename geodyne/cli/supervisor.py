@@ -69,6 +69,7 @@ class Supervisor:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self.children: dict[str, Child] = {spec.id: self._child_of(spec) for spec in topology.processes()}
         self._nodes = Nodes(self, directory, options, say)
+        self._admin_token = options.admin_token
         self._turns = asyncio.Semaphore(max(STARTING_AT_ONCE_MIN, os.cpu_count() or 1))
         self._control = ControlServer(self._on_command)
         self._control_path = ""
@@ -311,9 +312,9 @@ class Supervisor:
                     raise CommandError(f"the cluster is {self._phase}; try again when it is ready")
                 return await self._nodes.on_command(request)
             case {"command": "trigger"}:
-                return await triggers.administer(self.topology, self.children, request)
+                return await triggers.administer(self.topology, self.children, request, self._admin_token)
             case {"command": "routes"}:
-                return await routing.administer(self.topology, self.children, request)
+                return await routing.administer(self.topology, self.children, request, self._admin_token)
             case {"command": "shutdown"}:
                 self.stop_asked.set()
                 return {"pid": os.getpid()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,31 @@ def test_the_cluster_id_stays_the_same_over_restarts(tmp_path: Path) -> None:
     first = directory.open(topology.default())
     directory.close()
     assert directory.open(topology.default()) == first
+    directory.close()
+
+
+def test_the_admin_token_is_made_once_for_its_user_alone_and_kept_over_restarts(tmp_path: Path) -> None:
+    directory = ClusterDirectory(tmp_path / "d")
+    directory.open(topology.default())  # as one of an earlier version: without a token
+    token = directory.admin_token()
+    directory.close()
+    assert stat.S_IMODE((tmp_path / "d" / "admin-token").stat().st_mode) == 0o600
+    directory.open(topology.default())
+    assert directory.admin_token() == token
+    directory.close()
+    other = ClusterDirectory(tmp_path / "e")
+    other.open(topology.default())
+    assert other.admin_token() != token
+    other.close()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"guessed", b"\xff" * 64, b"a b" * 20])
+def test_a_damaged_admin_token_is_not_taken_for_one(tmp_path: Path, damaged: bytes) -> None:
+    directory = ClusterDirectory(tmp_path / "d")
+    directory.open(topology.default())
+    (tmp_path / "d" / "admin-token").write_bytes(damaged)
+    with pytest.raises(CommandError, match="admin-token is damaged"):
+        directory.admin_token()
     directory.close()
 
 

@@ -123,16 +123,18 @@ def test_the_supervisor_passes_the_call_on_and_says_when_nobody_answers(monkeypa
     answers: list[probe.Answer | None] = [probe.Answer(200, b'{"error": "no"}'), None]
     posted = []
 
-    async def post(address: str, path: str, body: dict[str, Any], seconds_max: float) -> probe.Answer | None:
-        posted.append((path, body))
+    async def post(
+        address: str, call: str, body: dict[str, Any], token: str, seconds_max: float
+    ) -> probe.Answer | None:
+        posted.append((call, body, token))
         return answers.pop(0)
 
-    monkeypatch.setattr(probe, "post", post)
+    monkeypatch.setattr(probe, "administer", post)
     request = {"command": "routes", "operation": "show", "table": None}
-    assert asyncio.run(routing.administer(clusters, {}, request)) == {"refused": "no", "code": ""}
-    assert posted == [("/admin/routes", {"operation": "show"})]
+    assert asyncio.run(routing.administer(clusters, {}, request, "secret")) == {"refused": "no", "code": ""}
+    assert posted == [("routes", {"operation": "show"}, "secret")]
     with pytest.raises(CommandError, match="global/router-1 does not answer"):
-        asyncio.run(routing.administer(clusters, {}, request))
+        asyncio.run(routing.administer(clusters, {}, request, "secret"))
 
 
 def test_without_a_cluster_the_command_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
