@@ -65,7 +65,9 @@ class NodeMetrics:
             "geodyne_newcomers", "Replicas here that count for nothing until they have caught up", registry=registry
         )
         self.damage = Counter(
-            "geodyne_damage_found", "Times that something read from the state was not as written", registry=registry
+            "geodyne_damage_found",
+            "Times that something read from the state or the log was not as written",
+            registry=registry,
         )
         self.damaged_replicas = Gauge(
             "geodyne_damaged_replicas", "Replicas here that wait to be healed by their leaders", registry=registry

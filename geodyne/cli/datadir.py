@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import secrets
+import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,8 +31,10 @@ from geodyne.settings import ADMIN_TOKEN
 from geodyne.topology import Topology
 
 CLUSTER_FORMAT = 1
+CLUSTER_FILE = "cluster.json"
 ADMIN_TOKEN_BYTES = 32
 DEFAULT_DATA_DIR = ".geodyne"
+NODE_FORMAT_FILE = "FORMAT"  # node.storage.directory's, which is not loaded for it
 
 
 class ClusterDirectory:
@@ -58,6 +61,7 @@ class ClusterDirectory:
     def open(self, topology: Topology) -> str:
         """Take the lock and make or check `cluster.json`; returns the cluster id. The topology may name the nodes of
         the beginning or those of now: see `settled`. Raises CommandError."""
+        self.check_kind()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -68,6 +72,16 @@ class ClusterDirectory:
         except OSError as error:
             self.close()
             raise CommandError(f"data directory {self.path} cannot be used: {error.strerror}") from None
+
+    def check_kind(self) -> None:
+        """Raises CommandError for a path that cannot become, or be, a cluster's. Nothing is written."""
+        if self.path.exists() and not self.path.is_dir():
+            raise CommandError(f"data directory {self.path} cannot be used: it is not a directory")
+        if regions := dev_regions(self.path):
+            raise CommandError(
+                f"data directory {self.path} belongs to `geodyne dev` (region {', '.join(regions)}); "
+                "--data-dir selects another"
+            )
 
     def settled(self, topology: Topology) -> Topology:
         """The topology with the nodes that were added and without those that were removed since this directory was
@@ -85,7 +99,7 @@ class ClusterDirectory:
         founders = stored.get("founders", {name: dict(known) for name, known in nodes.items()})
         former = [*stored.get("former", ()), *(node for node in nodes[region] if node not in members)]
         changed = {"topology": {**nodes, region: dict(members)}, "founders": founders, "former": former}
-        write_private(self.path / "cluster.json", {**stored, **changed}, durable=True)
+        write_private(self.path / CLUSTER_FILE, {**stored, **changed}, durable=True)
 
     def former_nodes(self) -> list[str]:
         """Ids of nodes that were removed: none is given to another one. Raises CommandError."""
@@ -162,7 +176,7 @@ class ClusterDirectory:
         self._lock_fd = fd
 
     def _identity(self, topology: Topology) -> str:
-        file = self.path / "cluster.json"
+        file = self.path / CLUSTER_FILE
         if not file.exists():
             if (self.path / "nodes").exists():
                 raise CommandError(f"data directory {self.path} holds nodes but no cluster.json: not a whole cluster")
@@ -187,11 +201,41 @@ class ClusterDirectory:
 
     def _stored(self) -> dict[str, Any]:
         """What cluster.json holds. Raises CommandError."""
-        file = self.path / "cluster.json"
+        file = self.path / CLUSTER_FILE
         stored = _read_object(file)
         if stored is None or not isinstance(stored.get("cluster_id"), str):
             raise CommandError(f"{file} is damaged: it is not the JSON object that names the cluster")
         return stored
+
+
+def dev_regions(path: Path) -> list[str]:
+    """The regions whose data `geodyne dev` keeps in a directory: each has a node's files, not folders of nodes."""
+    return sorted(file.parent.name for file in path.glob(f"*/{NODE_FORMAT_FILE}"))
+
+
+def check_dev_directory(path: Path, region: str) -> None:
+    """Raises CommandError when the data of `geodyne dev` for this region cannot be kept there."""
+    if path.exists() and not path.is_dir():
+        raise CommandError(f"data directory {path} cannot be used: it is not a directory")
+    if (path / CLUSTER_FILE).exists():
+        raise CommandError(f"data directory {path} belongs to a cluster of `geodyne up`; --data-dir selects another")
+    others = dev_regions(path)
+    if others and region not in others:
+        raise CommandError(
+            f"data directory {path} has the data of region {', '.join(others)}, not of {region}; "
+            f"--region {others[0]} serves it, --data-dir selects another"
+        )
+
+
+def running_control(data_dir: str | None) -> str:
+    """The control socket of the cluster meant, as `find_running` finds it. Raises CommandError.
+
+    One that was not named, and that the working directory does not name either, is told on standard error.
+    """
+    directory = find_running(data_dir)
+    if data_dir is None and directory.path.parent != Path.cwd():
+        print(f"geodyne: the running cluster is that of {directory.path}", file=sys.stderr)
+    return str((directory.read_run() or {}).get("control", ""))
 
 
 def find_running(data_dir: str | None) -> ClusterDirectory:

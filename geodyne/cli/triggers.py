@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from geodyne.cli import probe
 from geodyne.cli.child import Child
-from geodyne.cli.devcontrol import answered
+from geodyne.cli.devcontrol import LIST_REGIONS, answered
 from geodyne.cli.errors import CommandError
 from geodyne.topology import RegionSpec, Topology
 
@@ -18,6 +18,8 @@ async def administer(
     topology: Topology, children: Mapping[str, Child], request: Mapping[str, Any], token: str
 ) -> dict[str, Any]:
     """{"result"} or {"refused", "code"} of {"region", "operation", "body"}. Raises CommandError for no answer."""
+    if request.get("operation") == LIST_REGIONS:
+        return {"result": {"regions": list(topology.regions)}}
     region = _region(topology, request.get("region"))
     call = {"operation": request.get("operation"), "body": request.get("body", {})}
     for process in region.routers:

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from node.catalog import streams
-from node.feed.retention import FeedReader, FeedSettings, Standing, standing, upkeep
+from node.feed.retention import FeedReader, FeedSettings, FeedStanding, standing, upkeep
 from node.metrics import CONSUMER_KINDS
 from node.storage.port import GroupDamaged
 from node.storage.sqlite import StateStore
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("geodyne.node.feed")
 
 LOOK_MS = 5_000  # between two looks at a feed, unless it seems to hold too much
-GROUPS_PER_STEP = 64  # a step each second; some 10 records are read in each
+GROUPS_PER_STEP = 64  # a step each second; some 10 records of each group are read
 
 
 def kind_of(consumer: str) -> str:
@@ -35,7 +35,7 @@ class FeedDuty:
         self._store = store
         self._settings = settings
         self._due_ms: dict[int, int] = {}
-        self._standings: dict[int, Standing] = {}
+        self._standings: dict[int, FeedStanding] = {}
         self._totals: dict[int, int] = {}  # bytes that there were at the last look, less those retained
         self._lost: set[tuple[int, str]] = set()  # told already
 
@@ -56,7 +56,7 @@ class FeedDuty:
                     continue  # the store has told who heals it
         self._measure()
 
-    def standing(self, partition: int) -> Standing | None:
+    def standing(self, partition: int) -> FeedStanding | None:
         """As of the last look at a partition that is led here."""
         return self._standings.get(partition)
 

@@ -31,7 +31,6 @@ def test_where_the_commands_lie_is_said_when_path_does_not_know_them() -> None:
 def test_a_partition_without_a_leader_is_shown_as_such() -> None:
     place = {"region": "us-east-1", "table": "t", "index": "i", "id": 1}
     partition = {**place, "leader": "", "replicas": ["us-east-1/node-a"]}
-    text = as_text(
-        {"regions": {}, "global_endpoint": "", "global_processes": [], "partitions": [partition], "credentials": ""}
-    )
+    cluster = {"regions": {}, "global_endpoint": "", "global_processes": [], "credentials": "", "data_dir": ""}
+    text = as_text({**cluster, "partitions": [partition]})
     assert any(line.split() == ["us-east-1", "t", "i", "1", "none", "us-east-1/node-a"] for line in text.splitlines())

@@ -22,7 +22,10 @@ def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["up", "--auth", "maybe"], ["dev", "--port", "x"], ["stop"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["up", "--auth", "maybe"], ["dev", "--port", "x"], ["dev", "--region", "US EAST"], ["stop"]],
+)
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(arguments)

@@ -31,7 +31,7 @@ SHOWN: dict[str, Any] = {
     "trusted_proxies": [],
     "changes_survive_restarts": True,
 }
-FOUND = {
+FOUND: dict[str, Any] = {
     "table": "orders",
     "origin": "eu-west-1",
     "origin_reason": "header",
@@ -76,6 +76,12 @@ def test_a_table_or_a_place_asks_for_one_decision(asked: Asked, capsys: pytest.C
     assert "goes to: us-east-1 (fail-over from eu-west-1)" in shown
     assert "failover eu-west-1 us-east-1" in shown
     assert "76 ms       up     ACTIVE" in shown
+
+
+def test_a_table_that_no_region_has_is_said_to_be_none() -> None:
+    nowhere = {**FOUND, "regions": [{**known, "has_table": False} for known in FOUND["regions"]]}
+    assert routes.route_as_text(nowhere).startswith("no region has a table orders\n")
+    assert "no region has" not in routes.route_as_text(FOUND)
 
 
 @pytest.mark.parametrize(
