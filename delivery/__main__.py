@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from delivery.compose import serve
-from geodyne.process import main
+from geodyne.process import Serve, main
+from geodyne.settings import ProcessConfig
+
+
+def choose(_config: ProcessConfig) -> Serve:
+    from delivery.compose import serve  # gRPC comes with it, and geodyne.process before gRPC
+
+    return serve
+
 
 if __name__ == "__main__":
-    sys.exit(main("delivery", lambda config: serve, (), sys.argv[1:]))
+    sys.exit(main("delivery", choose, (), sys.argv[1:]))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -19,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
+from delivery.files import keep
 from delivery.verdict import NotReached, Reply, Returned
 from geodyne.streams import parse_stream_arn
 from geodyne.triggers.functions import FunctionSpec
@@ -68,30 +68,13 @@ class DirectoryStore:
         self._directory = directory
 
     def put(self, kept: ArchiveObject) -> None:
-        target = self._directory / kept.name
-        fresh = target.with_name(target.name + ".new")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open(fresh, "wb") as file:
-                file.write(kept.body)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(fresh, target)
-            for folder in (target.parent, target.parent.parent, self._directory):
-                _sync(folder)
+            keep(self._directory, kept.name, kept.body)
         except OSError as error:
-            raise ArchiveError(f"{target}: {error.strerror}") from None
+            raise ArchiveError(f"{self._directory / kept.name}: {error.strerror}") from None
 
     def close(self) -> None:
         """Files are closed already."""
-
-
-def _sync(folder: Path) -> None:
-    entry = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(entry)
-    finally:
-        os.close(entry)
 
 
 class ObjectStore:

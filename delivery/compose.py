@@ -51,6 +51,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         health=lambda: _health(config, client, triggers),
         status=lambda: _status(client, triggers, kinesis),
         admin={**members.admin(client.members_changed), **member_administration(client)},
+        admin_token=config.admin_token,
     )
     client.subscribe(triggers.wake)
     client.subscribe(kinesis.wake)

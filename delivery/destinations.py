@@ -7,13 +7,13 @@ may arrive more than once, under the same name.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from delivery.events import FailureDocument
+from delivery.files import keep
 from delivery.httpcalls import HttpFailure, post_json
 from geodyne.triggers.urls import shown
 
@@ -38,24 +38,9 @@ class DirectoryDestination:
     async def put(self, document: FailureDocument) -> None:
         try:
             # Off the loop's thread: an fsync may take long. Bounded by the lanes, each of which waits for its own.
-            await asyncio.to_thread(self._write, document)
+            await asyncio.to_thread(keep, self._directory, document.name, document.body)
         except OSError as error:
             raise DestinationError(f"{self._directory}: {error.strerror}") from None
-
-    def _write(self, document: FailureDocument) -> None:
-        target = self._directory / document.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_name(target.name + ".new")
-        with open(fresh, "wb") as file:
-            file.write(document.body)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, target)
-        entry = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(entry)
-        finally:
-            os.close(entry)
 
 
 class HttpDestination:

@@ -1,4 +1,4 @@
-"""What is called: implemented by delivery.worker and delivery.httpcalls."""
+"""What is called: implemented by delivery.worker, delivery.httpcalls and delivery.archive."""
 
 from __future__ import annotations
 

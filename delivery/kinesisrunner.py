@@ -54,7 +54,7 @@ class KinesisFigures:
 
 
 class KinesisRunner:
-    """Runs from `start` to `close`. `on_given_up` is told why, once."""
+    """Runs from `start` to `close`. `on_given_up` is told why, again with each further failure until it is closed."""
 
     def __init__(
         self,

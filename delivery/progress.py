@@ -170,6 +170,8 @@ class Progress:
             self._reading = True
             settings = self._settings
             wait_ms = settings.window_read_wait_ms if self._mapping.tumbling_window_s else settings.read_wait_ms
+            if self._read_failures:
+                wait_ms = 0  # that the stream can be read again must show at once, on a quiet one too
             instructions.append(Read(self.position, wait_ms))
         if self._commit_due_ms() <= now_ms:
             self._committing = True

@@ -250,7 +250,12 @@ class Runner:
             return NotReached(repr(error))
 
     async def _discard(self, discard: Discard) -> None:
-        now = {"mapping": self.mapping.uuid, "partition": self.source.partition, "records": discard.batch_size}
+        now = {
+            "mapping": self.mapping.uuid,
+            "function": self.mapping.function,
+            "partition": self.source.partition,
+            "records": discard.batch_size,
+        }
         try:
             if self._destination is not None:
                 await self._hand_over(discard)
@@ -326,5 +331,9 @@ class Runner:
         now_ms = self._clock.lease_ms()
         if now_ms >= self._trouble_logged_ms + TROUBLE_LOG_EVERY_MS:
             self._trouble_logged_ms = now_ms
-            extra = {"mapping": self.mapping.uuid, "partition": self.source.partition, "cause": detail}
-            log.warning(result.removeprefix("PROBLEM: ").lower(), extra=extra)
+            where = {
+                "mapping": self.mapping.uuid,
+                "function": self.mapping.function,
+                "partition": self.source.partition,
+            }
+            log.warning(result.removeprefix("PROBLEM: ").lower(), extra={**where, "cause": detail})

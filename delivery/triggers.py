@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from delivery.ports import CatalogCopy, Region
-from delivery.runner import NOTHING_YET, Budget, Figures, Surroundings
+from delivery.runner import NOTHING_YET, STREAM_FAILED, Budget, Figures, Surroundings
 from delivery.service import Deliverer, Status
 from geodyne.catalog import ControlOperation, MappingState
 from geodyne.errors import ApiError
@@ -168,7 +168,7 @@ class Triggers:
     async def _report_changes(self) -> None:
         for uuid, status in self.statuses().items():
             record = self._region.catalog.mappings.get(uuid)
-            if record is None or status.last_result in (NOTHING_YET, record.get("result")):
+            if record is None or not _is_news(status.last_result, str(record.get("result", ""))):
                 continue
             report = Control(ControlOperation.MAPPING_RESULT, {"uuid": uuid, "result": status.last_result})
             try:
@@ -178,3 +178,9 @@ class Triggers:
                 return  # for this time: the region does not answer
             if not isinstance(answer, ControlDone):
                 log.info("the result of a mapping was not taken", extra={"mapping": uuid, "cause": str(answer)})
+
+
+def _is_news(result: str, told: str) -> bool:
+    """That no batch has ended since this process started says nothing of the one before, but that the stream can be
+    read."""
+    return result != told and (result != NOTHING_YET or told == STREAM_FAILED)

@@ -22,6 +22,7 @@ from delivery.verdict import NotReached, Raised, Reply, Returned
 from geodyne.triggers.functions import FunctionSpec
 
 log = logging.getLogger(__name__)
+printed = logging.getLogger("delivery.output")  # what functions print, a record a line; `geodyne dev` shows it as it is
 
 HOST = Path(__file__).with_name("functionhost.py")
 INIT_S_MAX = 10.0  # to load the module: Lambda's limit of the phase before the first call
@@ -66,7 +67,7 @@ class _Output:
         self._lines += 1
         text = line[:OUTPUT_LINE_BYTES_MAX].decode(errors="replace")
         extra = {"function": self._function, "request_id": self.request_id, "line": text}
-        log.info("output of a function", extra=extra)
+        printed.info("output of a function", extra=extra)
 
 
 class _Pipe:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,6 +45,11 @@ CLOCK_OFFSET_MS_MOST = 60_000.0
 FEED_MB = 1_024.0  # MiB of changes that a partition keeps for those who have not read them
 FEED_MB_MIN = 1.0
 FEED_MB_MAX = 65_536.0
+
+# What authorises administration on the metrics page of a process, and the header that carries it.
+ADMIN_TOKEN_HEADER = "X-Geodyne-Admin-Token"  # noqa: S105 - a name, no secret
+ADMIN_TOKEN = re.compile(r"[A-Za-z0-9_-]{32,128}")
+LAUNCH_FILE_MODE = 0o600  # for the token's sake
 
 
 class SettingsError(ValueError):
@@ -88,6 +94,7 @@ class ProcessConfig:
     clock_offset_ms_max: float = CLOCK_OFFSET_MS_MAX  # nodes only
     network_file: str = ""  # what is asked of the network at run time (geodyne.network), "" when nobody writes it
     routes_file: str = ""  # global endpoint only: where policies that are changed at run time are kept, "" nowhere
+    admin_token: str = field(default="", repr=False)  # a secret; "": administration asks for a local peer only
     launch_file: str = field(default="", compare=False)
 
     @property
@@ -114,6 +121,8 @@ class ProcessConfig:
                 raise SettingsError(f"{name} must be from {least:g} to {most:.0f} seconds, not {seconds}")
         if self.kinesis_endpoint and not self.kinesis_endpoint.startswith(("http://", "https://")):
             raise SettingsError(f"kinesis_endpoint must be an http or https URL, not {self.kinesis_endpoint!r}")
+        if self.admin_token and not ADMIN_TOKEN.fullmatch(self.admin_token):
+            raise SettingsError("admin_token must be 32 to 128 letters, digits, hyphens and underscores")
         if not FEED_MB_MIN <= self.feed_mb <= FEED_MB_MAX:
             raise SettingsError(f"feed_mb must be from {FEED_MB_MIN:g} to {FEED_MB_MAX:.0f}, not {self.feed_mb}")
         if not CLOCK_OFFSET_MS_LEAST <= self.clock_offset_ms_max <= CLOCK_OFFSET_MS_MOST:
@@ -161,16 +170,20 @@ class ProcessConfig:
             "kinesis_endpoint": self.kinesis_endpoint,
             **({"network_file": self.network_file} if self.network_file else {}),
             **({"routes_file": self.routes_file} if self.routes_file else {}),
+            **({"admin_token": self.admin_token} if self.admin_token else {}),
             "topology": self.topology.to_json(),
         }
 
 
 def save(config: ProcessConfig, path: Path) -> None:
-    """Write a launch file, in one step: its process may read it at any time. Raises SettingsError for a contradictory
-    config, OSError from the file system."""
+    """Write a launch file that its user alone can read, in one step: its process may read it at any time. Raises
+    SettingsError for a contradictory config, OSError from the file system."""
     config.validate()
     fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(config.to_json(), indent=1) + "\n", encoding="utf-8")
+    fresh.unlink(missing_ok=True)  # one that was left behind keeps the mode that it has
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, LAUNCH_FILE_MODE)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(json.dumps(config.to_json(), indent=1) + "\n")
     os.replace(fresh, path)
 
 
@@ -191,7 +204,7 @@ def load(path: Path) -> ProcessConfig:
 
 
 _TEXTS = ("cluster_id", "process_id", "role", "region", "zone", "data_dir", "credentials", "capacity", "log_level")
-_OPTIONAL_TEXTS = ("kinesis_endpoint", "network_file", "routes_file")  # as well, and they are "" then
+_OPTIONAL_TEXTS = ("kinesis_endpoint", "network_file", "routes_file", "admin_token")  # as well, and they are "" then
 _MEMBERS = {*_TEXTS, "format", "listen", "metrics", "auth", "topology"}
 # In files that an older version has written these are missing.
 _OPTIONAL = {
@@ -213,7 +226,8 @@ def _from_json(data: Any) -> ProcessConfig:
         raise SettingsError(f"{name} is {'unknown' if name in data else 'missing'}")
     for name in (*_TEXTS, *_OPTIONAL_TEXTS):
         if not isinstance(data.get(name, ""), str):
-            raise SettingsError(f"{name} must be a text, not {data[name]!r}")
+            found = "something else" if name == "admin_token" else repr(data[name])
+            raise SettingsError(f"{name} must be a text, not {found}")
     if data["auth"] not in {"on", "off"}:
         raise SettingsError(f"auth must be on or off, not {data['auth']!r}")
     numbers: dict[str, Any] = {name: data.get(name, default) for name, default in _OPTIONAL.items()}

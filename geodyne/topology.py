@@ -41,6 +41,7 @@ MEASURED_ROUND_TRIP_MS: Mapping[frozenset[str], float] = {
 IMPAIRMENTS = ("jitter_ms", "loss", "bandwidth_mbit")  # members of LinkQuality beside the round trip
 UNKNOWN_ROUND_TRIP_MS = 100.0  # between regions that neither the file nor the table above names
 
+REGION_NAME_FORM = "like us-east-1: lower-case words joined by hyphens"
 _REGION_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _ZONE_NAME = re.compile(r"[a-z][a-z0-9]{0,7}")
 _REGION_NAME_CHARACTERS_MAX = 32
@@ -236,6 +237,12 @@ class Topology:
         )
 
 
+def is_region_name(text: str) -> bool:
+    """Whether a region can have this name; REGION_NAME_FORM says what one looks like."""
+    fits = len(text) <= _REGION_NAME_CHARACTERS_MAX and _REGION_NAME.fullmatch(text) is not None
+    return fits and text != GLOBAL
+
+
 def region(
     name: str, port: int, nodes_per_zone: Mapping[str, int], routers: int = 1, replicators: int = 1
 ) -> RegionSpec:
@@ -347,8 +354,8 @@ class _Reader:
 
     def _region(self, name: str, value: Any) -> RegionSpec:
         path = ("regions", name)
-        if name == GLOBAL or not _REGION_NAME.fullmatch(name) or len(name) > _REGION_NAME_CHARACTERS_MAX:
-            raise _KeyProblemError(path, "a region's name is like us-east-1: lower-case words joined by hyphens")
+        if not is_region_name(name):
+            raise _KeyProblemError(path, f"a region's name is {REGION_NAME_FORM}")
         entry = _table(value, path)
         _known(entry, path, {"port", "zones", "routers", "replicators"})
         return region(

@@ -332,18 +332,14 @@ def _open(
 ) -> Node:
     settings = RaftSettings()
     metrics = NodeMetrics(registry)
-    log, recovered = _open_log(
+    log, recovered, store = _open_storage(
         place,
         directory,
         WalSettings(place.cluster_id, place.node_id, inline=inline_sync),
         disk,
         lambda error: service.failure.happened(f"the log in {directory.log_path}", error),
+        metrics,
     )
-    try:
-        store = _open_state(place, directory)
-    except BaseException:
-        log.discard()
-        raise
     liveness = Liveness(settings, place.peers(), directory.incarnation, started_ms=clock.lease_ms())
     groups = Groups(
         node_id=place.node_id,
@@ -357,7 +353,7 @@ def _open(
         roster=directory.roster,
         collection_bytes_max=collection_bytes_max,
     )
-    groups.recover(recovered.groups, _sound_groups(place, store))
+    groups.recover(recovered.groups, _sound_groups(place, store, metrics))
     keeper = CatalogKeeper(
         node_id=place.node_id,
         region=place.region,
@@ -388,12 +384,7 @@ def _open(
         ttl=ttl,
         feed=feed,
     )
-    service.mark = FormatMark(directory.format, partial(_grow, directory))
-    service.outgrow = directory.outgrow
-    groups.adopted = service.adopt
-    groups.dropped = service.moved
-    groups.freed = service.replicas_freed
-    groups.failed = partial(service.failure.happened, "the state")
+    _connect(service, groups, directory)
     stored = groups.stored_state(METADATA_PARTITION)
     if stored is not None:
         keeper.restore(stored.catalog_revision, catalog_records(store))
@@ -407,6 +398,16 @@ def _open(
     return Node(place, directory, service, maintenance, handover, log, store, region_link)
 
 
+def _connect(service: NodeService, groups: Groups, directory: DataDirectory) -> None:
+    """What these tell each other, without knowing each other."""
+    service.mark = FormatMark(directory.format, partial(_grow, directory))
+    service.outgrow = directory.outgrow
+    groups.adopted = service.adopt
+    groups.dropped = service.moved
+    groups.freed = service.replicas_freed
+    groups.failed = partial(service.failure.happened, "the state")
+
+
 def _grow(directory: DataDirectory, format: int) -> None:
     """Raises StateFailed."""
     try:
@@ -415,12 +416,30 @@ def _grow(directory: DataDirectory, format: int) -> None:
         raise StateFailed(f"the mark of {directory.path}: {error.strerror or error}") from error
 
 
+def _open_storage(
+    place: NodePlace,
+    directory: DataDirectory,
+    settings: WalSettings,
+    disk: Disk | None,
+    on_error: Callable[[OSError], None],
+    metrics: NodeMetrics,
+) -> tuple[Wal, Recovered, StateStore]:
+    """The log, what is in it, and the state; both or none."""
+    log, recovered = _open_log(place, directory, settings, disk, on_error, metrics)
+    try:
+        return log, recovered, _open_state(place, directory, metrics)
+    except BaseException:
+        log.discard()
+        raise
+
+
 def _open_log(
     place: NodePlace,
     directory: DataDirectory,
     settings: WalSettings,
     disk: Disk | None,
     on_error: Callable[[OSError], None],
+    metrics: NodeMetrics,
 ) -> tuple[Wal, Recovered]:
     """The log. Where the others hold everything, a damaged one is put aside for an empty one: what this node promised
     in it counts no more, so its replicas go on from their states as newcomers (decision 0013)."""
@@ -429,6 +448,7 @@ def _open_log(
     except WalCorrupt as error:
         if len(set(place.members.values())) < REPLICAS:
             raise  # a partition has fewer replicas than it takes to go on without one that counts for nothing
+        metrics.damage.inc()
         aside = directory.put_log_aside()
         logger.error(
             "the log is damaged; put aside: this node votes again once its replicas are rebuilt",
@@ -437,7 +457,7 @@ def _open_log(
         return Wal.open(directory.log_path, settings, disk, on_error=on_error)
 
 
-def _open_state(place: NodePlace, directory: DataDirectory) -> StateStore:
+def _open_state(place: NodePlace, directory: DataDirectory, metrics: NodeMetrics) -> StateStore:
     """The state database. With other nodes to heal from, a damaged one is put aside for an empty one."""
     try:
         store = StateStore.open(directory.state_path)
@@ -446,6 +466,7 @@ def _open_state(place: NodePlace, directory: DataDirectory) -> StateStore:
             store.discard()
             raise StateDamaged(f"{directory.state_path}: {damage}")
         if damage:
+            metrics.damage.inc()
             logger.critical(
                 "the state database is damaged: rows may be missing. Restore the data directory from a backup",
                 extra={"reason": damage, "path": str(directory.state_path)},
@@ -454,12 +475,13 @@ def _open_state(place: NodePlace, directory: DataDirectory) -> StateStore:
     except StateDamaged as error:
         if not place.peers():
             raise
+        metrics.damage.inc()
         aside = put_aside(directory.state_path)
         logger.error("the state database is damaged; put aside", extra={"reason": str(error), "path": str(aside)})
         return StateStore.open(directory.state_path)
 
 
-def _sound_groups(place: NodePlace, store: StateStore) -> dict[int, StoredGroup]:
+def _sound_groups(place: NodePlace, store: StateStore, metrics: NodeMetrics) -> dict[int, StoredGroup]:
     """What the state database holds, without the groups that must be built anew from the log or by the other nodes.
     Raises StateDamaged when there are no others."""
     stored = store.groups()
@@ -472,6 +494,7 @@ def _sound_groups(place: NodePlace, store: StateStore) -> dict[int, StoredGroup]
     if damaged and not place.peers():
         raise StateDamaged(f"{store.path}: the state of partitions {damaged} is damaged")
     for partition in damaged:
+        metrics.damage.inc()
         logger.error("replica damaged; it is built anew", extra={"partition": partition})
         store.destroy(partition)
         del stored[partition]

@@ -317,10 +317,8 @@ class Group:
         newest_index = 0
         applied = 0
         for change in call.changes:
-            pending = self._overlay.newest(change.key)
-            prior = pending.row if pending is not None else self._store.get(self.partition, change.key)
-            if pending is not None:
-                newest_index = max(newest_index, pending.index)
+            index, prior = self.newest(change.key)
+            newest_index = max(newest_index, index)
             if outdated(change, prior, self._arrived):
                 continue
             row = Row(change.image, change.version, change.size)
@@ -360,8 +358,7 @@ class Group:
 
     def _apply_index_entry(self, entry: IndexEntry, wall_us: int) -> bool:
         """True when it changes the index."""
-        pending = self._overlay.newest(entry.key)
-        prior = pending.row if pending is not None else self._store.get(self.partition, entry.key)
+        _, prior = self.newest(entry.key)
         if (prior.value if prior is not None else None) == entry.image:
             return False
         row = Row(entry.image, NO_VERSION, entry.size) if entry.image is not None else None

@@ -119,9 +119,7 @@ class Healing:
                 return
             connected = self._service.network.connected
             peers = [peer for peer in raft.voters if peer != raft.node_id and connected(peer)]
-            for (
-                peer
-            ) in peers:  # whoever takes over must know, or it gives leadership back to a preferred replica at once
+            for peer in peers:  # whoever takes over must know, or gives leadership back at once, by preference
                 self._service.network.send(peer, SnapshotWanted(group.partition, raft.term))
             sound = [peer for peer in peers if not self.unsound(group.partition, peer)]
             ready = {peer: raft.can_take_over(peer, now_ms) for peer in sound}

@@ -11,6 +11,7 @@ _SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 
 class NodeMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._of_feeds_and_expiry(registry)
+        self._of_damage_disks_and_clocks(registry)
         self.leader_partitions = Gauge(
             "geodyne_leader_partitions", "Partitions that this node leads and serves", registry=registry
         )
@@ -64,8 +65,13 @@ class NodeMetrics:
         self.newcomers = Gauge(
             "geodyne_newcomers", "Replicas here that count for nothing until they have caught up", registry=registry
         )
+        self.checkpoints = Counter("geodyne_checkpoints", "Completed checkpoints of the state", registry=registry)
+
+    def _of_damage_disks_and_clocks(self, registry: CollectorRegistry) -> None:
         self.damage = Counter(
-            "geodyne_damage_found", "Times that something read from the state was not as written", registry=registry
+            "geodyne_damage_found",
+            "Times that something read from the state or the log was not as written",
+            registry=registry,
         )
         self.damaged_replicas = Gauge(
             "geodyne_damaged_replicas", "Replicas here that wait to be healed by their leaders", registry=registry
@@ -98,7 +104,6 @@ class NodeMetrics:
         self.clock_wrong = Gauge(
             "geodyne_clock_wrong", "1 while the node stands back from leading because of its clock", registry=registry
         )
-        self.checkpoints = Counter("geodyne_checkpoints", "Completed checkpoints of the state", registry=registry)
 
     def _of_feeds_and_expiry(self, registry: CollectorRegistry) -> None:
         self.ttl_deleted = Counter(

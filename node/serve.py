@@ -102,6 +102,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         health=node.health,
         status=node.status,
         admin=members.admin(on_members),
+        admin_token=config.admin_token,
     )
     await server.start()
     node.start(network, GrpcConnector(hello, SystemRandom()), addresses)

@@ -75,6 +75,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             **network.admin(),
             "verify": replicator.comparing.administer,
         },
+        admin_token=config.admin_token,
     )
     client.subscribe(replicator.wake)
     client.start()

@@ -67,6 +67,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             **frontend.trigger_administration(),
         },
         pages={"/nearest": nearest_page(frontend.catalog, config.topology, config.region)},
+        admin_token=config.admin_token,
     )
     await frontend.start(config.listen.host, config.listen.port, supervised.listener, once_ready=supervised.succeeds)
     supervised.say(SERVING)

@@ -78,6 +78,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         },
         status=lambda: described(endpoint),
         admin={"routes": administration(endpoint), **network.admin()},
+        admin_token=config.admin_token,
     )
     network.start()
     await endpoint.start()

@@ -78,7 +78,7 @@ def _changes(began: Topology, now: Topology) -> str:
 def launch_options(
     arguments: argparse.Namespace, directory: ClusterDirectory, cluster_id: str
 ) -> launch.ClusterOptions:
-    """What the arguments of the command pass on to every process."""
+    """What the arguments of the command pass on to every process. Raises CommandError."""
     return launch.ClusterOptions(
         cluster_id,
         directory.credentials,
@@ -94,6 +94,7 @@ def launch_options(
         directory.routes,
         directory.network,
         arguments.clock_offset * 1_000,
+        directory.admin_token(),
     )
 
 

@@ -3,6 +3,7 @@
     cluster.json          format, cluster id, the regions, zones and nodes; and those of the beginning, once they differ
     routes.json           routing policies of the global endpoint that were changed at run time
     credentials           INI file with a random key pair (mode 0600)
+    admin-token           what authorises administration of the processes (mode 0600)
     nodes/REGION/NODE/    a node's log and state
     logs/REGION/PROCESS.log, logs/supervisor.log
     run/                  launch files and ports of the processes
@@ -18,16 +19,22 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
+import sys
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from geodyne.cli.errors import CommandError
+from geodyne.settings import ADMIN_TOKEN
 from geodyne.topology import Topology
 
 CLUSTER_FORMAT = 1
+CLUSTER_FILE = "cluster.json"
+ADMIN_TOKEN_BYTES = 32
 DEFAULT_DATA_DIR = ".geodyne"
+NODE_FORMAT_FILE = "FORMAT"  # node.storage.directory's, which is not loaded for it
 
 
 class ClusterDirectory:
@@ -55,6 +62,7 @@ class ClusterDirectory:
     def open(self, topology: Topology) -> str:
         """Take the lock and make or check `cluster.json`; returns the cluster id. The topology may name the nodes of
         the beginning or those of now: see `settled`. Raises CommandError."""
+        self.check_kind()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._take_lock()
@@ -65,6 +73,16 @@ class ClusterDirectory:
         except OSError as error:
             self.close()
             raise CommandError(f"data directory {self.path} cannot be used: {error.strerror}") from None
+
+    def check_kind(self) -> None:
+        """Raises CommandError for a path that cannot become, or be, a cluster's. Nothing is written."""
+        if self.path.exists() and not self.path.is_dir():
+            raise CommandError(f"data directory {self.path} cannot be used: it is not a directory")
+        if regions := dev_regions(self.path):
+            raise CommandError(
+                f"data directory {self.path} belongs to `geodyne dev` (region {', '.join(regions)}); "
+                "--data-dir selects another"
+            )
 
     def settled(self, topology: Topology) -> Topology:
         """The topology with the nodes that were added and without those that were removed since this directory was
@@ -82,11 +100,27 @@ class ClusterDirectory:
         founders = stored.get("founders", {name: dict(known) for name, known in nodes.items()})
         former = [*stored.get("former", ()), *(node for node in nodes[region] if node not in members)]
         changed = {"topology": {**nodes, region: dict(members)}, "founders": founders, "former": former}
-        write_private(self.path / "cluster.json", {**stored, **changed}, durable=True)
+        write_private(self.path / CLUSTER_FILE, {**stored, **changed}, durable=True)
 
     def former_nodes(self) -> list[str]:
         """Ids of nodes that were removed: none is given to another one. Raises CommandError."""
         return list(self._stored().get("former", ()))
+
+    def admin_token(self) -> str:
+        """What authorises administration of the cluster's processes, from its first run on the same; made when there is
+        none yet. `open` comes first. Raises CommandError."""
+        file = self.path / "admin-token"
+        try:
+            if not file.exists():
+                write_private_text(file, secrets.token_hex(ADMIN_TOKEN_BYTES) + "\n", durable=True)
+            token = file.read_text(encoding="ascii").strip()
+        except OSError as error:
+            raise CommandError(f"{file} cannot be used: {error.strerror}") from None
+        except UnicodeDecodeError:
+            token = ""
+        if not ADMIN_TOKEN.fullmatch(token):
+            raise CommandError(f"{file} is damaged: it is not a token; without the file a new one is made")
+        return token
 
     def close(self) -> None:
         if self._lock_fd is not None:
@@ -143,7 +177,7 @@ class ClusterDirectory:
         self._lock_fd = fd
 
     def _identity(self, topology: Topology) -> str:
-        file = self.path / "cluster.json"
+        file = self.path / CLUSTER_FILE
         if not file.exists():
             if (self.path / "nodes").exists():
                 raise CommandError(f"data directory {self.path} holds nodes but no cluster.json: not a whole cluster")
@@ -168,11 +202,41 @@ class ClusterDirectory:
 
     def _stored(self) -> dict[str, Any]:
         """What cluster.json holds. Raises CommandError."""
-        file = self.path / "cluster.json"
+        file = self.path / CLUSTER_FILE
         stored = _read_object(file)
         if stored is None or not isinstance(stored.get("cluster_id"), str):
             raise CommandError(f"{file} is damaged: it is not the JSON object that names the cluster")
         return stored
+
+
+def dev_regions(path: Path) -> list[str]:
+    """The regions whose data `geodyne dev` keeps in a directory: each has a node's files, not folders of nodes."""
+    return sorted(file.parent.name for file in path.glob(f"*/{NODE_FORMAT_FILE}"))
+
+
+def check_dev_directory(path: Path, region: str) -> None:
+    """Raises CommandError when the data of `geodyne dev` for this region cannot be kept there."""
+    if path.exists() and not path.is_dir():
+        raise CommandError(f"data directory {path} cannot be used: it is not a directory")
+    if (path / CLUSTER_FILE).exists():
+        raise CommandError(f"data directory {path} belongs to a cluster of `geodyne up`; --data-dir selects another")
+    others = dev_regions(path)
+    if others and region not in others:
+        raise CommandError(
+            f"data directory {path} has the data of region {', '.join(others)}, not of {region}; "
+            f"--region {others[0]} serves it, --data-dir selects another"
+        )
+
+
+def running_control(data_dir: str | None) -> str:
+    """The control socket of the cluster meant, as `find_running` finds it. Raises CommandError.
+
+    One that was not named, and that the working directory does not name either, is told on standard error.
+    """
+    directory = find_running(data_dir)
+    if data_dir is None and directory.path.parent != Path.cwd():
+        print(f"geodyne: the running cluster is that of {directory.path}", file=sys.stderr)
+    return str((directory.read_run() or {}).get("control", ""))
 
 
 def find_running(data_dir: str | None) -> ClusterDirectory:
@@ -204,13 +268,17 @@ def find_running(data_dir: str | None) -> ClusterDirectory:
 
 
 def write_private(path: Path, body: dict[str, Any], *, durable: bool = False) -> None:
-    """Replace a file by a JSON object in one step, readable by the user only. `durable`: it is not the old one again
-    after a loss of power."""
+    """Replace a file by a JSON object, as `write_private_text` does."""
+    write_private_text(path, json.dumps(body, indent=1) + "\n", durable=durable)
+
+
+def write_private_text(path: Path, text: str, *, durable: bool = False) -> None:
+    """Replace a file in one step, readable by the user only. `durable`: it is not the old one again after a loss of
+    power."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(body, file, indent=1)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)

@@ -22,6 +22,7 @@ GRACE_SECONDS = 30.0  # beyond READY_SECONDS_MAX: the supervisor itself reports 
 def start_detached(arguments: argparse.Namespace) -> int:
     """Start the supervisor and return when its cluster is ready. Raises CommandError with its reason when it fails."""
     directory = ClusterDirectory(Path(arguments.data_dir))
+    directory.check_kind()
     log_file = directory.supervisor_log
     try:
         log_file.parent.mkdir(parents=True, exist_ok=True)

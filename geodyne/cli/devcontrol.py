@@ -17,6 +17,7 @@ from geodyne.cli.errors import CommandError
 
 FILE = "control.json"
 TRIGGER_COMMAND = "trigger"
+LIST_REGIONS = "ListRegions"  # an operation on no region: their names
 Administration = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -43,6 +44,8 @@ class DevControl:
             raise CommandError("this is `geodyne dev`, not a cluster: it knows `geodyne trigger` only")
         if request.get("region") not in (None, self._region):
             raise CommandError(f"there is no region {request['region']}; there is {self._region}")
+        if request.get("operation") == LIST_REGIONS:
+            return {"result": {"regions": [self._region]}}
         return answered(await self._administer({"operation": request.get("operation"), "body": request.get("body")}))
 
 

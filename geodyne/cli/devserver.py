@@ -4,6 +4,7 @@ functions of triggers, once there are any."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import shlex
@@ -46,12 +47,23 @@ READY_S_MAX = 30.0
 def serve_dev(config: DevConfig) -> int:
     """Serve until Ctrl-C; returns the exit code."""
     configure(f"{config.region}/dev", config.log_level)
+    _show_output()
     try:
         run(lambda stop: _serve(config, stop))
     except (ListenError, StorageError, StateLost, CredentialsError) as error:
         print(f"geodyne dev: {error}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
+
+
+def _show_output() -> None:
+    """What functions print is for whoever writes them: lines as they are, whatever the log's level."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(function)s: %(line)s"))
+    output = logging.getLogger("delivery.output")
+    output.handlers[:] = [handler]
+    output.setLevel(logging.INFO)
+    output.propagate = False
 
 
 async def _serve(config: DevConfig, stop: asyncio.Event) -> None:

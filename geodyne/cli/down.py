@@ -30,14 +30,14 @@ def run(arguments: argparse.Namespace) -> int:
     directory = find_running(arguments.data_dir)
     if directory.is_in_use():
         _ask_and_wait(directory)
-        print("stopped")
+        print(f"stopped {directory.path}")
     else:
         # Its supervisor was killed; the processes may still be there.
         from geodyne.cli.orphans import end_orphans
 
         count = end_orphans(directory.read_run() or {})
         directory.forget_run()
-        print(f"the supervisor was gone; ended {count} processes that it had left behind")
+        print(f"the supervisor of {directory.path} was gone; ended {count} processes that it had left behind")
     return EXIT_OK
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import geodyne
@@ -62,6 +62,7 @@ class ClusterOptions:
     routes_file: Path | None = None  # of the global endpoint
     network_file: Path | None = None
     clock_offset_ms_max: float = CLOCK_OFFSET_MS_MAX
+    admin_token: str = field(default="", repr=False)
 
 
 def public_ports(topology: Topology) -> dict[str, int]:
@@ -114,6 +115,7 @@ def process_config(spec: ProcessSpec, topology: Topology, options: ClusterOption
         network_file=str(options.network_file) if options.network_file and spec.role in CROSSING_ROLES else "",
         clock_offset_ms_max=options.clock_offset_ms_max,
         routes_file=str(options.routes_file) if options.routes_file and spec.role == ROLE_GLOBAL else "",
+        admin_token=options.admin_token,
     )
 
 

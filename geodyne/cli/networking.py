@@ -35,9 +35,10 @@ TABLE_NAME_CHARACTERS_MAX: Final = 255
 class Networking:
     """The network of one running cluster. Distances and cuts are shared by all its processes."""
 
-    def __init__(self, topology: Topology, file: Path) -> None:
+    def __init__(self, topology: Topology, file: Path, admin_token: str = "") -> None:
         self._topology = topology
         self._file = file
+        self._admin_token = admin_token
         self._clock = SystemClock()
         self._changing = asyncio.Lock()
         self.state = NetworkState()
@@ -127,7 +128,9 @@ class Networking:
     async def _tell(self, children: Mapping[str, Child]) -> list[str]:
         crossing = [child for child in children.values() if child.spec.role in CROSSING_ROLES]
         body = self.state.to_json()
-        answers = await asyncio.gather(*(probe.post(child.spec.metrics, "/admin/network", body) for child in crossing))
+        answers = await asyncio.gather(
+            *(probe.administer(child.spec.metrics, "network", body, self._admin_token) for child in crossing)
+        )
         return [
             child.spec.id
             for child, answer in zip(crossing, answers, strict=True)

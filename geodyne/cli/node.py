@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from geodyne.cli.errors import EXIT_INTERRUPTED, EXIT_OK, CommandError
 from geodyne.cli.options import add_cluster_option
-from geodyne.cli.status import table
+from geodyne.cli.status import state_of, table
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[Any]
@@ -66,9 +66,9 @@ def _on_a_node(parser: argparse.ArgumentParser, forced: str) -> None:
 
 def _asking(arguments: argparse.Namespace) -> Ask:
     from geodyne.cli.control import call
-    from geodyne.cli.datadir import find_running
+    from geodyne.cli.datadir import running_control
 
-    control = (find_running(arguments.data_dir).read_run() or {}).get("control", "")
+    control = running_control(arguments.data_dir)
     return lambda request: call(control, request, ANSWER_SECONDS_MAX)
 
 
@@ -223,7 +223,7 @@ def _row(id_: str, member: dict[str, Any], process: dict[str, Any]) -> tuple[Any
     return (
         id_,
         member.get("zone") or process.get("zone", ""),
-        member.get("state", "unknown"),
+        state_of(member),
         member.get("replicas", ""),
         member.get("joining", ""),
         process.get("state", "none"),

@@ -213,11 +213,11 @@ class Nodes:
     async def _control(self, region: str, operation: ControlOperation, body: Mapping[str, Any]) -> dict[str, Any]:
         """Have a router, or else a replicator, ask the leader of the region's catalog. Raises CommandError."""
         spec = self._processes.topology.regions[region]
-        request = {"operation": str(operation), "body": dict(body)}
+        request, token = {"operation": str(operation), "body": dict(body)}, self._options.admin_token
         for process in (*spec.routers, *spec.replicators):
             if not self._processes.children[process.id].ready.is_set():
                 continue
-            answer = await probe.post(process.metrics, "/admin/members", request, CONTROL_SECONDS_MAX)
+            answer = await probe.administer(process.metrics, "members", request, token, CONTROL_SECONDS_MAX)
             reply = answer.json() if answer is not None else {}
             if "error" in reply:
                 raise CommandError(str(reply["error"]))
@@ -279,7 +279,7 @@ class Nodes:
 
     async def _tell_one(self, child: Child) -> None:
         pid, edition = child.pid, self._edition
-        answer = await probe.post(child.spec.metrics, "/admin/reload", {})
+        answer = await probe.administer(child.spec.metrics, "reload", {}, self._options.admin_token)
         if pid is None or answer is None or answer.status != 200:
             return
         if error := answer.json().get("error"):

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 
 from geodyne.cli.control import call
-from geodyne.cli.datadir import find_running
+from geodyne.cli.datadir import running_control
 from geodyne.cli.errors import EXIT_OK
 
 ANSWER_SECONDS_MAX = 75.0  # more than the supervisor waits for a process to become ready or to go
 
 
 def ask(command: str, arguments: argparse.Namespace) -> int:
-    directory = find_running(arguments.data_dir)
-    control = (directory.read_run() or {}).get("control", "")
-    reply = call(control, {"command": command, "process": arguments.process}, ANSWER_SECONDS_MAX)
+    reply = call(
+        running_control(arguments.data_dir), {"command": command, "process": arguments.process}, ANSWER_SECONDS_MAX
+    )
     print(
         f"{arguments.process} is stopped" if reply["pid"] is None else f"{arguments.process} runs, pid {reply['pid']}"
     )

@@ -1,10 +1,12 @@
-"""Asking a process on its loopback metrics address how it is: a GET with a time limit, nothing more."""
+"""Asking a process on its loopback metrics address how it is, or to do something: a GET or POST with a time limit."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from typing import Any, NamedTuple
+
+from geodyne.settings import ADMIN_TOKEN_HEADER
 
 PROBE_SECONDS_MAX = 2.0
 ANSWER_BYTES_MAX = 8 * 1024 * 1024
@@ -28,10 +30,16 @@ async def get(address: str, path: str) -> Answer | None:
     return await _answer(address, f"GET {path} HTTP/1.1\r\n", b"", PROBE_SECONDS_MAX)
 
 
-async def post(address: str, path: str, body: dict[str, Any], seconds_max: float = PROBE_SECONDS_MAX) -> Answer | None:
-    """POST a JSON object there; None when there is no whole answer in time: it may have had an effect."""
+async def administer(
+    address: str, call: str, body: dict[str, Any], token: str, seconds_max: float = PROBE_SECONDS_MAX
+) -> Answer | None:
+    """POST a JSON object to /admin/CALL with the cluster's token for it; None when there is no whole answer in time: it
+    may have had an effect."""
     encoded = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {len(encoded)}\r\n"
+    head = (
+        f"POST /admin/{call} HTTP/1.1\r\n{ADMIN_TOKEN_HEADER}: {token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(encoded)}\r\n"
+    )
     return await _answer(address, head, encoded, seconds_max)
 
 

@@ -48,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from geodyne.cli.control import call
-    from geodyne.cli.datadir import find_running
+    from geodyne.cli.datadir import running_control
 
-    control = (find_running(arguments.data_dir).read_run() or {}).get("control", "")
+    control = running_control(arguments.data_dir)
     status = call(control, {"command": "status"}, STATUS_SECONDS_MAX)
     restarted: list[dict[str, Any]] = []
     for process in chosen(status, arguments.what, arguments.role):

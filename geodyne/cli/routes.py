@@ -92,9 +92,9 @@ def _weight(word: str) -> tuple[str, int]:
 def ask(arguments: argparse.Namespace, request: dict[str, Any]) -> dict[str, Any]:
     """The result of a call of the global endpoint of the cluster meant. Raises CommandError."""
     from geodyne.cli.control import call
-    from geodyne.cli.datadir import find_running
+    from geodyne.cli.datadir import running_control
 
-    control = (find_running(arguments.data_dir).read_run() or {}).get("control", "")
+    control = running_control(arguments.data_dir)
     reply = call(control, {"command": "routes", **request}, ANSWER_SECONDS_MAX)
     if "refused" in reply:
         raise CommandError(str(reply["refused"]))
@@ -141,7 +141,9 @@ def as_text(routes: dict[str, Any]) -> str:
 def route_as_text(route: dict[str, Any]) -> str:
     """One decision."""
     first = route["routes"][0] if route["routes"] else None
-    lines = [
+    nowhere = route["table"] is not None and not any(known["has_table"] for known in route["regions"])
+    lines = [f"no region has a table {route['table']}"] if nowhere else []
+    lines += [
         f"client: near {route['origin']} ({route['origin_reason']})",
         f"policy: {in_words(route['policy'])}",
         f"goes to: {first['region']} ({first['reason']})" if first else "goes to: nowhere, no region can serve it",

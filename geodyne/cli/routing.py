@@ -17,12 +17,14 @@ ANSWER_SECONDS_MAX: Final = 10.0
 ARGUMENTS: Final = ("operation", "table", "policy", "from", "address", "access_key_id")
 
 
-async def administer(topology: Topology, children: Mapping[str, Child], request: Mapping[str, Any]) -> dict[str, Any]:
+async def administer(
+    topology: Topology, children: Mapping[str, Child], request: Mapping[str, Any], token: str
+) -> dict[str, Any]:
     """{"result"} or {"refused"} of an operation of the global endpoint (router.routeadmin). Raises CommandError for no
     answer."""
     process = topology.global_router
     arguments = {name: request[name] for name in ARGUMENTS if request.get(name) is not None}
-    answer = await probe.post(process.metrics, "/admin/routes", arguments, ANSWER_SECONDS_MAX)
+    answer = await probe.administer(process.metrics, "routes", arguments, token, ANSWER_SECONDS_MAX)
     reply = answer.json() if answer is not None else {}
     if "result" in reply and arguments.get("operation") == "find" and "table" in arguments:
         reply["result"]["replicas"] = await _replicas(topology, children, reply["result"])

@@ -32,9 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from geodyne.cli.control import call
-    from geodyne.cli.datadir import find_running
+    from geodyne.cli.datadir import running_control
 
-    control = (find_running(arguments.data_dir).read_run() or {}).get("control", "")
+    control = running_control(arguments.data_dir)
     status = call(control, {"command": "status"}, STATUS_SECONDS_MAX)
     print(json.dumps(status, indent=2) if arguments.json else as_text(status))
     return EXIT_OK
@@ -70,13 +70,14 @@ def as_text(status: dict[str, Any]) -> str:
         )
         lines.append("")
     lines.append(f"credentials  {status['credentials']}")
+    lines.append(f"data         {status['data_dir']}")
     return "\n".join(lines)
 
 
 def remarks(region: dict[str, Any]) -> list[str]:
     """What is not as it should stay: nodes that hold nothing, replicas on their way, groups with too few of them."""
     lines = [
-        f"  {member['node']} is {member['state']}, {member['replicas']} replicas left"
+        f"  {member['node']} is {state_of(member)}, {member['replicas']} replicas left"
         for member in region.get("members", [])
         if member["state"] not in ("ACTIVE", "LEFT")
     ]
@@ -94,6 +95,12 @@ def remarks(region: dict[str, Any]) -> list[str]:
         if clock["wrong"]
     ]
     return lines
+
+
+def state_of(member: dict[str, Any]) -> str:
+    """For people: a node that is being drained and has nothing left is drained."""
+    state = str(member.get("state", "unknown"))
+    return "DRAINED" if state == "DRAINING" and not member["replicas"] and not member["joining"] else state
 
 
 def leaderless(partitions: Iterable[dict[str, Any]]) -> list[str]:

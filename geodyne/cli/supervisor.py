@@ -71,7 +71,8 @@ class Supervisor:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self.children: dict[str, Child] = {spec.id: self._child_of(spec) for spec in topology.processes()}
         self._nodes = Nodes(self, directory, options, say)
-        self._network = Networking(topology, directory.network)
+        self._network = Networking(topology, directory.network, options.admin_token)
+        self._admin_token = options.admin_token
         self._turns = asyncio.Semaphore(max(STARTING_AT_ONCE_MIN, os.cpu_count() or 1))
         self._control = ControlServer(self._on_command)
         self._control_path = ""
@@ -320,11 +321,11 @@ class Supervisor:
                     raise CommandError(f"the cluster is {self._phase}; try again when it is ready")
                 return await self._nodes.on_command(request)
             case {"command": "trigger"}:
-                return await triggers.administer(self.topology, self.children, request)
+                return await triggers.administer(self.topology, self.children, request, self._admin_token)
             case {"command": "routes"}:
-                return await routing.administer(self.topology, self.children, request)
+                return await routing.administer(self.topology, self.children, request, self._admin_token)
             case {"command": "verify"}:
-                return await verifying.administer(self.topology, self.children, request)
+                return await verifying.administer(self.topology, self.children, request, self._admin_token)
             case {"command": "network"}:
                 return await self._network.administer(self.children, request)
             case {"command": "shutdown"}:

@@ -7,13 +7,14 @@ on its hosts.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from geodyne.cli.dev import DEFAULT_DEV_DATA_DIR
-from geodyne.cli.errors import EXIT_OK, CommandError
+from geodyne.cli.errors import EXIT_FAILED, EXIT_OK, CommandError
 from geodyne.cli.status import table
 
 if TYPE_CHECKING:
@@ -26,7 +27,14 @@ PAGES_MAX = 100  # of a list; each has up to 100 mappings, and a region has fewe
 SETTLED = ("Enabled", "Disabled")
 NOT_FOUND = "ResourceNotFoundException"
 
-Ask = Callable[[str, dict[str, Any]], dict[str, Any]]
+
+class Ask(Protocol):
+    """An operation of the Lambda API, or on functions. Raises CommandError."""
+
+    def __call__(self, operation: str, body: dict[str, Any], *, region: str | None = None) -> dict[str, Any]:
+        """`region`: another than that of the command line."""
+
+
 Run = Callable[[argparse.Namespace, Ask], int]
 
 
@@ -57,15 +65,15 @@ def add_to(commands: Subparsers) -> None:
         help="with what is written from now on, or the oldest there is (default: LATEST)",
     )
     create.add_argument("--disabled", action="store_true", help="do not begin yet")
-    _add_settings(create)
-    list_ = part(parts, "list", "show the mappings", _list)
+    _add_settings(create, defaults=True)
+    list_ = part(parts, "list", "show the mappings", _list, lists=True)
     list_.add_argument("--function", metavar="NAME", help="only those of this function")
     list_.add_argument("--stream-arn", metavar="ARN", help="only those of this stream")
     _on_a_mapping(part(parts, "show", "show all of one mapping", _show))
     update = part(parts, "update", "change a mapping", _update, waits=True)
     _on_a_mapping(update)
     update.add_argument("--function", metavar="NAME", help="another function")
-    _add_settings(update)
+    _add_settings(update, defaults=False)
     _on_a_mapping(part(parts, "enable", "begin again, where the mapping stopped", _enable, waits=True))
     _on_a_mapping(part(parts, "disable", "stop; the mapping keeps its place", _disable, waits=True))
     _on_a_mapping(part(parts, "delete", "forget a mapping and its place", _delete, waits=True))
@@ -86,18 +94,21 @@ def _add_functions(parts: Subparsers) -> None:
     add.add_argument(
         "--env", metavar="NAME=VALUE", action="append", default=[], help="a variable of a Python function; repeatable"
     )
-    part(functions, "list", "show the functions", _function_list)
+    part(functions, "list", "show the functions", _function_list, lists=True)
     remove = part(functions, "remove", "forget a function", _function_remove)
     remove.add_argument("name", metavar="NAME")
     remove.add_argument("--force", action="store_true", help="though mappings name it: they wait until it is back")
 
 
-def part(parts: Subparsers, name: str, text: str, run: Run, *, waits: bool = False) -> argparse.ArgumentParser:
+def part(
+    parts: Subparsers, name: str, text: str, run: Run, *, waits: bool = False, lists: bool = False
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = parts.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
     parser.add_argument("--json", action="store_true", help="one JSON object, as the Lambda API has it")
     if waits:
         parser.add_argument("--no-wait", action="store_true", help="return before the change has taken effect")
-    parser.add_argument("--region", metavar="REGION", help="which region, when there is more than one")
+    which = "only this region" if lists else "which region, when there is more than one"
+    parser.add_argument("--region", metavar="REGION", help=which)
     parser.add_argument("--data-dir", metavar="DIR", help="which cluster or `geodyne dev`, when more than one runs")
     parser.set_defaults(run=lambda arguments: run(arguments, _asking(arguments)))
     return parser
@@ -107,15 +118,18 @@ def _on_a_mapping(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uuid", metavar="UUID", help="of the mapping, as `geodyne trigger list` shows it")
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """What a mapping may be told; a default is the Lambda API's."""
-    add = parser.add_argument
-    add("--batch-size", metavar="N", type=int, help="records of a call at most (default: 100)")
-    add("--batching-window-s", metavar="SECONDS", type=int, help="wait so long for a full batch (default: 0)")
-    add("--parallelization-factor", metavar="N", type=int, help="calls of a shard at once (default: 1)")
-    add("--max-record-age-s", metavar="SECONDS", type=int, help="give up older records (default: -1, never)")
-    add("--max-retries", metavar="N", type=int, help="give up after so many retries (default: -1, never)")
-    add("--tumbling-window-s", metavar="SECONDS", type=int, help="pass a state on within windows (default: 0, none)")
+def _add_settings(parser: argparse.ArgumentParser, *, defaults: bool) -> None:
+    """What a mapping may be told; a default is the Lambda API's, and what is not said in an update stays."""
+
+    def add(*names: str, help: str, default: str = "", **kind: Any) -> None:
+        parser.add_argument(*names, help=help + (f" (default: {default})" if default and defaults else ""), **kind)
+
+    add("--batch-size", metavar="N", type=int, help="records of a call at most", default="100")
+    add("--batching-window-s", metavar="SECONDS", type=int, help="wait so long for a full batch", default="0")
+    add("--parallelization-factor", metavar="N", type=int, help="calls of a shard at once", default="1")
+    add("--max-record-age-s", metavar="SECONDS", type=int, help="give up older records", default="-1, never")
+    add("--max-retries", metavar="N", type=int, help="give up after so many retries", default="-1, never")
+    add("--tumbling-window-s", metavar="SECONDS", type=int, help="pass a state on within windows", default="0, none")
     add("--bisect", action=argparse.BooleanOptionalAction, help="split a batch that fails")
     add("--report-failures", action=argparse.BooleanOptionalAction, help="the answer may name records that failed")
     add("--filter", metavar="PATTERN", action="append", help="only records that match; repeatable: any of them")
@@ -129,8 +143,9 @@ def _asking(arguments: argparse.Namespace) -> Ask:
 
     control = _control(arguments.data_dir)
 
-    def ask(operation: str, body: dict[str, Any]) -> dict[str, Any]:
-        request = {"command": TRIGGER_COMMAND, "region": arguments.region, "operation": operation, "body": body}
+    def ask(operation: str, body: dict[str, Any], *, region: str | None = None) -> dict[str, Any]:
+        where = region or arguments.region
+        request = {"command": TRIGGER_COMMAND, "region": where, "operation": operation, "body": body}
         reply = call(control, request, ANSWER_SECONDS_MAX)
         if "refused" in reply:
             raise _Refused(reply["refused"], reply.get("code", ""))
@@ -141,19 +156,40 @@ def _asking(arguments: argparse.Namespace) -> Ask:
 
 def _control(data_dir: str | None) -> str:
     """The socket of the cluster or `geodyne dev` meant. Raises CommandError."""
-    from geodyne.cli.datadir import find_running
+    from geodyne.cli.datadir import running_control
     from geodyne.cli.devcontrol import control_of
 
     named = control_of(Path(data_dir)) if data_dir is not None else None
     if named is not None:
         return named
     try:
-        return str((find_running(data_dir).read_run() or {}).get("control", ""))
+        return running_control(data_dir)
     except CommandError:
         found = control_of(Path(DEFAULT_DEV_DATA_DIR)) if data_dir is None else None
         if found is None:
             raise
         return found
+
+
+def _from_each_region(
+    arguments: argparse.Namespace, ask: Ask, read: Callable[[str], list[dict[str, Any]]]
+) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+    """What `read` finds in the region meant, or in all, each with its region; and the exit code. A region that does not
+    answer is told on standard error and does not hide the others."""
+    from geodyne.cli.devcontrol import LIST_REGIONS
+
+    regions = [arguments.region] if arguments.region else ask(LIST_REGIONS, {})["regions"]
+    found: list[tuple[str, dict[str, Any]]] = []
+    code = EXIT_OK
+    for region in regions:
+        try:
+            found += [(region, one) for one in read(region)]
+        except CommandError as error:
+            if len(regions) == 1:
+                raise
+            print(f"geodyne: {region}: {error}", file=sys.stderr)
+            code = EXIT_FAILED
+    return found, code
 
 
 # --- functions --------------------------------------------------------------------------------------------------------
@@ -179,7 +215,28 @@ def _function_add(arguments: argparse.Namespace, ask: Ask) -> int:
         if getattr(arguments, name) is not None:
             body[name] = getattr(arguments, name)
     function = ask("PutFunction", body)["function"]
+    if arguments.handler is not None and not has_module(arguments.handler, body["directory"]):
+        module = arguments.handler.partition(":")[0]
+        print(f"geodyne: no module {module} is found in {body['directory']}: until it is, calls fail", file=sys.stderr)
     return _print(arguments, function, f"function {function['name']} is registered")
+
+
+def has_module(handler: str, directory: str) -> bool:
+    """Whether the module of MODULE:FUNCTION is there, in the directory or beside Python's own. No code of it is run."""
+    from importlib.machinery import PathFinder
+    from importlib.util import find_spec
+
+    name, *parts = handler.partition(":")[0].split(".")
+    try:
+        spec = PathFinder.find_spec(name, [directory]) or find_spec(name)
+        for part in parts:
+            if spec is None or spec.submodule_search_locations is None:
+                return False
+            name = f"{name}.{part}"
+            spec = PathFinder.find_spec(name, list(spec.submodule_search_locations))
+    except (ImportError, ValueError):
+        return False
+    return spec is not None
 
 
 def _variable(text: str) -> tuple[str, str]:
@@ -190,12 +247,18 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _function_list(arguments: argparse.Namespace, ask: Ask) -> int:
-    listed = ask("ListFunctions", {})
+    found, code = _from_each_region(arguments, ask, lambda region: _functions(ask, region))
     rows = [
-        (one["name"], one["kind"], one["handler"] or one["url"], one["directory"], f"{one['timeout_s']:g} s")
-        for one in listed["functions"]
+        (region, one["name"], one["kind"], one["handler"] or one["url"], one["directory"], f"{one['timeout_s']:g} s")
+        for region, one in found
     ]
-    return _print(arguments, listed, "\n".join(table(("function", "kind", "calls", "in", "limit"), rows)))
+    listed = {"functions": [{"region": region, **one} for region, one in found]}
+    _print(arguments, listed, "\n".join(table(("region", "function", "kind", "calls", "in", "limit"), rows)))
+    return code
+
+
+def _functions(ask: Ask, region: str) -> list[dict[str, Any]]:
+    return list(ask("ListFunctions", {}, region=region)["functions"])
 
 
 def _function_remove(arguments: argparse.Namespace, ask: Ask) -> int:
@@ -235,9 +298,12 @@ def _delete(arguments: argparse.Namespace, ask: Ask) -> int:
 
 
 def _show(arguments: argparse.Namespace, ask: Ask) -> int:
+    import json
+
     mapping = ask("GetEventSourceMapping", {"UUID": arguments.uuid})
     width = max(map(len, mapping))
-    return _print(arguments, mapping, "\n".join(f"{name.ljust(width)}  {value}" for name, value in mapping.items()))
+    said = {name: value if isinstance(value, str) else json.dumps(value) for name, value in mapping.items()}
+    return _print(arguments, mapping, "\n".join(f"{name.ljust(width)}  {value}" for name, value in said.items()))
 
 
 def _list(arguments: argparse.Namespace, ask: Ask) -> int:
@@ -246,25 +312,34 @@ def _list(arguments: argparse.Namespace, ask: Ask) -> int:
         query["FunctionName"] = arguments.function
     if arguments.stream_arn is not None:
         query["EventSourceArn"] = arguments.stream_arn
-    found: list[dict[str, Any]] = []
-    for _ in range(PAGES_MAX):
-        page = ask("ListEventSourceMappings", query)
-        found += page["EventSourceMappings"]
-        if "NextMarker" not in page:
-            break
-        query["Marker"] = page["NextMarker"]
+    found, code = _from_each_region(arguments, ask, lambda region: _mappings(ask, query, region))
     rows = [
         (
+            region,
             one["UUID"],
             one["EventSourceArn"].split(":", 5)[-1],
             one["FunctionArn"].rpartition(":")[2],
             one["State"],
             one["LastProcessingResult"],
         )
-        for one in found
+        for region, one in found
     ]
-    text = "\n".join(table(("mapping", "stream", "function", "state", "last result"), rows))
-    return _print(arguments, {"EventSourceMappings": found}, text)
+    text = "\n".join(table(("region", "mapping", "stream", "function", "state", "last result"), rows))
+    _print(arguments, {"EventSourceMappings": [one for _, one in found]}, text)
+    return code
+
+
+def _mappings(ask: Ask, query: dict[str, Any], region: str) -> list[dict[str, Any]]:
+    """All pages."""
+    found: list[dict[str, Any]] = []
+    query = dict(query)
+    for _ in range(PAGES_MAX):
+        page = ask("ListEventSourceMappings", query, region=region)
+        found += page["EventSourceMappings"]
+        if "NextMarker" not in page:
+            break
+        query["Marker"] = page["NextMarker"]
+    return found
 
 
 def _said(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from geodyne.topology import Topology
 ANSWER_SECONDS_MAX: Final = 5.0
 
 
-async def administer(topology: Topology, children: Mapping[str, Child], request: Mapping[str, Any]) -> dict[str, Any]:
+async def administer(
+    topology: Topology, children: Mapping[str, Child], request: Mapping[str, Any], token: str
+) -> dict[str, Any]:
     """{"region", "running", "comparisons"} of {"operation", "table", "repair", "region"} (replication.comparing).
     Raises CommandError when no replicator can do it."""
     asked = request.get("region")
@@ -27,7 +29,7 @@ async def administer(topology: Topology, children: Mapping[str, Child], request:
             if not children[process.id].ready.is_set():
                 reasons.append(f"{process.id} is not ready")
                 continue
-            answer = await probe.post(process.metrics, "/admin/verify", call, ANSWER_SECONDS_MAX)
+            answer = await probe.administer(process.metrics, "verify", call, token, ANSWER_SECONDS_MAX)
             reply = answer.json() if answer is not None else {}
             if "result" in reply:
                 return dict(reply["result"])

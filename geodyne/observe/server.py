@@ -1,18 +1,24 @@
 """The small HTTP server that every process has beside its real one: metrics, health, status, administration.
 
 GET /metrics, GET /healthz (200 or 503), GET /status, pages of a process's own, POST /admin/<name>. One request a
-connection; administration only from this machine, and only as JSON, so that no web page can post to it.
+connection.
+
+Administration can change what code runs, so it is taken only from this machine, only as JSON, and with the process's
+token where it has one: other users of the machine reach the port, but not the launch file. What a browser sends for a
+name that somebody points at this machine (DNS rebinding) is refused by its Host. The other pages answer under any
+name, for those who scrape and probe by name; they change nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import hmac
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
@@ -20,6 +26,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from geodyne.listen import listen_error
+from geodyne.settings import ADMIN_TOKEN_HEADER
 
 log = logging.getLogger("geodyne.observe")
 
@@ -44,9 +51,16 @@ class _Refused(Exception):
         self.message = message
 
 
+class _Request(NamedTuple):
+    method: str
+    path: str
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+
 class ObserveServer:
     """`health()` must have a boolean member `healthy`; `status()` is any JSON; `admin` maps names to calls, `pages`
-    further paths to what answers a GET there."""
+    further paths to what answers a GET there. With an `admin_token` those calls need the header ADMIN_TOKEN_HEADER."""
 
     def __init__(
         self,
@@ -58,6 +72,7 @@ class ObserveServer:
         status: Report,
         admin: Mapping[str, AdminCall] | None = None,
         pages: Mapping[str, Page] | None = None,
+        admin_token: str = "",
     ) -> None:
         self._host = host
         self._port = port
@@ -66,6 +81,7 @@ class ObserveServer:
         self._status = status
         self._admin: Mapping[str, AdminCall] = admin or {}
         self._pages: Mapping[str, Page] = pages or {}
+        self._admin_token = admin_token
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[Any]] = set()
 
@@ -108,8 +124,8 @@ class ObserveServer:
         try:
             if len(self._connections) > CONNECTIONS_MAX:
                 raise _Refused(503, "too many connections")
-            method, path, body = await asyncio.wait_for(_read(reader), REQUEST_S_MAX)
-            status, content_type, answer = await self._answer(method, path, body, writer)
+            request = await asyncio.wait_for(_read(reader), REQUEST_S_MAX)
+            status, content_type, answer = await self._answer(request, writer)
         except _Refused as refused:
             status, content_type, answer = refused.status, _JSON, orjson.dumps({"error": refused.message})
         except (TimeoutError, asyncio.IncompleteReadError):
@@ -124,13 +140,12 @@ class ObserveServer:
         writer.write(head.encode() + answer)
         await asyncio.wait_for(writer.drain(), REQUEST_S_MAX)
 
-    async def _answer(
-        self, method: str, path: str, body: bytes, writer: asyncio.StreamWriter
-    ) -> tuple[int, str, bytes]:
-        path, _, query = path.partition("?")
+    async def _answer(self, request: _Request, writer: asyncio.StreamWriter) -> tuple[int, str, bytes]:
+        path, _, query = request.path.partition("?")
         if path.startswith("/admin/"):
-            return 200, _JSON, orjson.dumps(await self._administer(method, path.removeprefix("/admin/"), body, writer))
-        if method != "GET":
+            self._authorise(request, writer)
+            return 200, _JSON, orjson.dumps(await self._administer(request, path.removeprefix("/admin/")))
+        if request.method != "GET":
             raise _Refused(405, "only GET here")
         if path == "/metrics":
             return 200, CONTENT_TYPE_LATEST, generate_latest(self._registry)
@@ -144,16 +159,24 @@ class ObserveServer:
             return code, _JSON, orjson.dumps(answer)
         raise _Refused(404, "not found")
 
-    async def _administer(self, method: str, name: str, body: bytes, writer: asyncio.StreamWriter) -> dict[str, Any]:
+    def _authorise(self, request: _Request, writer: asyncio.StreamWriter) -> None:
+        """Raises _Refused for a request that may not administer this process."""
         if not _is_local(writer):
             raise _Refused(403, "administration is open to this machine only")
+        if not _names_this_machine(request.headers.get("host", ""), self._host):
+            raise _Refused(403, "administration is asked for at an IP address or localhost, not at a host name")
+        sent = request.headers.get(ADMIN_TOKEN_HEADER.lower(), "")
+        if self._admin_token and not hmac.compare_digest(sent.encode(), self._admin_token.encode()):
+            raise _Refused(403, f"administration needs the header {ADMIN_TOKEN_HEADER}: admin_token of the launch file")
+
+    async def _administer(self, request: _Request, name: str) -> dict[str, Any]:
         call = self._admin.get(name)
         if call is None:
             raise _Refused(404, f"no administration call {name!r}")
-        if method != "POST":
+        if request.method != "POST":
             raise _Refused(405, "only POST here")
         try:
-            arguments = orjson.loads(body or b"{}")
+            arguments = orjson.loads(request.body or b"{}")
         except orjson.JSONDecodeError:
             raise _Refused(400, "the body is not JSON") from None
         if not isinstance(arguments, dict):
@@ -171,8 +194,8 @@ async def _awaited(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
     return await answer
 
 
-async def _read(reader: asyncio.StreamReader) -> tuple[str, str, bytes]:
-    """One request: method, path, body. Raises _Refused for what is not HTTP or beyond a bound."""
+async def _read(reader: asyncio.StreamReader) -> _Request:
+    """One request. Raises _Refused for what is not HTTP or beyond a bound."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError:
@@ -191,7 +214,7 @@ async def _read(reader: asyncio.StreamReader) -> tuple[str, str, bytes]:
         raise _Refused(413, "body too large")
     if request[0] == "POST" and headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
         raise _Refused(415, "send application/json")
-    return request[0], request[1], await reader.readexactly(int(length))
+    return _Request(request[0], request[1], headers, await reader.readexactly(int(length)))
 
 
 def _parameters(query: str) -> dict[str, str]:
@@ -205,3 +228,17 @@ def _parameters(query: str) -> dict[str, str]:
 def _is_local(writer: asyncio.StreamWriter) -> bool:
     peer = writer.get_extra_info("peername")
     return bool(peer) and ipaddress.ip_address(peer[0].partition("%")[0]).is_loopback
+
+
+def _names_this_machine(host_header: str, listening_host: str) -> bool:
+    """Whether a Host header is an IP address, localhost or what is listened on, with or without a port: none of these
+    is a name whose owner decides what it resolves to."""
+    bracketed, _, rest = host_header.partition("]")
+    host = bracketed.removeprefix("[") if rest or host_header.endswith("]") else host_header.partition(":")[0]
+    if host.lower() in ("localhost", listening_host.lower()):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

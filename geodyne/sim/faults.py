@@ -60,16 +60,19 @@ class Fault(NamedTuple):
 
 
 def parse(text: str) -> Fault:
-    """What `str` of a fault gives. Raises ValueError."""
-    at_s, kind, target, for_s, number = text.split(":")
+    """What `str` of a fault gives. Raises ValueError with a sentence for whoever wrote it."""
+    try:
+        at_s, kind, target, for_s, number = text.split(":")
+        times, drawn = (float(at_s), float(for_s)), int(number)
+    except ValueError:
+        raise ValueError(f"a fault is AT:KIND:TARGET:FOR:NUMBER, such as 7.5:kill:leader:1.2:7, not {text!r}") from None
     if kind not in KINDS:
         raise ValueError(f"there is no fault {kind!r}; there are {', '.join(KINDS)}")
     if target not in (*ZONES, LEADER):
         raise ValueError(f"a fault's target is {', '.join(ZONES)} or {LEADER}")
-    fault = Fault(float(at_s), kind, target, float(for_s), int(number))
-    if not (0 <= fault.at_s < 3600 and 0 <= fault.for_s < 3600):
+    if not all(0 <= time < 3600 for time in times):
         raise ValueError("times are in seconds, less than an hour")
-    return fault
+    return Fault(times[0], kind, target, times[1], drawn)
 
 
 def draw(seed: int) -> tuple[Fault, ...]:

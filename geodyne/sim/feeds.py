@@ -18,7 +18,8 @@ BYTES_MAX = 1 << 16
 
 
 class Feed:
-    """Reads every partition's changes and commits its cursors. Raises Violation when one is missing or another one."""
+    """Reads every partition's changes and commits its cursors. Raises Violation when the feed is trimmed beyond them or
+    goes back. That no change is missing is the mirror's to see (geodyne.sim.mirror)."""
 
     def __init__(self, here: Region, table: str, random: Random, counts: Counter[str]) -> None:
         self._here = here

@@ -14,19 +14,6 @@ from node.storage.sqlite import StateStore
 ROWS_MAX = 100_000
 END = b"\xff" * 64
 
-# Of tables whose items are those of geodyne.sim.items: one that stores what it keeps, one that points to the item.
-LOCAL_INDEXES = [
-    {
-        "name": name,
-        "is_global": False,
-        "hash_keys": [["pk", "S"]],
-        "range_keys": [[attribute, key_type]],
-        "projection": projection,
-    }
-    for name, attribute, key_type, projection in (("by_v", "v", "S", "KEYS_ONLY"), ("by_n", "n", "N", "ALL"))
-]
-BY_V = 1  # its slot
-
 
 def held(store: StateStore, partition: int, definition: Definition) -> dict[str, Any]:
     space = store._groups[partition].space

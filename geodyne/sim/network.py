@@ -38,14 +38,6 @@ class Violation(AssertionError):
     """Something that must never happen."""
 
 
-class Party(Protocol):
-    """A node process or a client process. `life` grows with each start."""
-
-    id: str
-    life: int
-    alive: bool
-
-
 class Pipe:
     """One direction of one stream."""
 

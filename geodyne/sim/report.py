@@ -45,7 +45,8 @@ class Tally:
         return {name: round(median(values), 1) if values else 0.0 for name, values in self._figures.items()}
 
     def totals(self) -> dict[str, float]:
-        return {name: round(sum(values), 1) for name, values in self._figures.items()}
+        sums = {name: round(sum(values), 1) for name, values in self._figures.items()}
+        return {**sums, KINDS_OF_FAULTS: len(self.faults)}  # most seeds have the same ones
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -68,7 +69,8 @@ class Tally:
         ]
 
 
-FIGURES = ("virtual seconds", "operations", "unknown outcomes", "faults", "kinds of faults", "leader changes")
+KINDS_OF_FAULTS = "kinds of faults"
+FIGURES = ("virtual seconds", "operations", "unknown outcomes", "faults", KINDS_OF_FAULTS, "leader changes")
 
 
 def figures_of(outcome: Outcome) -> dict[str, float]:

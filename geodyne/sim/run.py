@@ -27,7 +27,6 @@ from geodyne.sim.workload import Workload
 from node import maintenance, scrub
 from node.feed import duty
 
-READY_S = 30.0  # within this a region without faults is ready
 CALM_S = 1.0  # of clients at work after the faults
 SOUND_S = 60.0  # within this all damage is found and healed
 UPKEEP_S, CHECKPOINT_S, FEED_LOOK_MS = 0.7, 5.0, 2_000

@@ -116,7 +116,8 @@ def _check_zones(members: Members, leaving: MemberRecord, force: bool) -> None:
     zones = {one.zone for one in staying}
     if leaving.zone in zones:
         return
-    hint = f"add a node to zone {leaving.zone} first (geodyne node add --zone {leaving.zone})"
+    region = leaving.node.partition("/")[0]
+    hint = f"add a node to zone {leaving.zone} first (geodyne node add --region {region} --zone {leaving.zone})"
     if len(zones) < ZONES_MIN:
         raise _refused(
             f"Node {leaving.node} is the last active one of zone {leaving.zone}, and without it fewer than "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from geodyne.catalog import MemberState
 from node.catalog import streams
 from node.catalog.members import all_speak
-from node.feed.retention import FeedReader, FeedSettings, Standing, standing, upkeep
+from node.feed.retention import FeedReader, FeedSettings, FeedStanding, standing, upkeep
 from node.metrics import CONSUMER_KINDS
 from node.storage.port import GroupDamaged
 from node.storage.sqlite import StateStore
@@ -25,7 +25,7 @@ PROMISE_AFTER_US = 900_000  # of a quiet partition of a global table: an entry w
 PROMISES_PER_STEP = 64  # of one node, in one turn: some 5 ms. With more quiet partitions each has its turn later
 LOOK_MS = 5_000  # between two looks at a feed, unless it seems to hold too much
 WATERMARK_FORMAT = 5  # of the streams between nodes, from which on they know what is logged for watermarks
-GROUPS_PER_STEP = 64  # a step each second; some 10 records are read in each
+GROUPS_PER_STEP = 64  # a step each second; some 10 records of each group are read
 
 
 def kind_of(consumer: str) -> str:
@@ -42,7 +42,7 @@ class FeedDuty:
         self._store = store
         self._settings = settings
         self._due_ms: dict[int, int] = {}
-        self._standings: dict[int, Standing] = {}
+        self._standings: dict[int, FeedStanding] = {}
         self._totals: dict[int, int] = {}  # bytes that there were at the last look, less those retained
         self._lost: set[tuple[int, str]] = set()  # told already
 
@@ -64,7 +64,7 @@ class FeedDuty:
                     continue  # the store has told who heals it
         self._measure()
 
-    def standing(self, partition: int) -> Standing | None:
+    def standing(self, partition: int) -> FeedStanding | None:
         """As of the last look at a partition that is led here."""
         return self._standings.get(partition)
 

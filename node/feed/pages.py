@@ -1,4 +1,4 @@
-"""Serving change records and raw rows of one partition to replication and indexes."""
+"""Change records and raw rows of one partition, a page at a time, for replication and global indexes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ ROWS_MAX = 512
 
 
 def read_page(store: StateStore, state: GroupState, call: ReadFeed, late: bool) -> FeedPage | None:
-    """Records after the cursor, or None when there is nothing to say yet (and the call is not `late`)."""
+    """Records after the cursor, or None when there is nothing to say yet (and the call is not `late`). Raises
+    GroupDamaged."""
     after = call.after
     if after == FROM_COMMITTED:
         if state.lost(call.consumer):
@@ -37,7 +38,8 @@ def read_page(store: StateStore, state: GroupState, call: ReadFeed, late: bool) 
 
 
 def read_rows(store: StateStore, call: ReadRows) -> Rows:
-    """Rows with their versions, tombstones included, after `call.after` in key order, up to about `max_bytes`."""
+    """Rows with their versions, tombstones included, after `call.after` in key order, up to about `max_bytes`.
+    Raises GroupDamaged."""
     low = call.after + b"\x00" if call.after else b""
     found = store.range(call.partition, low, b"\xff" * 64, False, ROWS_MAX, tombstones=True)
     rows: list[Change] = []

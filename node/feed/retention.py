@@ -3,7 +3,7 @@
 Nothing is trimmed by a clock of its own: the leader logs which cursors move, so all replicas trim alike.
 Streams lose what is older than the retention. Beyond the bound on bytes they lose what is oldest, and replicas that
 have not passed it lose their place: they read `trimmed` and resynchronise with a scan. The cursor of the indexes is
-never moved, since an index cannot be made whole from elsewhere: writes wait for it (`Standing.full`).
+never moved, since an index cannot be made whole from elsewhere: writes wait for it (`FeedStanding.full`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from geodyne.catalog import INDEX_CONSUMER, STREAM_PREFIX, STREAM_RETENTION_S, s
 from geodyne.settings import FEED_MB, SHARD_LIFE_S
 from geodyne.wire import log_v1_pb2 as log
 from node.feed.records import stamp_of
+from node.feed.search import newest
 from node.feed.shards import outlived
 from node.state import GroupState
 from node.storage.sqlite import StateStore
@@ -41,7 +42,7 @@ class FeedSettings:
         return FeedSettings(int(feed_mb * (1 << 20)), shard_life_s)
 
 
-class Standing(NamedTuple):
+class FeedStanding(NamedTuple):
     """Where a feed is: `bytes` it retains, how many of them each consumer has not passed, and since when (µs) the
     oldest of those have waited for it. `full`: the indexes are so far behind that writes must wait."""
 
@@ -58,7 +59,7 @@ class Upkeep(NamedTuple):
 
 
 class FeedReader:
-    """Looks things up in the change records of one partition."""
+    """Looks things up in the change records of one partition. All methods raise GroupDamaged."""
 
     def __init__(self, store: StateStore, partition: int, state: GroupState) -> None:
         self._store = store
@@ -75,12 +76,12 @@ class FeedReader:
 
     def older(self, low: int, wall_us: int) -> int:
         """The newest record after `low` that was written before a time; `low` if none was."""
-        return self._newest(low, lambda at_us, total: at_us < wall_us)
+        return self._newest(low, lambda at_us, _: at_us < wall_us)
 
     def beyond(self, low: int, kept: int) -> int:
         """The newest record after `low` that is followed by so many bytes; `low` if there is none."""
         most = self._state.feed_total - kept
-        return self._newest(low, lambda at_us, total: total <= most)
+        return self._newest(low, lambda _, total: total <= most)
 
     def _first(self, after: int) -> tuple[int, int]:
         if after >= self._state.feed_head:
@@ -92,19 +93,10 @@ class FeedReader:
         return wall_us, max(0, total - len(found[0][1]))
 
     def _newest(self, low: int, passed: Callable[[int, int], bool]) -> int:
-        """The newest of the first records that are `passed`, found by halving: times and totals never decrease."""
-        high = self._state.feed_head
-        while low < high:
-            middle = (low + high) // 2
-            found = self._store.read_feed(self._partition, middle, 0, 1)
-            if found and found[0][0] <= high and passed(*stamp_of(found[0][1])):
-                low = found[0][0]
-            else:
-                high = middle
-        return low
+        return newest(self._store, self._partition, low, self._state.feed_head, passed)
 
 
-def standing(state: GroupState, reader: FeedReader, settings: FeedSettings) -> Standing:
+def standing(state: GroupState, reader: FeedReader, settings: FeedSettings) -> FeedStanding:
     """Reads a record for each consumer that is behind. Raises GroupDamaged."""
     held = state.feed_total - reader.total(state.feed_floor)
     waiting: dict[str, tuple[int, int]] = {}
@@ -114,7 +106,7 @@ def standing(state: GroupState, reader: FeedReader, settings: FeedSettings) -> S
         place = max(cursor, state.feed_floor)
         behind = place < state.feed_head
         waiting[name] = (state.feed_total - reader.total(place), reader.wall_us(place)) if behind else (0, 0)
-    return Standing(held, waiting, waiting.get(INDEX_CONSUMER, (0, 0))[0] > settings.bytes_max)
+    return FeedStanding(held, waiting, waiting.get(INDEX_CONSUMER, (0, 0))[0] > settings.bytes_max)
 
 
 def upkeep(

@@ -24,7 +24,8 @@ from geodyne.messages import (
 )
 from geodyne.model.values import loads
 from geodyne.streams import NEW_VIEWS, OLD_VIEWS
-from node.feed.records import decoded, stamp_of
+from node.feed.records import decoded
+from node.feed.search import newest
 from node.feed.shards import Shard
 from node.state import GroupState
 from node.storage.sqlite import StateStore
@@ -67,7 +68,7 @@ def read_stream(store: StateStore, state: GroupState, call: ReadStream, late: bo
     if after < min(floor, span.high):
         return StreamPage((), min(floor, span.high), False, True)
     if call.since_us:
-        after = newest_before(store, call.partition, after, span.high, call.since_us)
+        after = newest(store, call.partition, after, span.high, lambda at_us, _: at_us < call.since_us)
     if after >= span.high or not call.limit:
         page = StreamPage((), after, span.closed and after >= span.high, False)
         return page if late or page.closed or not call.limit or call.wait_ms == 0 else None
@@ -86,22 +87,6 @@ def _read_held(store: StateStore, state: GroupState, call: ReadStream, late: boo
         page = StreamPage((), after, False, False)
         return page if late or not call.limit or call.wait_ms == 0 else None
     return _page(store, call, after, _Span(after, state.feed_head, False), _WHOLE)
-
-
-def newest_before(store: StateStore, partition: int, low: int, high: int, wall_us: int) -> int:
-    """The sequence of the newest record of (low, high] that was written before a time; `low` when there is none.
-
-    Times of records never decrease, so it is found by halving the span of sequences."""
-    while low < high:
-        middle = (low + high) // 2
-        found = store.read_feed(partition, middle, 0, 1)
-        if not found or found[0][0] > high:
-            high = middle
-        elif stamp_of(found[0][1])[0] < wall_us:
-            low = found[0][0]
-        else:
-            high = middle
-    return low
 
 
 def changes(record: FeedRecord) -> bool:

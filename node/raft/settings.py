@@ -16,7 +16,8 @@ class Settings:
     election_ms_max      longest election timeout; a leader without a quorum for this long steps down
     disconnect_grace_ms  a reset connection is given this long to come back before its peer may count as lost
     stagger_ms           the replicas of a group that lost its leader wake this far apart, by rank
-    prevote_retry_ms     first wait after a refused round of pre-votes; doubles up to election_ms_min
+    prevote_retry_ms     first wait after a refused round of pre-votes; doubles up to election_ms_min. What is waited
+                         is drawn between that and twice as long
     retry_ms             silence of a follower with appends outstanding before it is probed again
     retry_ms_max         that wait doubles up to this
     commit_notice_ms     how long a leader waits for an append to carry the commit index before it sends one for it

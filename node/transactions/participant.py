@@ -83,7 +83,7 @@ class Participant:
     def __init__(self, group: Group) -> None:
         self.locks: dict[bytes, Lock] = {}
         self.deletions = Deletions()
-        self.ask: Callable[[bytes], None] = _nothing  # set by the driver: have `answer_readers` called in due time
+        self.ask: Callable[[bytes], None] = _nothing  # set by the driver: asks the ledger, then `answer_reader`
         self._group = group
         self._held: dict[bytes, Prepared] = {}
         self._held_bytes = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from geodyne.catalog import ControlOperation, TableRecord, TableStatus
@@ -12,7 +13,12 @@ from router.api.dispatch import refusal, unexpected
 
 
 async def control(context: Context, operation: ControlOperation, body: dict[str, Any]) -> TableRecord:
-    """Let the metadata group decide; returns the table as it is then, once this router's catalog knows it too.
+    """`decided`, for an operation on a table; returns the table as it is then. Raises ApiError."""
+    return TableRecord.from_json((await decided(context, operation, body))["table"])
+
+
+async def decided(context: Context, operation: ControlOperation, body: dict[str, Any]) -> Mapping[str, Any]:
+    """Let the metadata group decide; returns what it answers, once this router's catalog knows it too.
 
     Raises ApiError for a refusal, or when no answer came in time.
     """
@@ -25,7 +31,7 @@ async def control(context: Context, operation: ControlOperation, body: dict[str,
     if type(answer) is not ControlDone:
         raise unexpected(answer)
     await context.region_client.wait_revision(answer.revision, settings.catalog_timeout_ms)
-    return TableRecord.from_json(answer.body["table"])
+    return answer.body
 
 
 def check_not_busy(record: TableRecord, *, deleting: bool = False) -> None:

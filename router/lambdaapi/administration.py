@@ -14,12 +14,11 @@ import orjson
 
 from geodyne.catalog import ControlOperation
 from geodyne.errors import ApiError
-from geodyne.messages import Control, ControlDone, Refused
 from geodyne.streams import stream_arn
 from geodyne.triggers import functions
 from geodyne.triggers.functions import FunctionError, FunctionSpec
 from router.api.context import Context
-from router.api.dispatch import refusal, unexpected
+from router.api.control import decided
 from router.lambdaapi import mappings
 from router.lambdaapi.errors import NOT_FOUND, LambdaError
 
@@ -43,18 +42,18 @@ async def put_function(body: Arguments, context: Context) -> dict[str, Any]:
         raise FunctionError(f"a function's name is 1 to 64 letters, digits, hyphens and underscores, not {spec.name!r}")
     if len(orjson.dumps(record)) > RECORD_BYTES_MAX:
         raise FunctionError(f"the description of a function has at most {RECORD_BYTES_MAX} bytes")
-    return await _control(context, ControlOperation.PUT_FUNCTION, {"function": record})
+    return dict(await decided(context, ControlOperation.PUT_FUNCTION, {"function": record}))
 
 
 async def delete_function(body: Arguments, context: Context) -> dict[str, Any]:
     """Raises ApiError."""
     asked = {"name": str(body.get("name", "")), "force": bool(body.get("force", False))}
-    return await _control(context, ControlOperation.DELETE_FUNCTION, asked)
+    return dict(await decided(context, ControlOperation.DELETE_FUNCTION, asked))
 
 
 async def list_functions(_body: Arguments, context: Context) -> dict[str, Any]:
     """Raises ApiError."""
-    return await _control(context, ControlOperation.FUNCTION_LIST, {})
+    return dict(await decided(context, ControlOperation.FUNCTION_LIST, {}))
 
 
 async def _create(body: Arguments, context: Context) -> dict[str, Any]:
@@ -120,14 +119,3 @@ def administration(context: Callable[[], Context | None]) -> Callable[[dict[str,
             return {"error": str(error), "code": "FunctionError"}
 
     return triggers
-
-
-async def _control(context: Context, operation: ControlOperation, body: dict[str, Any]) -> dict[str, Any]:
-    settings = context.settings
-    answer = await context.region_client.call(Control(str(operation), body), timeout_ms=settings.control_timeout_ms)
-    if type(answer) is Refused:
-        raise refusal(answer)
-    if type(answer) is not ControlDone:
-        raise unexpected(answer)
-    await context.region_client.wait_revision(answer.revision, settings.catalog_timeout_ms)
-    return dict(answer.body)

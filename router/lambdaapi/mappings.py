@@ -14,13 +14,12 @@ from typing import Any, Final
 
 from geodyne.catalog import ControlOperation
 from geodyne.errors import ApiError
-from geodyne.messages import Control, ControlDone, Refused
 from geodyne.streams import parse_stream_arn, stream_arn
 from geodyne.triggers.functions import HTTP
 from geodyne.triggers.mapping import Mapping as EventSourceMapping
 from geodyne.triggers.mapping import MappingError, check
 from router.api.context import Context
-from router.api.dispatch import refusal, unexpected
+from router.api.control import decided
 from router.lambdaapi.errors import CONFLICT, NOT_FOUND, LambdaError, invalid
 from router.lambdaapi.parameters import (
     ARN_LENGTH_MAX,
@@ -168,17 +167,8 @@ def shown(record: Mapping[str, Any], context: Context) -> Answer:
 
 
 async def _control(context: Context, operation: ControlOperation, body: dict[str, Any]) -> Answer:
-    """Let the metadata group decide; returns the mapping as it is then, once this router's catalog knows it too."""
-    settings = context.settings
-    answer = await context.region_client.call(
-        Control(str(operation), body), timeout_ms=settings.control_timeout_ms, request_id=context.request_id
-    )
-    if type(answer) is Refused:
-        raise refusal(answer)
-    if type(answer) is not ControlDone:
-        raise unexpected(answer)
-    await context.region_client.wait_revision(answer.revision, settings.catalog_timeout_ms)
-    return shown(answer.body["mapping"], context)
+    """Let the metadata group decide; returns the mapping as it is then. Raises ApiError."""
+    return shown((await decided(context, operation, body))["mapping"], context)
 
 
 def _named(error: ApiError, arn: str, function: str, context: Context) -> Exception:

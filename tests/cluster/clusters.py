@@ -211,6 +211,11 @@ class Cluster:
     def keys(self) -> Keys:
         return read_keys(Path(self.status()["credentials"]))
 
+    @property
+    def admin_token(self) -> str:
+        """What administration of the processes asks for."""
+        return (self.data_dir / "admin-token").read_text().strip()
+
     def endpoint(self, region: str) -> str:
         status = self.status()
         return str(status["global_endpoint"] if region == "global" else status["regions"][region]["endpoint"])

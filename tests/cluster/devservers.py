@@ -82,6 +82,11 @@ class DevServer:
             raise
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def keys(self) -> Keys:
         credentials = self.data_dir / "credentials"
         return read_keys(credentials) if credentials.exists() else ANY_KEYS

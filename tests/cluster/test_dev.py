@@ -132,6 +132,7 @@ def test_it_loads_neither_grpc_nor_the_sdk_nor_what_calls_functions(tmp_path: Pa
 
 RECORDS = """
 def handle(event, context):
+    print("I was called")
     with open("taken", "a") as taken:
         for record in event["Records"]:
             taken.write(record["dynamodb"]["Keys"]["pk"]["S"] + "\\n")
@@ -163,6 +164,7 @@ def test_triggers_run_in_the_same_process_and_go_on_where_they_were_after_kill_9
         client.put_item(TableName=TABLE, Item={"pk": {"S": "two"}})
         until("it is called again", lambda: taken.read_text().endswith("two\n"))
         assert set(taken.read_text().split()) == {"one", "two"}
+        assert "\ntake: I was called\n" in server.said()
         client.close()
         assert server.stop() == 0
     assert "Traceback" not in server.said()

@@ -3,14 +3,13 @@ back."""
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
 from tests.cluster.clusters import Cluster
+from tests.cluster.memory import resident_bytes
 from tests.cluster.tables import create_table
 from tests.cluster.traffic import Attempts, Traffic
 
@@ -24,11 +23,6 @@ ITEM_BYTES = 300_000
 STOPPED_S = 15.0
 WRITTEN_BYTES_MIN = 256 << 20  # four times what a queue towards a peer may hold
 GROWTH_BYTES_MAX = 384 << 20  # a queue, what is uncommitted, and the part of the log that is in memory
-
-
-def resident_bytes(pid: int | None) -> int:
-    assert pid is not None
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_what_is_kept_for_a_node_that_does_not_read_is_bounded(world: Cluster) -> None:

@@ -4,6 +4,7 @@ nothing else. Clients and the other processes do not notice."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -164,9 +165,10 @@ def test_messages_of_a_peer_for_groups_that_are_not_there_do_no_harm(disturbed: 
             call = channel.stream_stream(PEER_PATH)()
             await call.write(sealed(encode_peer_batch(hello(disturbed, PEER))))
             await call.read()
-            for batch in batches:
-                await call.write(batch)
-            await call.read()
+            with contextlib.suppress(grpc.aio.AioRpcError):  # the peer may take its place back before all is sent
+                for batch in batches:
+                    await call.write(batch)
+                await call.read()
             call.cancel()
 
     asyncio.run(intrude())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +32,9 @@ STEPS_BETWEEN_KILLS = 60
 CAUGHT_UP_S_MAX = 90.0
 EXPECTED = frozenset({"InternalServerError", "ServiceUnavailable"})  # a write that may have happened, or not
 SECRET = "not-for-functions"
+FUNCTION_OF_A_STRANGER = json.dumps(
+    {"operation": "PutFunction", "body": {"name": "stranger", "kind": "http", "url": "http://127.0.0.1:9"}}
+)
 
 # Takes no record on trust: one that it has not had must say of the item what the records before left of it.
 MIRROR = """
@@ -271,6 +276,32 @@ def test_a_function_sees_nothing_of_the_process_that_calls_it(
     assert [process["state"] for process in health if process["id"] == triggers.process] == ["running"]
     triggers.delete(uuid)
     until("it does not run any more", lambda: uuid not in triggers.metrics())
+
+
+def test_who_cannot_read_the_files_of_the_cluster_has_nothing_registered_and_is_not_told_the_token(
+    region: Cluster,
+) -> None:
+    told = [region.log_tails(), json.dumps(region.status())]
+    for process in region.processes():
+        launch_file = region.data_dir / "run" / f"{process.id}.json"
+        assert stat.S_IMODE(launch_file.stat().st_mode) == 0o600
+        for method, path in (
+            ("POST", "/admin/triggers"),
+            ("POST", "/admin/reload"),
+            ("GET", "/status"),
+            ("GET", "/metrics"),
+        ):
+            connection = http.client.HTTPConnection(process.metrics, timeout=30)
+            connection.request(method, path, FUNCTION_OF_A_STRANGER, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            assert answer.status == (403 if method == "POST" else 200), (process.id, path)
+            told.append(answer.read().decode())
+            connection.close()
+    listed = region.run("trigger", "function", "list", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert "stranger" not in listed.stdout
+    assert region.admin_token not in "".join(told)
+    assert stat.S_IMODE((region.data_dir / "admin-token").stat().st_mode) == 0o600
 
 
 def test_a_process_that_is_to_go_waits_for_no_hanging_function_and_leaves_none_behind(

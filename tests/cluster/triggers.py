@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from geodyne.settings import ADMIN_TOKEN_HEADER
 from tests.cluster.clusters import Cluster
 from tests.cluster.waiting import until
 
@@ -70,7 +71,8 @@ class Triggers:
 
     def _administer(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
         router = self._cluster.processes(self._region, "router")[0]
-        answer = json.loads(_exchange(router.metrics, "/admin/triggers", {"operation": operation, "body": body}))
+        call = {"operation": operation, "body": body}
+        answer = json.loads(_exchange(router.metrics, "/admin/triggers", call, self._cluster.admin_token))
         assert "error" not in answer, answer
         result: dict[str, Any] = answer["result"]
         return result
@@ -102,13 +104,14 @@ def given_up(directory: Path) -> Iterator[dict[str, Any]]:
             yield from json.loads(json.loads(file.read_text())["payload"])["Records"]
 
 
-def _exchange(address: str, path: str, body: dict[str, Any] | None = None) -> str:
+def _exchange(address: str, path: str, body: dict[str, Any] | None = None, token: str = "") -> str:
     connection = http.client.HTTPConnection(address, timeout=30)
     try:
         if body is None:
             connection.request("GET", path)
         else:
-            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json", ADMIN_TOKEN_HEADER: token}
+            connection.request("POST", path, json.dumps(body), headers)
         return connection.getresponse().read().decode()
     finally:
         connection.close()

@@ -194,6 +194,7 @@ def test_a_node_whose_state_is_damaged_at_rest_starts_and_is_rebuilt(tmp_path: P
             spoil_states(path)
         await scene.write_until_compacted(node)
         node.start()
+        assert node.count("geodyne_damage_found_total") >= 1
         await scene.settle()
         answers = node.ask(scene.get(strong=False))
         await scene.here.until(lambda: answers, "an answer")

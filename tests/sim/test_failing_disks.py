@@ -278,6 +278,7 @@ def test_a_damaged_log_is_put_aside_and_the_replicas_go_on_from_their_states(
         here.checks.disk_lost(hurt.id)
         hurt.start()
         assert log.with_name("log.damaged").exists()
+        assert hurt.count("geodyne_damage_found_total") == 1
         held, stored = service(hurt).groups.get(scene.partition), service(hurt).groups.stored_state(scene.partition)
         state = held.state if held is not None else stored
         assert state is not None

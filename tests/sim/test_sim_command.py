@@ -154,13 +154,18 @@ def test_a_violation_shrinks_its_faults_and_ends_with_the_line_that_replays_it(
         ["--seeds", "1..99999999999"],
         ["--seeds", "1", "--jobs", "0"],
         ["--seeds", "1", "--plan", "1:fire:a:0:1"],
+        ["--seeds", "1", "--plan", "fire"],
+        ["--seeds", "1", "--plan", "x:kill:a:0:1"],
     ],
 )
 def test_wrong_usage_is_told(arguments: list[str], capsys: Any) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["sim", *arguments])
     assert ended.value.code == 2
-    assert "geodyne sim: error" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "geodyne sim: error" in said
+    assert "unpack" not in said
+    assert "could not convert" not in said
 
 
 def test_a_plan_goes_with_one_seed(capsys: Any) -> None:

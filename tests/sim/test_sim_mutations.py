@@ -84,7 +84,7 @@ SELDOM = frozenset(("support is never withdrawn", "damage is not healed"))
 # What takes a course of events that no seed makes, and the scenario that does.
 SCRIPTED = {
     "a restarted node gives up what its log knows": voters.test_a_node_that_gives_it_up_is_noticed,
-    "shards are listed without a look at the lease": stream_reads.test_that_they_are_is_noticed,
+    "shards are listed without a look at the lease": stream_reads.test_a_list_of_shards_as_they_were_is_noticed,
 }
 # What a finding is: anything else that ends a run would be the mutation's own mistake, or the simulation's.
 FINDINGS = ("Violation", "ConsensusViolation", "JSONDecodeError")

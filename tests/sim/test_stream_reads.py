@@ -94,7 +94,7 @@ def test_shards_are_not_listed_as_they_were(tmp_path: Path) -> None:
     play(tmp_path, _lists_no_shards)
 
 
-def test_that_they_are_is_noticed(tmp_path: Path) -> None:
+def test_a_list_of_shards_as_they_were_is_noticed(tmp_path: Path) -> None:
     with MUTATIONS["shards are listed without a look at the lease"](), pytest.raises(Violation, match="of the past"):
         play(tmp_path, _lists_no_shards)
 

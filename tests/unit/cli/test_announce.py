@@ -44,7 +44,14 @@ def test_up_to_when_everything_has_arrived_is_shown_by_table_and_pair_of_regions
         {**entry, "watermark_us": 1_790_000_000_250_000, "behind_s": 1.75},
         {**entry, "table": "u", "watermark_us": None, "behind_s": None},
     ]
-    status = {"regions": {}, "global_endpoint": "", "global_processes": [], "partitions": [], "credentials": ""}
+    status = {
+        "regions": {},
+        "global_endpoint": "",
+        "global_processes": [],
+        "partitions": [],
+        "credentials": "",
+        "data_dir": "",
+    }
     lines = [" ".join(line.split()) for line in as_text({**status, "watermarks": merged}).splitlines()]
     assert "table from to everything there up to behind" in lines
     assert "t us-east-1 eu-west-1 2026-09-21 14:13:20 UTC 1.8 s" in lines
@@ -55,7 +62,6 @@ def test_up_to_when_everything_has_arrived_is_shown_by_table_and_pair_of_regions
 def test_a_partition_without_a_leader_is_shown_as_such() -> None:
     place = {"region": "us-east-1", "table": "t", "index": "i", "id": 1}
     partition = {**place, "leader": "", "replicas": ["us-east-1/node-a"]}
-    text = as_text(
-        {"regions": {}, "global_endpoint": "", "global_processes": [], "partitions": [partition], "credentials": ""}
-    )
+    cluster = {"regions": {}, "global_endpoint": "", "global_processes": [], "credentials": "", "data_dir": ""}
+    text = as_text({**cluster, "partitions": [partition]})
     assert any(line.split() == ["us-east-1", "t", "i", "1", "none", "us-east-1/node-a"] for line in text.splitlines())

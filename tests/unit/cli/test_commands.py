@@ -22,7 +22,10 @@ def own_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["up", "--auth", "maybe"], ["dev", "--port", "x"], ["stop"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["up", "--auth", "maybe"], ["dev", "--port", "x"], ["dev", "--region", "US EAST"], ["stop"]],
+)
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
@@ -93,6 +96,7 @@ def test_rendering_again_keeps_the_cluster_and_its_credentials(tmp_path: Path) -
     before = load(tmp_path / "us-east-1-node-a.json"), (tmp_path / "credentials").read_text()
     assert main(["render", "--out", str(tmp_path)]) == 0
     config = load(tmp_path / "us-east-1-node-a.json")
+    assert config.admin_token == (tmp_path / "admin-token").read_text().strip()
     assert (config, (tmp_path / "credentials").read_text()) == before
     assert config.spec.address == f"us-east-1-node-a:{render.GRPC_PORT}"
     assert config.listen.host == "0.0.0.0"

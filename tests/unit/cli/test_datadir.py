@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from geodyne import topology
-from geodyne.cli.datadir import ClusterDirectory, find_running
+from geodyne.cli.datadir import ClusterDirectory, check_dev_directory, find_running, running_control
 from geodyne.cli.errors import CommandError
+from node.storage.directory import open_directory
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +25,31 @@ def test_the_cluster_id_stays_the_same_over_restarts(tmp_path: Path) -> None:
     first = directory.open(topology.default())
     directory.close()
     assert directory.open(topology.default()) == first
+    directory.close()
+
+
+def test_the_admin_token_is_made_once_for_its_user_alone_and_kept_over_restarts(tmp_path: Path) -> None:
+    directory = ClusterDirectory(tmp_path / "d")
+    directory.open(topology.default())  # as one of an earlier version: without a token
+    token = directory.admin_token()
+    directory.close()
+    assert stat.S_IMODE((tmp_path / "d" / "admin-token").stat().st_mode) == 0o600
+    directory.open(topology.default())
+    assert directory.admin_token() == token
+    directory.close()
+    other = ClusterDirectory(tmp_path / "e")
+    other.open(topology.default())
+    assert other.admin_token() != token
+    other.close()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"guessed", b"\xff" * 64, b"a b" * 20])
+def test_a_damaged_admin_token_is_not_taken_for_one(tmp_path: Path, damaged: bytes) -> None:
+    directory = ClusterDirectory(tmp_path / "d")
+    directory.open(topology.default())
+    (tmp_path / "d" / "admin-token").write_bytes(damaged)
+    with pytest.raises(CommandError, match="admin-token is damaged"):
+        directory.admin_token()
     directory.close()
 
 
@@ -109,8 +136,43 @@ def test_a_damaged_or_missing_identity_is_never_replaced_by_a_new_one(tmp_path: 
 
 def test_a_data_directory_that_is_a_file_is_one_readable_line(tmp_path: Path) -> None:
     (tmp_path / "d").write_text("")
-    with pytest.raises(CommandError, match="cannot be used"):
+    with pytest.raises(CommandError, match="cannot be used: it is not a directory"):
         ClusterDirectory(tmp_path / "d").open(topology.default())
+    with pytest.raises(CommandError, match="cannot be used: it is not a directory"):
+        check_dev_directory(tmp_path / "d", "us-east-1")
+
+
+def test_geodyne_dev_and_a_cluster_keep_off_each_others_data(tmp_path: Path) -> None:
+    open_directory(tmp_path / "dev" / "us-east-1", "dev", "us-east-1/node-a").close()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(CommandError, match=r"belongs to `geodyne dev` \(region us-east-1\); --data-dir"):
+        ClusterDirectory(tmp_path / "dev").open(topology.default())
+    check_dev_directory(tmp_path / "dev", "us-east-1")
+    with pytest.raises(CommandError, match="the data of region us-east-1, not of eu-west-1; --region us-east-1"):
+        check_dev_directory(tmp_path / "dev", "eu-west-1")
+    assert sorted(tmp_path.rglob("*")) == before
+    check_dev_directory(tmp_path / "none", "eu-west-1")
+    cluster = ClusterDirectory(tmp_path / "cluster")
+    cluster.open(topology.default())
+    with pytest.raises(CommandError, match="belongs to a cluster of `geodyne up`; --data-dir"):
+        check_dev_directory(tmp_path / "cluster", "us-east-1")
+    cluster.close()
+
+
+def test_a_cluster_that_was_not_named_is_told_of_except_where_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = ClusterDirectory(tmp_path / "d")
+    directory.open(topology.default())
+    directory.write_run({"pid": os.getpid(), "control": "/socket"})
+    assert running_control(None) == "/socket"
+    assert capsys.readouterr().err == f"geodyne: the running cluster is that of {tmp_path / 'd'}\n"
+    assert running_control(str(tmp_path / "d")) == "/socket"
+    monkeypatch.chdir(tmp_path)
+    assert running_control(None) == "/socket"
+    assert capsys.readouterr().err == ""
+    directory.forget_run()
+    directory.close()
 
 
 def test_the_one_running_cluster_is_found_and_two_must_be_told_apart(tmp_path: Path) -> None:

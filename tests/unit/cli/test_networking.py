@@ -28,10 +28,10 @@ class Told:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.states: dict[str, NetworkState] = {}
         self.silent: set[str] = set()
-        monkeypatch.setattr(probe, "post", self.post)
+        monkeypatch.setattr(probe, "administer", self.administer)
 
-    async def post(self, address: str, path: str, body: dict[str, Any], *_: object) -> Answer | None:
-        assert path == "/admin/network"
+    async def administer(self, address: str, call: str, body: dict[str, Any], *_: object) -> Answer | None:
+        assert call == "network"
         if address in self.silent:
             return None
         self.states[address] = state_from(body)

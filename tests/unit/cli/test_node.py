@@ -132,6 +132,11 @@ def test_the_list_shows_nodes_that_their_region_does_not_tell_of_too() -> None:
     assert "2 replicas on their way" in node.as_text(listed("ACTIVE", 3, moves=2))
 
 
+def test_a_node_that_is_being_drained_is_shown_as_drained_once_nothing_is_on_it() -> None:
+    assert "DRAINING  1" in node.as_text(listed("DRAINING", 1))
+    assert "DRAINED  0" in node.as_text(listed("DRAINING", 0))
+
+
 @pytest.mark.parametrize("text", ["0.5", "x", "-1", "1e9", "nan"])
 def test_a_time_to_rebuild_out_of_bounds_is_wrong_usage(text: str) -> None:
     parser = argparse.ArgumentParser()

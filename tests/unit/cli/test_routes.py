@@ -31,7 +31,7 @@ SHOWN: dict[str, Any] = {
     "trusted_proxies": [],
     "changes_survive_restarts": True,
 }
-FOUND = {
+FOUND: dict[str, Any] = {
     "table": "orders",
     "origin": "eu-west-1",
     "origin_reason": "header",
@@ -76,6 +76,12 @@ def test_a_table_or_a_place_asks_for_one_decision(asked: Asked, capsys: pytest.C
     assert "goes to: us-east-1 (fail-over from eu-west-1)" in shown
     assert "failover eu-west-1 us-east-1" in shown
     assert "76 ms       up     ACTIVE" in shown
+
+
+def test_a_table_that_no_region_has_is_said_to_be_none() -> None:
+    nowhere = {**FOUND, "regions": [{**known, "has_table": False} for known in FOUND["regions"]]}
+    assert routes.route_as_text(nowhere).startswith("no region has a table orders\n")
+    assert "no region has" not in routes.route_as_text(FOUND)
 
 
 @pytest.mark.parametrize(
@@ -123,16 +129,18 @@ def test_the_supervisor_passes_the_call_on_and_says_when_nobody_answers(monkeypa
     answers: list[probe.Answer | None] = [probe.Answer(200, b'{"error": "no"}'), None]
     posted = []
 
-    async def post(address: str, path: str, body: dict[str, Any], seconds_max: float) -> probe.Answer | None:
-        posted.append((path, body))
+    async def post(
+        address: str, call: str, body: dict[str, Any], token: str, seconds_max: float
+    ) -> probe.Answer | None:
+        posted.append((call, body, token))
         return answers.pop(0)
 
-    monkeypatch.setattr(probe, "post", post)
+    monkeypatch.setattr(probe, "administer", post)
     request = {"command": "routes", "operation": "show", "table": None}
-    assert asyncio.run(routing.administer(clusters, {}, request)) == {"refused": "no", "code": ""}
-    assert posted == [("/admin/routes", {"operation": "show"})]
+    assert asyncio.run(routing.administer(clusters, {}, request, "secret")) == {"refused": "no", "code": ""}
+    assert posted == [("routes", {"operation": "show"}, "secret")]
     with pytest.raises(CommandError, match="global/router-1 does not answer"):
-        asyncio.run(routing.administer(clusters, {}, request))
+        asyncio.run(routing.administer(clusters, {}, request, "secret"))
 
 
 def test_without_a_cluster_the_command_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

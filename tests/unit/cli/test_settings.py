@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 from geodyne import topology
 from geodyne.cli import launch
 from geodyne.settings import Endpoint, ProcessConfig, SettingsError, load, save
+
+TOKEN = "0123456789abcdef" * 4
 
 
 def configs() -> dict[str, ProcessConfig]:
@@ -60,6 +64,9 @@ def test_delivery_which_nobody_dials_has_its_metrics_address_only() -> None:
         ({"topology": {}}, "topology is malformed"),
         ({"cluster_id": ""}, "cluster_id must not be empty"),
         ({"log_level": 3}, "log_level must be a text"),
+        ({"admin_token": 3}, "admin_token must be a text"),
+        ({"admin_token": "short"}, "admin_token must be 32 to 128"),
+        ({"admin_token": "a\r\n" * 20}, "admin_token must be 32 to 128"),
     ],
 )
 def test_a_wrong_member_is_refused_by_name(tmp_path: Path, change: dict[str, Any], expected: str) -> None:
@@ -83,3 +90,35 @@ def test_a_router_without_a_credentials_file_must_not_check_signatures(tmp_path:
     save(replace(router, credentials="", auth=False), tmp_path / "x.json")
     with pytest.raises(SettingsError, match="credentials"):
         save(replace(router, credentials=""), tmp_path / "x.json")
+
+
+def test_a_launch_file_is_for_its_user_alone_even_where_an_older_one_was_not(tmp_path: Path) -> None:
+    file, left_behind = tmp_path / "x.json", tmp_path / "x.json.new"
+    for older in (file, left_behind):
+        older.write_text("{}")
+        older.chmod(0o644)
+    save(replace(configs()["us-east-1/node-a"], admin_token=TOKEN), file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert load(file).admin_token == TOKEN
+    assert not left_behind.exists()
+
+
+def test_an_older_launch_file_has_no_admin_token(tmp_path: Path) -> None:
+    save(configs()["us-east-1/node-a"], tmp_path / "x.json")
+    assert "admin_token" not in json.loads((tmp_path / "x.json").read_text())
+    assert load(tmp_path / "x.json").admin_token == ""
+
+
+def test_the_admin_token_is_told_by_no_representation_log_line_or_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = launch.ClusterOptions("c", Path("/c"), True, "enforce", "info", admin_token=TOKEN)
+    config = replace(configs()["us-east-1/node-a"], admin_token=TOKEN)
+    logging.getLogger("geodyne.test").warning("started", extra={"config": config, "options": options})
+    logging.getLogger("geodyne.test").warning("%s %r", config, options)
+    assert TOKEN not in f"{config!r} {options!r} {caplog.text} {[vars(record) for record in caplog.records]}"
+    for spoilt in (TOKEN + "!", [TOKEN]):
+        (tmp_path / "x.json").write_text(json.dumps({**config.to_json(), "admin_token": spoilt}))
+        with pytest.raises(SettingsError, match="admin_token must be") as caught:
+            load(tmp_path / "x.json")
+        assert TOKEN not in str(caught.value)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from geodyne import topology
 from geodyne.cli import __main__ as cli
-from geodyne.cli import control, trigger
+from geodyne.cli import control, trigger, triggers
 from geodyne.cli.devcontrol import DevControl, control_of
 from geodyne.cli.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, CommandError
 
@@ -34,8 +35,10 @@ class Region:
     def __init__(self, **answers: Any) -> None:
         self.answers = {name: value if isinstance(value, list) else [value] for name, value in answers.items()}
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.regions: list[str | None] = []
 
-    def __call__(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, operation: str, body: dict[str, Any], *, region: str | None = None) -> dict[str, Any]:
+        self.regions.append(region)
         self.asked.append((operation, dict(body)))
         answers = self.answers[operation]
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -161,10 +164,62 @@ def test_a_change_that_does_not_settle_ends_with_what_to_do(
 def test_a_list_reads_all_pages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pages = [{"EventSourceMappings": [mapping("Enabled")], "NextMarker": "m"}, {"EventSourceMappings": []}]
     region = Region(ListEventSourceMappings=pages)
-    assert run(monkeypatch, region, "list", "--function", "f") == EXIT_OK
+    assert run(monkeypatch, region, "list", "--function", "f", "--region", "r") == EXIT_OK
     out = capsys.readouterr().out.split()
-    assert out[-5:] == [UUID, "table/things/stream/label", "f", "Enabled", "OK"]
+    assert out[-6:] == ["r", UUID, "table/things/stream/label", "f", "Enabled", "OK"]
     assert region.asked[1][1] == {"FunctionName": "f", "Marker": "m"}
+
+
+def test_without_a_region_all_are_listed_and_one_that_does_not_answer_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    function = {"name": "f", "kind": "http", "handler": "", "url": "http://h", "directory": "", "timeout_s": 3.0}
+    away = CommandError("no router of b answers")
+    region = Region(ListRegions={"regions": ["a", "b", "c"]}, ListFunctions=[{"functions": [function]}, away])
+    region.answers["ListFunctions"].append({"functions": [function]})
+    assert run(monkeypatch, region, "function", "list", "--json") == EXIT_FAILED
+    said = capsys.readouterr()
+    assert [one["region"] for one in json.loads(said.out)["functions"]] == ["a", "c"]
+    assert said.err == "geodyne: b: no router of b answers\n"
+    assert region.regions == [None, "a", "b", "c"]
+
+
+def test_a_mapping_is_shown_with_values_as_json_has_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {**mapping("Enabled"), "BisectBatchOnFunctionError": False, "FilterCriteria": {"Filters": []}}
+    assert run(monkeypatch, Region(GetEventSourceMapping=told), "show", UUID) == EXIT_OK
+    lines = {line.split(maxsplit=1)[0]: line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()}
+    assert lines["State"] == "Enabled"
+    assert lines["BisectBatchOnFunctionError"] == "false"
+    assert lines["FilterCriteria"] == '{"Filters": []}'
+
+
+def test_an_update_names_no_defaults_because_what_is_not_said_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, expected in (("create", True), ("update", False)):
+        with pytest.raises(SystemExit):
+            cli.main(["trigger", command, "--help"])
+        assert ("default: 100" in capsys.readouterr().out) == expected
+
+
+def test_a_module_that_is_not_there_is_told_at_once_and_nothing_of_one_that_is_there_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "inner").mkdir()
+    for file in ("there.py", "inner/__init__.py", "inner/there.py"):
+        (tmp_path / file).write_text("raise SystemExit('it has run')\n")
+    for module, found in (
+        ("there", True),
+        ("inner.there", True),
+        ("inner.away", False),
+        ("there.away", False),
+        ("away", False),
+        ("json", True),
+    ):
+        region = Region(PutFunction={"function": {"name": "f"}})
+        words = ["function", "add", "f", "--handler", f"{module}:handle", "--path", str(tmp_path)]
+        assert run(monkeypatch, region, *words) == EXIT_OK
+        assert (f"no module {module} is found in {tmp_path}" in capsys.readouterr().err) != found
 
 
 def test_a_python_function_is_a_handler_in_a_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -227,6 +282,7 @@ def test_geodyne_dev_is_found_by_its_data_directory_while_it_runs(tmp_path: Path
         try:
             request = {"command": "trigger", "region": None, "operation": "List", "body": {"a": 1}}
             assert await ask(request) == {"result": {"operation": "List", "body": {"a": 1}}}
+            assert await ask({**request, "operation": "ListRegions"}) == {"result": {"regions": ["here"]}}
             assert await ask({**request, "operation": "Refuse"}) == {"refused": "no", "code": "C"}
             for wrong in ({"command": "status"}, {**request, "region": "there"}):
                 with pytest.raises(CommandError):
@@ -238,3 +294,14 @@ def test_geodyne_dev_is_found_by_its_data_directory_while_it_runs(tmp_path: Path
     assert control_of(tmp_path) is None
     (tmp_path / "control.json").write_text('{"control": "/gone/control"}')
     assert control_of(tmp_path) is None, "one that was killed left its file behind"
+
+
+def test_the_supervisor_knows_its_regions_and_does_not_guess_which_one_is_meant() -> None:
+    async def scenario() -> None:
+        several = topology.default()
+        named = await triggers.administer(several, {}, {"operation": "ListRegions", "region": None}, "token")
+        assert named == {"result": {"regions": list(several.regions)}}
+        with pytest.raises(CommandError, match="which region"):
+            await triggers.administer(several, {}, {"operation": "ListFunctions", "region": None}, "token")
+
+    asyncio.run(scenario())

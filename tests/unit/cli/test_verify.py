@@ -76,17 +76,19 @@ def test_what_was_repaired_and_what_is_not_known_is_said() -> None:
 def _ask(monkeypatch: pytest.MonkeyPatch, answers: dict[str, dict[str, Any]], **request: Any) -> dict[str, Any]:
     """`answers` by region; those that are missing do not answer, and all processes are ready."""
 
-    async def post(address: str, path: str, body: dict[str, Any], *_: object) -> Answer | None:
-        assert (path, body["table"]) == ("/admin/verify", "orders")
+    async def administer(address: str, call: str, body: dict[str, Any], *_: object) -> Answer | None:
+        assert (call, body["table"]) == ("verify", "orders")
         answer = answers.get(address.partition("/")[0])
         return None if answer is None else Answer(200, json.dumps(answer).encode())
 
     async def main() -> dict[str, Any]:
-        monkeypatch.setattr(probe, "post", post)
+        monkeypatch.setattr(probe, "administer", administer)
         children = {process.id: Child(process, (), Path("/")) for process in TOPOLOGY.processes()}
         for child in children.values():
             child.ready.set()
-        return await verifying.administer(TOPOLOGY, children, {"operation": "start", "table": "orders", **request})
+        return await verifying.administer(
+            TOPOLOGY, children, {"operation": "start", "table": "orders", **request}, "t" * 32
+        )
 
     return asyncio.run(main())
 

@@ -57,7 +57,7 @@ def test_a_record_has_the_form_of_lambdas_event() -> None:
     assert shown["StreamViewType"] == "NEW_AND_OLD_IMAGES"
 
 
-def test_the_view_is_the_streams() -> None:
+def test_an_event_shows_only_the_images_of_its_streams_view() -> None:
     shown = event_of(record(65, new="2", old="1"), SOURCE._replace(view="KEYS_ONLY"))["dynamodb"]
     assert not {"NewImage", "OldImage"} & shown.keys()
 

@@ -51,7 +51,11 @@ def test_a_read_that_failed_is_repeated_after_a_while() -> None:
     assert progress.decide(0, START_US) == []
     wake_ms = progress.wake_ms(0)
     assert wake_ms is not None
-    assert of(Read, progress.decide(wake_ms, START_US))
+    assert of(Read, progress.decide(wake_ms, START_US)) == [
+        Read(FROM_COMMITTED, 0)
+    ]  # an answer at once says it is over
+    page(progress, following=70)
+    assert of(Read, progress.decide(wake_ms, START_US)) == [Read(70, SMALL.read_wait_ms)]
 
 
 def test_the_bookmark_stays_before_the_oldest_record_that_has_not_ended() -> None:

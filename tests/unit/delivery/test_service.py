@@ -27,6 +27,7 @@ from geodyne.messages import (
     ListShards,
     ReadStream,
     Refused,
+    StreamPage,
 )
 from geodyne.triggers.functions import FunctionSpec
 from geodyne.triggers.mapping import TRIM_HORIZON, Mapping
@@ -222,6 +223,31 @@ def test_refusals_and_errors_of_the_region_are_no_answers() -> None:
                     await call
 
     asyncio.run(run_each())
+
+
+def test_a_read_that_outlives_its_time_is_asked_again_without_a_wait_before_the_stream_counts_as_away() -> None:
+    class Moving:
+        catalog = FakeCatalog()
+
+        def __init__(self) -> None:
+            self.calls: list[tuple[Call, int]] = []
+
+        async def call(self, call: Call, *, timeout_ms: int) -> Answer:
+            self.calls.append((call, timeout_ms))
+            if len(self.calls) == 1:
+                raise ApiError("InternalServerError", "The request did not complete in time")
+            return StreamPage((), 70, False, False)
+
+    async def read() -> None:
+        region = Moving()
+        stream = RegionStream(region, partition=1, epoch=1, label=LABEL, bookmark="b")
+        assert (await stream.read(70, limit=1, max_bytes=1, wait_ms=10_000)).next == 70
+        (first, first_ms), (second, second_ms) = region.calls
+        assert isinstance(first, ReadStream)
+        assert second == first._replace(wait_ms=0)
+        assert first_ms > second_ms
+
+    asyncio.run(read())
 
 
 def test_the_whole_way_to_a_python_function_and_a_directory(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from delivery import triggers as triggers_module
 from delivery.metrics import MAPPINGS_NAMED_MAX, DeliveryCollector, Observations
+from delivery.runner import CALL_FAILED, NOTHING_YET, STREAM_FAILED
 from delivery.service import Status
 from delivery.triggers import CatalogMappings, Triggers
 from geodyne.messages import Answer, Call, Control, ControlDone, Refused
@@ -139,6 +140,23 @@ def test_what_became_of_a_mappings_batches_is_reported_once(tmp_path: Path, monk
             await asyncio.sleep(0.002)
         assert len(bench.region.reports) == reports
         assert bench.region.reports[-1] == {"uuid": MAPPING.uuid, "result": "OK"}
+
+    run(tmp_path, use)
+
+
+def test_a_mapping_that_was_told_to_have_no_stream_is_well_once_the_stream_is_read_though_it_is_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers_module, "REPORT_EVERY_S", 0.001)
+
+    async def use(bench: Bench) -> None:
+        bench.add()
+        bench.region.catalog.mappings = {MAPPING.uuid: {**RECORD, "result": STREAM_FAILED}}
+        await until(lambda: bench.region.catalog.mappings[MAPPING.uuid]["result"] == NOTHING_YET)
+        bench.region.catalog.mappings = {MAPPING.uuid: {**RECORD, "result": CALL_FAILED}}
+        for _ in range(5):
+            await asyncio.sleep(0.002)
+        assert bench.region.catalog.mappings[MAPPING.uuid]["result"] == CALL_FAILED  # of a batch: not this one's news
 
     run(tmp_path, use)
 

@@ -282,7 +282,7 @@ def test_the_context_is_that_of_lambda_and_the_environment_is_the_functions_own(
 
 
 def test_output_goes_to_the_log_with_a_bound(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="delivery.worker")
+    caplog.set_level(logging.INFO, logger="delivery.output")
 
     async def use(function: PythonFunction) -> None:
         assert await function.call(b"{}", "r1") == Returned(None)

@@ -36,7 +36,7 @@ def test_the_number_of_messages_is_bounded_and_the_newest_stay() -> None:
     assert [number for number in range(10) if early.take(number)] == [7, 8, 9]
 
 
-def test_their_bytes_are_bounded() -> None:
+def test_the_bytes_of_messages_that_are_kept_are_bounded() -> None:
     early = EarlyMessages(bytes_max=1_000)
     for number in range(100):
         early.add("a", 1 << 40, append(1 << 40, bytes(300)))

@@ -170,7 +170,7 @@ def test_a_table_without_consumers_makes_no_records() -> None:
     assert (found.feed, found.shards, found.trim, state.feed_total) == ([], False, None, 0)
 
 
-def test_all_of_it_survives_its_bytes() -> None:
+def test_feed_shards_and_bookmarks_survive_the_states_bytes() -> None:
     state = GroupState(epoch=2)
     state.define(streaming(1, ("old", True), (LABEL, False), bookmarks=("trigger-oldest/b",), ttl="t"), T)
     applied(state, entry(3, log.EntryPayload(wall_us=T + 5), b"a", b"b"))
