@@ -19,7 +19,7 @@ from node.storage.sqlite import StateStore
 if TYPE_CHECKING:
     from node.group import Asker, Group
 
-SLICE_ROWS = 256  # with their values read: about 2 ms
+SLICE_ROWS = 256  # with their values read: about 3 ms
 SLICE_BYTES = 256 * 1024  # likewise; the item that reaches the bound still belongs to it
 LISTED_MAX = 128  # rows of an answer that lists them; a key is up to 3 KB
 DIGEST_BYTES = 16
