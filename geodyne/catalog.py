@@ -29,7 +29,7 @@ class ControlOperation(StrEnum):
     CREATE_TABLE      definition (see router.api.tables)                      -> table
     UPDATE_TABLE      name, and any of: billing_mode, read_units, write_units, deletion_protection, table_class,
                       stream (view type or null), replicas_add [region], replicas_remove [region], extra (merged; a
-                      null member is removed), index_add (definition of one global index), index_remove (name),
+                      null member is removed), overrides {region: (geodyne.overrides)}, index_add (definition of one global index), index_remove (name),
                       index_update {name: {read_units, write_units, extra}}, leave: true  -> table
                       An optional table_id, and as_replica: asked by another region, so not to be passed on; then
                       settings (node.catalog.tablesettings), taken over if they are the newest
@@ -117,7 +117,11 @@ REPLICA_PREFIX = "replica/"
 # Members of a table's `extra`:
 SETTINGS_CHANGED = "settings_changed_ms"  # of the newest edit of what replicas have in common
 REPLICA_PROGRESS = "replica_progress"  # {region: percent} of the replicas that are being filled from here
+CONFLICT_LOG = "conflict_log"  # True: conflicts are kept (node.feed.conflicts); replicas have it in common
 LEAVING = "leaving"  # while its replica leaves: Leaving, as JSON
+OVERRIDES = "overrides"  # of settings, by region (geodyne.overrides)
+REPLICA_TROUBLES = "replica_troubles"  # {region: for people}: why it is not made, or not gone
+SOURCED_MS = "sourced_ms"  # when replicas were last added from here
 DISASSOCIATION_PROTECTION = "disassociation_protection"  # False: its replica may leave
 
 
@@ -140,6 +144,7 @@ class TableStatus(StrEnum):
 
 class ReplicaStatus(StrEnum):
     CREATING = "CREATING"
+    CREATION_FAILED = "CREATION_FAILED"  # for good: it can only be removed
     ACTIVE = "ACTIVE"
     DELETING = "DELETING"
 
@@ -156,13 +161,14 @@ class Leaving:
     stage: LeavingStage
     through_us: int
     give_up_ms: int  # wall clock; 0: never
+    deletes: bool = False  # its rows and table go once it has left: what was asked is DeleteTable
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Leaving:
-        return Leaving(LeavingStage(data["stage"]), data["through_us"], data["give_up_ms"])
+        return Leaving(LeavingStage(data["stage"]), data["through_us"], data["give_up_ms"], data.get("deletes", False))
 
 
 class TtlStatus(StrEnum):

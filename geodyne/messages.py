@@ -115,13 +115,15 @@ class Change(NamedTuple):
     """One version of one item, as replication carries it. `image` None is a tombstone.
 
     `version` is 8 bytes of big-endian hybrid logical time (microseconds) followed by the region's name:
-    byte order is the last-writer-wins order.
+    byte order is the last-writer-wins order. `base` is the version that it replaced, of the newest row of another
+    region that its maker had seen; b"" where there was none, None when it is not known (node.feed.conflicts).
     """
 
     key: bytes
     version: bytes
     image: bytes | None
     size: int
+    base: bytes | None = None
 
 
 class ApplyChanges(NamedTuple):

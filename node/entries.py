@@ -58,9 +58,16 @@ class EntryBuilder:
         self.effects: list[Effect] = []
         self.size = 0
 
-    def add(self, effect: Effect, old_image: bytes | None, expired: bool = False) -> None:
+    def add(
+        self,
+        effect: Effect,
+        old_image: bytes | None,
+        expired: bool = False,
+        base: bytes | None = None,
+        lost: log.Lost | None = None,
+    ) -> None:
         """All of it or nothing: what followers read and what this leader applies must be the same. `expired`: nobody
-        asked for the deletion, the item's time had come."""
+        asked for the deletion, the item's time had come. `base`, `lost`: see node.feed.conflicts."""
         count = len(self.effects)
         try:
             self._add(effect, old_image)
@@ -69,6 +76,11 @@ class EntryBuilder:
             raise
         if expired:
             self.payload.effects[-1].expired = True
+        if base is not None:
+            self.payload.effects[-1].base = base
+        if lost is not None:
+            self.payload.effects[-1].lost.CopyFrom(lost)
+            self.size += len(lost.image)
         self.effects.append(effect)
 
     def _add(self, effect: Effect, old_image: bytes | None) -> None:

@@ -42,11 +42,11 @@ from geodyne.messages import (
 )
 from geodyne.model import version as versions
 from geodyne.wire import log_v1_pb2 as log
-from node.applying import Outcome, Scrubbed
-from node.catalog.machine import Changes
+from node.applying import AppliedBatch, Outcome
 from node.engine.localindexes import LocalIndexes
 from node.engine.writes import Verdict, evaluate
 from node.entries import Decided, Effect, EntryBuilder, decode, promising
+from node.feed import conflicts
 from node.indexes.sources import BatchStanding, Sources, after, news, standing
 from node.itemcollections import ItemCollections
 from node.overlay import Overlay
@@ -78,16 +78,6 @@ class Asker(NamedTuple):
 
     def answer(self, answer: Answer) -> None:
         self.reply(Response(self.id, answer))
-
-
-class AppliedBatch(NamedTuple):
-    """What applying some entries asks of storage, and what follows once storage has it."""
-
-    update: GroupUpdate
-    applied_keys: list[tuple[bytes, int]]
-    catalog: list[tuple[int, Changes]]
-    fed: bool
-    scrub: Scrubbed | None = None
 
 
 class Backlog:
@@ -322,7 +312,9 @@ class Group:
             if outdated(change, prior, self._arrived):
                 continue
             row = Row(change.image, change.version, change.size)
-            newest_index = self._add(change.key, row, change.version, prior, None, None, wall_us)
+            defined = self._definition
+            lost = conflicts.loss(change, prior, self._region, bool(defined.ttl)) if defined.conflicts else None
+            newest_index = self._add(change.key, row, change.version, prior, None, None, wall_us, lost=lost)
             applied += 1
         self._answer_after(newest_index, asker, Applied(applied))
 
@@ -497,6 +489,7 @@ class Group:
         wall_us: int,
         collection: int = -1,
         expired: bool = False,
+        lost: log.Lost | None = None,
     ) -> int:
         """Add an effect to the entry of this turn. `collection`: the size of the item collection after it, if known."""
         builder = self._open(wall_us)
@@ -504,8 +497,9 @@ class Group:
         live_after = row is not None and row.value is not None
         bytes_delta = (row.size if row is not None else 0) - (prior.size if prior is not None else 0)
         old_image = prior.value if prior is not None and self._definition.old_images else None
+        base = conflicts.base_of(prior, self._arrived) if self._definition.conflicts else None
         effect = Effect(key, row, version, live_after - live_before, bytes_delta, write_id, outcome)
-        builder.add(effect, old_image, expired)
+        builder.add(effect, old_image, expired, base, lost)
         self._overlay.put(key, builder.index, row)
         if not live_after:
             self.participant.deletions.note(key)
@@ -670,7 +664,7 @@ class Group:
         stored = state.to_bytes()
         update = GroupUpdate(self.partition, outcome.rows, feed, trim, stored, indexes, reindex, state.definition.ttl)
         fed = bool(feed) or trim is not None or outcome.shards or state.safe_us > safe_us
-        return AppliedBatch(update, outcome.keys, outcome.catalog, fed, outcome.scrub)
+        return AppliedBatch(update, outcome.keys, outcome.catalog, fed, outcome.scrub, outcome.conflicts)
 
     def _in_flight_no_more(self, decided: Decided) -> None:
         if self._in_flight:

@@ -37,16 +37,18 @@ from geodyne.peermessages import (
     VoteRequest,
 )
 from geodyne.ports import Clock, PeerNetwork
+from node.applying import AppliedBatch
 from node.calls import Calls
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.clocks import ClockGuard
+from node.conflictlog import ConflictLog
 from node.early import EarlyMessages
 from node.failing import StorageFailure
 from node.feed.duty import FeedDuty
 from node.feed.retention import FeedSettings
 from node.feed.tombstones import TombstoneDuty
 from node.formatmark import FormatMark
-from node.group import AppliedBatch, Group
+from node.group import Group
 from node.groups import Groups
 from node.healing import Healing
 from node.heartbeats import Heartbeats
@@ -590,6 +592,8 @@ class NodeService:
                 self.indexes.news(group.partition)
             if batch.scrub is not None:
                 self.scrub.applied(group, batch.scrub)
+            if batch.conflicts and self.conflicts is not None:
+                self.conflicts.note(group.partition, batch.conflicts, leading=group.serving)
             for revision, changes in batch.catalog:
                 self.catalog.apply(revision, changes)
             if group.partition == METADATA_PARTITION:

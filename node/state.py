@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from geodyne.catalog import (
+    CONFLICT_LOG,
     INDEX_CONSUMER,
     KINESIS_PREFIX,
     STREAM_PREFIX,
@@ -57,6 +58,7 @@ class Definition(NamedTuple):
     streams: tuple[StreamDefinition, ...] = ()
     bookmarks: tuple[str, ...] = ()
     ttl: str = ""  # the attribute that tells when items expire; "": they do not
+    conflicts: bool = False  # effects have bases, and name what lost to them (node.feed.conflicts)
 
     @property
     def timed(self) -> bool:
@@ -80,6 +82,7 @@ class Definition(NamedTuple):
             consumers=self.consumers,
             bookmarks=self.bookmarks,
             ttl=self.ttl,
+            conflicts=self.conflicts,
         )
         for stream in self.streams:
             message.streams.add(label=stream.label, view=stream.view, ended=stream.ended)
@@ -123,6 +126,7 @@ class Definition(NamedTuple):
             tuple(StreamDefinition(stream.label, stream.view, stream.ended) for stream in message.streams),
             tuple(message.bookmarks),
             message.ttl,
+            message.conflicts,
         )
 
 
@@ -186,6 +190,7 @@ def definition_of(table: TableRecord, region: str) -> Definition:
         streams=streams,
         bookmarks=table.bookmarks,
         ttl=table.expires_by,
+        conflicts=table.is_global and bool(table.extra.get(CONFLICT_LOG)),
     )
 
 

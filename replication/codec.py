@@ -125,18 +125,16 @@ def _put_ship(target: wire.Ship, ship: Ship) -> None:
     target.table = ship.table
     target.table_id = ship.table_id
     add = target.changes.add
-    for key, version, image, size in ship.changes:
-        if image is None:
-            add(key=key, version=version, size=size)
-        else:
-            add(key=key, version=version, image=image, size=size)
+    for key, version, image, size, base in ship.changes:
+        add(key=key, version=version, image=image, size=size, base=base)  # None: the field is absent
 
 
 def _ship(ship: wire.Ship) -> Ship:
     changes = []
     weight = 0
     for c in ship.changes:
-        change = Change(c.key, c.version, c.image if c.HasField("image") else None, c.size)
+        image = c.image if c.HasField("image") else None
+        change = Change(c.key, c.version, image, c.size, c.base if c.HasField("base") else None)
         weight += change_bytes(change)
         changes.append(change)
     return Ship(ship.id, ship.table, ship.table_id, tuple(changes), weight)

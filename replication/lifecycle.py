@@ -34,6 +34,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from geodyne.catalog import (
+    CONFLICT_LOG,
     REPLICA_PROGRESS,
     SETTINGS_CHANGED,
     Leaving,
@@ -272,8 +273,8 @@ def _members(members: list[str], creating: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-# Members of a record's `extra` that hold throughput settings (router.api.throughput).
-SYNCHRONISED_EXTRA = ("on_demand_max", "warm", SETTINGS_CHANGED)
+# Members of a record's `extra`: throughput settings (router.api.throughput), and what is Geodyne's own.
+SYNCHRONISED_EXTRA = ("on_demand_max", "warm", CONFLICT_LOG, SETTINGS_CHANGED)
 
 
 def definition_of(table: TableRecord) -> dict[str, Any]:

@@ -299,7 +299,11 @@ class Progress:
         for record in page.records:
             version = record.change.version
             if version[8:] == self._own and (not self.fence_us or time_us(version) <= self.fence_us):
-                newest[record.change.key] = record.change
+                change = record.change
+                earlier = newest.get(change.key) if change.base is not None else None
+                if earlier is not None and change.base == earlier.version:
+                    change = change._replace(base=earlier.base)  # what the first of them had seen
+                newest[change.key] = change
         changes = tuple(newest.values())
         versions = [change.version for change in changes]
         number = self._next_number

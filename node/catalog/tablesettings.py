@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from geodyne.catalog import SETTINGS_CHANGED, IndexRecord, IndexStatus, TableRecord
+from geodyne.catalog import CONFLICT_LOG, SETTINGS_CHANGED, IndexRecord, IndexStatus, TableRecord
 from node.catalog import indexes
 
 _PLAIN = ("billing_mode", "read_units", "write_units", "table_class")
-_EXTRA = ("on_demand_max", "warm", "on_demand_since_ms", "table_class_updated_ms")
+_EXTRA = ("on_demand_max", "warm", "on_demand_since_ms", "table_class_updated_ms", CONFLICT_LOG)
 _INDEX_EXTRA = ("on_demand_max", "warm")
 
 
