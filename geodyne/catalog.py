@@ -29,8 +29,9 @@ class ControlOperation(StrEnum):
     CREATE_TABLE      definition (see router.api.tables)                      -> table
     UPDATE_TABLE      name, and any of: billing_mode, read_units, write_units, deletion_protection, table_class,
                       stream (view type or null), replicas_add [region], replicas_remove [region], extra (merged; a
-                      null member is removed), overrides {region: (geodyne.overrides)}, index_add (definition of one global index), index_remove (name),
-                      index_update {name: {read_units, write_units, extra}}, leave: true  -> table
+                      null member is removed), index_add (definition of one global index), index_remove (name),
+                      index_update {name: {read_units, write_units, extra}}, overrides {region: geodyne.overrides},
+                      leave: true                                              -> table
                       An optional table_id, and as_replica: asked by another region, so not to be passed on; then
                       settings (node.catalog.tablesettings), taken over if they are the newest
     SET_TTL           name, attribute, enabled; interval_ms: refused if the last change is not as long ago -> table
@@ -41,9 +42,15 @@ class ControlOperation(StrEnum):
     DELETE_TABLE      name                                                    -> table (as it was, DELETING)
     ENSURE_REPLICA    definition, members {region: status}, table_id          -> table; idempotent, from another region
     SET_REPLICA       name, region, status, expected: only from that status; progress: percent, of one that is and
-                      stays CREATING                                           -> table
+                      stays CREATING; trouble: for people, "" for none, of one that is and stays as it is, or with
+                      CREATION_FAILED; compared: revision (of TO_COMPARE), of one that is and stays ACTIVE  -> table
     LEAVE_RESULT      name, through_us, arrived: what became of the wait of a table that is to leave its replicas; of an
                       older wait it changes nothing                            -> table
+    SET_WRITES        name, mode, active, home (geodyne.writemodes; null: as it is), force     -> table
+                      or as_replica, mode_record: another region's record, taken over if it is the newest; with
+                      neither it only looks
+    WRITES_RESULT     name, and spread: the number of the mode that every region has in force; or handed: the attempt
+                      whose writes are all where they are to be taken next      -> table
     DROP_REPLICA      name, region: forget a member of a global table; ""     -> table (only looks)
     ENSURE_LEDGER     the table of geodyne.ledger, made if there is none       -> table
     ENSURE_HEALTH     the table of geodyne.healthcheck, likewise               -> table
@@ -78,6 +85,8 @@ class ControlOperation(StrEnum):
     ENSURE_REPLICA = "ensure_replica"
     SET_REPLICA = "set_replica"
     DROP_REPLICA = "drop_replica"
+    SET_WRITES = "set_writes"
+    WRITES_RESULT = "writes_result"
     LEAVE_RESULT = "leave_result"
     ENSURE_LEDGER = "ensure_ledger"
     ENSURE_HEALTH = "ensure_health"
@@ -121,6 +130,7 @@ CONFLICT_LOG = "conflict_log"  # True: conflicts are kept (node.feed.conflicts);
 LEAVING = "leaving"  # while its replica leaves: Leaving, as JSON
 OVERRIDES = "overrides"  # of settings, by region (geodyne.overrides)
 REPLICA_TROUBLES = "replica_troubles"  # {region: for people}: why it is not made, or not gone
+TO_COMPARE = "to_compare"  # {region: revision}: members to compare with, since another one was dropped at that revision
 SOURCED_MS = "sourced_ms"  # when replicas were last added from here
 DISASSOCIATION_PROTECTION = "disassociation_protection"  # False: its replica may leave
 
@@ -147,6 +157,9 @@ class ReplicaStatus(StrEnum):
     CREATION_FAILED = "CREATION_FAILED"  # for good: it can only be removed
     ACTIVE = "ACTIVE"
     DELETING = "DELETING"
+
+
+REPLICA_HOLDING = (ReplicaStatus.CREATING, ReplicaStatus.ACTIVE)  # changes are kept until it has them
 
 
 class LeavingStage(StrEnum):

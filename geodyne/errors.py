@@ -43,6 +43,7 @@ CATALOGUE: dict[str, ErrorKind] = {
         ErrorKind("ResourceInUseException"),
         ErrorKind("ResourceConflictException", status=409),
         ErrorKind("TableNotFoundException"),
+        ErrorKind("TableAlreadyExistsException"),
         ErrorKind("GlobalTableNotFoundException"),
         ErrorKind("LimitExceededException", retryable=True),
         ErrorKind("ConditionalCheckFailedException"),

@@ -467,6 +467,7 @@ class FeedPage(NamedTuple):
     # Of a page that reaches the head: what the region writes in the partition beyond it has larger versions (µs), but
     # for items that expire, whose deletions are told late. 0: not known.
     safe_us: int = 0
+    revision: int = 0  # likewise: of the definition that is in force after these records
 
 
 class ShardSpan(NamedTuple):

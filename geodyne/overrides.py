@@ -5,8 +5,8 @@ guide, "How DynamoDB global tables work", settings that are synchronised but can
 table and its global indexes, ceilings of on-demand reads, the table class.
 
 A table's record has in its own members what all regions have in common, and beside that the overrides of all replicas,
-so that every region can describe each. As `extra[OVERRIDES]` and in UPDATE_TABLE they are, by region, any of read_units,
-on_demand_read, table_class, and indexes: by name, read_units and on_demand_read.
+so that every region can describe each. As `extra[OVERRIDES]` and in UPDATE_TABLE they are, by region, any of
+read_units, on_demand_read, table_class, and indexes: by name, read_units and on_demand_read.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def settled(before: TableRecord, after: TableRecord, region: str) -> TableRecord
         changed.add(ON_DEMAND_READ)
     if after.billing_mode != before.billing_mode:
         changed |= {READ_UNITS, ON_DEMAND_READ}
-    kept = {name: {member: own[member] for member in own.keys() - changed} for name, own in overrides.items()}
+    kept: dict[str, Override] = {name: _without(own, changed) for name, own in overrides.items()}
     table = replace(after, extra=extra, **plain)
     for index in after.indexes:
         table, kept = _settled_index(before, shown, table, index, kept)
@@ -128,6 +128,10 @@ def _with_ceiling(extra: Mapping[str, Any], units: int | None) -> dict[str, Any]
     ceilings = _merged(extra.get(_CEILINGS, {}), {"read": units})
     rest = {name: value for name, value in extra.items() if name != _CEILINGS}
     return rest | ({_CEILINGS: ceilings} if ceilings else {})
+
+
+def _without(own: Override, members: set[str]) -> Override:
+    return {name: value for name, value in own.items() if name not in members}
 
 
 def _only_indexes(own: Override, names: set[str]) -> Override:

@@ -23,6 +23,7 @@ from geodyne.ports import ClientConnector, Clock, PeerNetwork
 from geodyne.settings import CLOCK_OFFSET_MS_MAX
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.catalog.placement import REPLICAS, rings_by_zone
+from node.conflictlog import ConflictLog
 from node.failing import unusable
 from node.feed.retention import FeedSettings
 from node.formatmark import FormatMark
@@ -170,6 +171,8 @@ class Node:
         await self.service.membership.wait_closed()
         await self.region_link.close()
         await self.service.transfers.wait_closed()
+        if self.service.conflicts is not None:
+            await self.service.conflicts.close()
         self._log.close()  # its last callbacks still write to the state
         await self._store.close()
         self._directory.close()
@@ -392,6 +395,10 @@ def _open(
     service.clocks.watch.bound_us = round(clock_offset_ms_max * 1_000)
     service.clocks.give_away = partial(handover.offer_all, right_clocks_only=True)
     space = service.space = SpaceGuard(disk or PosixDisk(), directory.path, metrics, handover.offer_all)
+    conflicts = service.conflicts = ConflictLog(
+        directory.path / "conflicts", place.node_id, metrics, lambda: keeper.catalog
+    )
+    conflicts.suspended = lambda: space.low
     maintenance = Maintenance(
         groups, log, store, metrics, space, handover.balance, service.publish_counts, service.look_after
     )

@@ -43,7 +43,9 @@ from geodyne.messages import (
 from geodyne.model import version as versions
 from geodyne.wire import log_v1_pb2 as log
 from node.applying import AppliedBatch, Outcome
+from node.catalog.machine import Changes
 from node.engine.localindexes import LocalIndexes
+from node.engine.writemode import expires_here
 from node.engine.writes import Verdict, evaluate
 from node.entries import Decided, Effect, EntryBuilder, decode, promising
 from node.feed import conflicts
@@ -277,7 +279,7 @@ class Group:
         """What a write comes to: the row it was judged by, the verdict, the size of the item collection after it (-1:
         not known) and the log index that the verdict rests on."""
         rests_on, prior = self.newest(call.key)
-        verdict = evaluate(call, prior, self._definition.indexes)
+        verdict = evaluate(call, prior, self._definition.indexes, self._definition.writes)
         if not self._definition.indexes:
             return prior, verdict, -1, rests_on
         judged = self._collections.judge(self._definition, self._local, call, prior, verdict)
@@ -359,11 +361,17 @@ class Group:
 
     @property
     def expires_by(self) -> str:
-        """While serving: the attribute that tells when items expire, "" for none, as of the log's end."""
-        return self._definition.ttl
+        """While serving: the attribute that tells when items expire, "" if none goes here; as of the log's end."""
+        return self._definition.deletes_by
+
+    def expires_here(self, row: Row) -> bool:
+        """Whether the table's write mode has this region delete an item whose time has come."""
+        return expires_here(self._definition.writes, row.value)
 
     def foreign(self, row: Row) -> bool:
-        """Whether another region of the global table made this image."""
+        """Whether another region of the global table made this image, and deletes it in time."""
+        if self._definition.writes is not None:
+            return False  # the region that may write the item deletes it, whoever made the image
         return self._definition.tombstones and versions.region(row.version).encode() != self._region
 
     def expire(self, key: bytes, prior: Row, wall_us: int) -> None:
@@ -432,6 +440,7 @@ class Group:
         builder = self._open(wall_us)
         builder.payload.definition.CopyFrom(definition.to_wire())
         builder.size += 256
+        self._last_us = max(self._last_us, wall_us)  # what was written before is told to have arrived without delay
         self._marker_proposed = definition.revision
         self._bind(definition)
         self.seal()

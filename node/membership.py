@@ -244,6 +244,8 @@ class Membership:
         if self._leads_metadata():
             self._watch_members(self._service.now_ms())
             self.plan()
+            if self._service.catalog.awaits_time:
+                self._service.leads_changed()
         if self._service.groups.lingering:
             self._service.replicas_freed()
         self._measure()

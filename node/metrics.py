@@ -148,6 +148,15 @@ class NodeMetrics:
             "Tombstones that went because every region has what they hide",
             registry=registry,
         )
+        self.conflicts = Counter(
+            "geodyne_conflicts",
+            "Writes made here that lost to another region's which had not seen them, in tables that keep conflicts",
+            ["lost", "won"],
+            registry=registry,
+        )
+        self.conflicts_dropped = Counter(
+            "geodyne_conflicts_dropped", "Records of conflicts that this node could not keep", registry=registry
+        )
         self.feed_places_lost = Counter(
             "geodyne_feed_places_lost",
             "Times that the change feed of a partition outgrew its bound before a replica had read it",

@@ -95,13 +95,15 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         await node.region_link.members_changed(zones, _peers(nodes))
         node.members_changed(zones)
 
+    conflicts = node.service.conflicts
+    assert conflicts is not None
     observe = ObserveServer(
         config.metrics.host,
         config.metrics.port,
         registry,
         health=node.health,
         status=node.status,
-        admin=members.admin(on_members),
+        admin={**members.admin(on_members), "conflicts": conflicts.administer},
         admin_token=config.admin_token,
     )
     await server.start()

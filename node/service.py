@@ -39,7 +39,7 @@ from geodyne.peermessages import (
 from geodyne.ports import Clock, PeerNetwork
 from node.applying import AppliedBatch
 from node.calls import Calls
-from node.catalog.keeper import CatalogKeeper, catalog_records
+from node.catalog.keeper import CatalogKeeper, catalog_records, told_revision
 from node.clocks import ClockGuard
 from node.conflictlog import ConflictLog
 from node.early import EarlyMessages
@@ -142,6 +142,7 @@ class NodeService:
         self._fatal = fatal
         self.failure = StorageFailure(self, fatal)
         self.space: SpaceGuard | None = None
+        self.conflicts: ConflictLog | None = None
         self.clocks = ClockGuard(clock, liveness, metrics)
         self.mark = FormatMark()  # raised before what older versions would misread is written
         self.outgrow: Callable[[int], None] = _ignore_number  # the next start is to have a larger incarnation
@@ -601,8 +602,8 @@ class NodeService:
                 if batch.catalog:
                     self._retry_controls()
                     self._catalog_changed()
-            if group.state.definition.revision != group.reported_revision:
-                group.reported_revision = group.state.definition.revision
+            if (told := told_revision(group)) != group.reported_revision:
+                group.reported_revision = told
                 self.expiring.review(group)
                 self.leads_changed()
 
@@ -654,6 +655,8 @@ class NodeService:
         self.membership.maintain()
         self.feeds.step()
         self.tombstones.step()
+        if self.conflicts is not None:
+            self.conflicts.sweep()
         self.clocks.step(self.peers)
 
     def publish_counts(self) -> None:

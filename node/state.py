@@ -9,10 +9,10 @@ from geodyne.catalog import (
     CONFLICT_LOG,
     INDEX_CONSUMER,
     KINESIS_PREFIX,
+    REPLICA_HOLDING,
     STREAM_PREFIX,
     TRIGGER_OLDEST_PREFIX,
     IndexStatus,
-    ReplicaStatus,
     TableRecord,
     kinesis_consumer,
     replica_consumer,
@@ -23,6 +23,8 @@ from geodyne.model import version as versions
 from geodyne.model.indexkeys import IndexSchema
 from geodyne.model.keys import KeySchema
 from geodyne.wire import log_v1_pb2 as log
+from geodyne.writemodes import write_mode
+from node.engine.writemode import WriteRule, rule_from_wire, rule_of, rule_to_wire
 from node.feed.records import stamped
 from node.feed.shards import Shard, Shards, StreamDefinition, defined, rolled, trimmed
 from node.raft.configuration import Configuration
@@ -59,6 +61,12 @@ class Definition(NamedTuple):
     bookmarks: tuple[str, ...] = ()
     ttl: str = ""  # the attribute that tells when items expire; "": they do not
     conflicts: bool = False  # effects have bases, and name what lost to them (node.feed.conflicts)
+    writes: WriteRule | None = None  # which writes of clients are taken; None: all
+
+    @property
+    def deletes_by(self) -> str:
+        """`ttl`, but "" where the region must not write any item."""
+        return "" if self.writes is not None and self.writes.closed else self.ttl
 
     @property
     def timed(self) -> bool:
@@ -86,6 +94,8 @@ class Definition(NamedTuple):
         )
         for stream in self.streams:
             message.streams.add(label=stream.label, view=stream.view, ended=stream.ended)
+        if self.writes is not None:
+            rule_to_wire(self.writes, message.writes)
         if self.key is not None:
             _put_attributes(message.key, _key_pairs(self.key))
         for index in self.indexes:
@@ -127,6 +137,7 @@ class Definition(NamedTuple):
             tuple(message.bookmarks),
             message.ttl,
             message.conflicts,
+            rule_from_wire(message.writes) if message.HasField("writes") else None,
         )
 
 
@@ -168,7 +179,7 @@ def definition_of(table: TableRecord, region: str) -> Definition:
     consumers = [
         replica_consumer(name)
         for name, status in table.replicas.items()
-        if name != region and status != ReplicaStatus.DELETING
+        if name != region and status in REPLICA_HOLDING
     ]
     indexed = any(not index.slot for index in indexes)
     if indexed:
@@ -191,6 +202,7 @@ def definition_of(table: TableRecord, region: str) -> Definition:
         bookmarks=table.bookmarks,
         ttl=table.expires_by,
         conflicts=table.is_global and bool(table.extra.get(CONFLICT_LOG)),
+        writes=rule_of(write_mode(table), region, tuple(sorted(table.replicas))) if table.is_global else None,
     )
 
 

@@ -11,6 +11,7 @@ from geodyne.messages import Change
 from geodyne.peermessages import Hello
 from geodyne.rpc.codecparts import CodecError, hello_of, put_hello
 from geodyne.wire import replication_v1_pb2 as wire
+from replication.packing import Unpacker
 from replication.values import COMPARING, Command, Operation, Outcome, Receipt, Result, Ship, Watermark, change_bytes
 
 SourceMessage = Ship | Command | Watermark
@@ -45,10 +46,15 @@ def encode_source(messages: Hello | Sequence[SourceMessage]) -> bytes:
     return batch.SerializeToString()
 
 
-def decode_source(data: bytes) -> Hello | list[SourceMessage]:
-    """The hello of a SourceBatch, else its commands, ships and watermarks. Raises CodecError."""
+def decode_source(data: bytes, unpacker: Unpacker | None = None) -> Hello | list[SourceMessage]:
+    """The hello of a SourceBatch, else its commands, ships and watermarks. `unpacker` is that of the stream it came on;
+    without one nothing may be packed. Raises CodecError."""
     batch = wire.SourceBatch()
     _parse(batch, data)
+    if batch.packed or batch.unpacked_bytes:
+        if unpacker is None:
+            raise CodecError("a batch is packed where none may be")
+        return decode_source(unpacker.unpack(batch.packed, batch.unpacked_bytes))
     if batch.HasField("hello"):
         return hello_of(batch.hello)
     messages: list[SourceMessage] = []

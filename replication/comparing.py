@@ -2,23 +2,30 @@
 
 Of two regions the one whose name comes first compares in the background, so that nothing is done twice. What was found
 last is kept for each table and other region.
+
+Where a replica was removed or left, the catalog asks for a comparison of those that remain (TO_COMPARE of a table's
+record): what the removed one had sent to some of them alone nobody sends on. Each region compares once it has dropped
+that replica, so the last of two that does compares after both. Its differences are repaired, and it is made again until
+it says "equal"; then the catalog is told. A restart begins it anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
-from geodyne.catalog import ReplicaStatus, TableRecord
+from geodyne.catalog import TO_COMPARE, ControlOperation, ReplicaStatus, TableRecord
+from geodyne.errors import ApiError
 from geodyne.ports import Clock
 from replication.digests import NoAnswerError, OwnItems, PeerItems
 from replication.link import DestinationLink
 from replication.metrics import VerifiedFigures
 from replication.ports import Region
+from replication.steps import control
 from replication.values import Command, Result
-from replication.verify import Comparison, Verdict, Verifier
+from replication.verify import PATIENCE_S, Comparison, Verdict, Verifier
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +35,8 @@ FIRST_MS = 5 * 60_000  # after the start
 AGAIN_MS = 6 * 3_600_000  # after the last comparison of a table
 UNKNOWN_AGAIN_MS = 10 * 60_000  # and after one that came to nothing
 LOOK_S = 5.0
+NEEDED_FIRST_MS = 15_000  # after it is asked for: what had been taken before has been applied (APPLY_TIMEOUT_MS)
+NEEDED_AGAIN_MS = 60_000  # after a comparison that the catalog asks for and that did not end with "equal"
 
 
 class Comparing:
@@ -46,13 +55,15 @@ class Comparing:
         self._due_ms: dict[tuple[str, str], int] = {}  # by table id and other region, in the background
         self._verified: dict[tuple[str, str], tuple[float, int]] = {}  # likewise: (Unix time, items that differ)
         self._started_ms = clock.lease_ms()
-        self._background: asyncio.Task[None] | None = None
+        self._needed_ms: dict[tuple[str, str, int], int] = {}  # by table id, other region, revision: not before
+        self._background: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._background = asyncio.get_running_loop().create_task(self._run_background())
+        loops: list[Coroutine[Any, Any, None]] = [self._run_background(), self._run_needed()]
+        self._background = [asyncio.get_running_loop().create_task(each) for each in loops]
 
     async def close(self) -> None:
-        tasks = [*self._running.values(), *([self._background] if self._background is not None else [])]
+        tasks = [*self._running.values(), *self._background]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -104,7 +115,8 @@ class Comparing:
 
     def _verifier(self, table: TableRecord, other: str, *, repair: bool = False, rest_s: float = 0.0) -> Verifier:
         peer = PeerItems(self._links[other])
-        return Verifier(table, self._items, peer, self._own, self._clock, repair=repair, rest_s=rest_s)
+        how = {"rest_s": rest_s, "patience_s": PATIENCE_S}
+        return Verifier(table, self._items, peer, self._own, self._clock, repair=repair, **how)
 
     async def _compare(self, table: TableRecord, verifier: Verifier) -> None:
         state = verifier.state
@@ -131,6 +143,42 @@ class Comparing:
                 continue
             table, other = due
             await self._compare(table, self._verifier(table, other, rest_s=BACKGROUND_REST_S))
+
+    async def _run_needed(self) -> None:
+        """What the catalog asks for, one comparison at a time, at the pace of the others in the background."""
+        while True:
+            needed = self._next_needed()
+            if needed is None:
+                await asyncio.sleep(LOOK_S)
+                continue
+            table, other, revision = needed
+            self._needed_ms[table.id, other, revision] = self._clock.lease_ms() + NEEDED_AGAIN_MS
+            verifier = self._verifier(table, other, repair=True, rest_s=BACKGROUND_REST_S)
+            await self._compare(table, verifier)
+            if verifier.state.verdict is Verdict.EQUAL:
+                await self._compared(table, other, revision)
+
+    def _next_needed(self) -> tuple[TableRecord, str, int] | None:
+        """A table and other region that are to be compared now, and the revision at which that was asked for."""
+        first_ms = self._clock.lease_ms() + NEEDED_FIRST_MS
+        needed = {
+            (table.id, other, revision): (table, other, revision)
+            for table in self._region.catalog.tables.values()
+            for other, revision in table.extra.get(TO_COMPARE, {}).items()
+            if other in self._links and table.replicas.get(other) == ReplicaStatus.ACTIVE
+        }
+        self._needed_ms = {key: self._needed_ms.get(key, first_ms) for key in needed}
+        at_ms, key = min(((at_ms, key) for key, at_ms in self._needed_ms.items()), default=(0, None))
+        return needed[key] if key is not None and at_ms <= self._clock.lease_ms() else None
+
+    async def _compared(self, table: TableRecord, other: str, revision: int) -> None:
+        """Tell the catalog. What it does not take is compared again."""
+        active = ReplicaStatus.ACTIVE.value
+        body = {"name": table.name, "table_id": table.id, "region": other, "status": active, "expected": active}
+        try:
+            await control(self._region, ControlOperation.SET_REPLICA.value, {**body, "compared": revision})
+        except ApiError as error:
+            log.warning("comparison not noted", extra={"table": table.name, "other": other, "reason": error.message})
 
     def _next_due(self) -> tuple[TableRecord, str] | None:
         """The complete table and other region that have waited longest, when their time has come."""

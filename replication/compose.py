@@ -21,6 +21,7 @@ from geodyne.rpc.members import Members, member_administration
 from geodyne.rpc.network import RegionNetwork
 from geodyne.rpc.region import NodeAddress, RegionClient
 from geodyne.settings import ProcessConfig
+from replication.conflictswitch import ConflictSwitch
 from replication.metrics import ReplicationCollector, latency_histogram
 from replication.service import PeerReplicator, Replicator
 from replication.values import FORMAT, OLDEST_FORMAT
@@ -74,6 +75,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             **member_administration(client),
             **network.admin(),
             "verify": replicator.comparing.administer,
+            "conflicts": ConflictSwitch(config.region, client).administer,
         },
         admin_token=config.admin_token,
     )

@@ -15,7 +15,7 @@ ones make no promise (stream format 5, decision 0021). So nothing but empty DIGE
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -50,6 +50,7 @@ class Items(NamedTuple):
     """`following`: where the next page begins, None: it was the last."""
 
     marks: Mapping[str, int]
+    members: Collection[str]  # that this region sees, of before the rows were read
     rows: Mapping[bytes, RowDigest]
     following: bytes | None = None
 
@@ -73,6 +74,10 @@ class OwnItems:
         """By source: up to when everything that it wrote is here, in microseconds; 0: not known."""
         return {source: self._watermarks.us(table.id, source) for source in sources_of(table, self._own)}
 
+    def members(self, table: TableRecord) -> Collection[str]:
+        """The regions whose changes are taken here, as the catalog is now."""
+        return frozenset(self.table(table.name, table.id).replicas)
+
     async def slice(self, table: TableRecord, low: bytes) -> tuple[RangeDigest, bytes]:
         """The next few rows from `low` on, and where they end (KEYS_END: all have been seen)."""
         partition = table.partition_of(hash_of(low.ljust(8, b"\0")))
@@ -95,18 +100,18 @@ class OwnItems:
 
     async def page(self, table: TableRecord, low: bytes, high: bytes) -> Items:
         """The next rows of [low, high), tombstones included."""
-        marks = self.marks(table)
+        marks, members = self.marks(table), self.members(table)
         found, end = await self._slice_within(table, low, high, listed=True)
-        return Items(marks, {row.key: row for row in found.listed}, end if end < high else None)
+        return Items(marks, members, {row.key: row for row in found.listed}, end if end < high else None)
 
     async def items(self, table: TableRecord, keys: Sequence[bytes]) -> Items:
         """The rows of these keys that are here, tombstones included."""
-        marks = self.marks(table)
+        marks, members = self.marks(table), self.members(table)
         rows: dict[bytes, RowDigest] = {}
         for key in keys:
             found, _ = await self._slice_within(table, key, key + b"\0", listed=True)
             rows.update((row.key, row) for row in found.listed)
-        return Items(marks, rows)
+        return Items(marks, members, rows)
 
     async def renew(self, table: TableRecord, rows: Sequence[RowDigest]) -> int:
         """Write them anew where they are still of these versions; returns how many were."""
@@ -198,14 +203,20 @@ class PeerItems:
         return int(body["renewed"])
 
     async def _items(self, table: TableRecord, asked: dict[str, Any]) -> Items:
-        body = await self._ask(Operation.ITEMS, table, asked)
+        result = await self._asked(Operation.ITEMS, table, asked)
+        body = result.body
         rows = {}
         for key, version, digest in body["items"]:
             row = RowDigest(bytes.fromhex(key), bytes.fromhex(version), bytes.fromhex(digest))
             rows[row.key] = row
-        return Items(body["marks"], rows, bytes.fromhex(body["next"]) if body["next"] else None)
+        return Items(
+            body["marks"], frozenset(result.members), rows, bytes.fromhex(body["next"]) if body["next"] else None
+        )
 
     async def _ask(self, operation: Operation, table: TableRecord, asked: dict[str, Any]) -> Mapping[str, Any]:
+        return (await self._asked(operation, table, asked)).body
+
+    async def _asked(self, operation: Operation, table: TableRecord, asked: dict[str, Any]) -> Result:
         if not self._link.compares:
             raise NoAnswerError(f"{self.region} is not connected, or of an older version")
         try:
@@ -214,4 +225,4 @@ class PeerItems:
             raise NoAnswerError(str(error)) from None
         if not result.present:
             raise NoAnswerError(f"{self.region}: {result.error_message}")
-        return result.body
+        return result

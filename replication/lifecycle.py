@@ -2,9 +2,10 @@
 
 Each region works from its own record. `replicas` maps every member to a status, as this region sees it:
 
-    CREATING  this region has not finished filling that replica
-    ACTIVE    nothing to do
-    DELETING  that replica is to go
+    CREATING         this region has not finished filling that replica
+    CREATION_FAILED  its region has another table of that name: nothing to do until it is to go
+    ACTIVE           nothing to do
+    DELETING         that replica is to go
 
 The plan is made anew from the record and from what the peers said, after every change of either; every action is
 idempotent; all of it may be forgotten by a restart. So there is no state to recover: whatever a crash interrupted
@@ -20,7 +21,7 @@ members forget first, so that none of them can make B's table again.
 
 Leaving, at A (A's own record says so: node.catalog.leaving): once what A waits for has arrived, in every region and
 here, A's record says that there is no way back; once another region has all that A may still send, it forgets A, and
-then A's record drops it. With the last one A's table is its own.
+then A's record drops it. With the last one A's table is its own, or is deleted, if that was asked.
 
 A global index that is added or removed here is made or removed in every other region, one change after the other; each
 region fills it from its own rows.
@@ -35,7 +36,10 @@ from typing import Any, NamedTuple
 
 from geodyne.catalog import (
     CONFLICT_LOG,
+    OVERRIDES,
+    REPLICA_HOLDING,
     REPLICA_PROGRESS,
+    REPLICA_TROUBLES,
     SETTINGS_CHANGED,
     Leaving,
     LeavingStage,
@@ -43,6 +47,8 @@ from geodyne.catalog import (
     TableRecord,
     TableStatus,
 )
+from geodyne.writemodes import WRITES, write_mode
+from replication.writes import WritesAction, unsettled
 
 
 class Peer(NamedTuple):
@@ -91,6 +97,13 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Ask `at` for its table."""
+
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Tell `at` to delete its replica."""
 
@@ -121,6 +134,21 @@ class LeaveResult:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkFailed:
+    """In the own catalog: `region` cannot be made."""
+
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellTrouble:
+    """In the own catalog: why a region is not made, or not gone, yet; "" when nothing is known that stops it."""
+
+    region: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TellProgress:
     """In the own catalog: so much of the table, in percent, has been shipped to a region that is being filled."""
 
@@ -128,7 +156,11 @@ class TellProgress:
     percent: int
 
 
-Action = Ensure | StartScan | MarkActive | Forget | Delete | Drop | TellIndexes | LeaveResult | TellProgress
+_Asked = Ensure | Forget | Look | Delete
+_OfReplicas = _Asked | StartScan | MarkActive | MarkFailed | Drop | LeaveResult | TellProgress | TellTrouble
+UNDER_WAY = (ReplicaStatus.CREATING, ReplicaStatus.DELETING)
+NAME_TAKEN = "TableAlreadyExistsException"  # a region's answer to Ensure, for good
+Action = _OfReplicas | TellIndexes | WritesAction
 PROGRESS_STEP_PERCENT = 10  # so few changes of the catalog a replica
 
 
@@ -138,14 +170,16 @@ class Exchanged(NamedTuple):
 
     sent_us: int
     arrived_us: int
+    revision: int = 0  # all that this region wrote before its partitions had that definition is there, too
 
 
 def in_transition(table: TableRecord, own: str) -> bool:
     """Whether the record asks for anything at all."""
     return table.status is not TableStatus.DELETING and (
         bool(table.index_news)
+        or unsettled(table)
         or table.leaving is not None
-        or any(status != ReplicaStatus.ACTIVE for region, status in table.replicas.items() if region != own)
+        or any(status in UNDER_WAY for region, status in table.replicas.items() if region != own)
     )
 
 
@@ -190,6 +224,17 @@ def progress_news(table: TableRecord, percents: Mapping[str, float]) -> list[Act
     return news
 
 
+def trouble_news(table: TableRecord, troubles: Mapping[str, str]) -> list[Action]:
+    """What the catalog does not know yet of why replicas are not made, or not gone. `troubles`: by region."""
+    told = table.extra.get(REPLICA_TROUBLES, {})
+    waiting = [region for region, status in table.replicas.items() if status in UNDER_WAY]
+    news: list[Action] = []
+    for region in waiting:
+        if troubles.get(region, "") != told.get(region, ""):
+            news.append(TellTrouble(region, troubles.get(region, "")))
+    return news
+
+
 def _tell(table: TableRecord) -> list[Action]:
     oldest = {region: news.revision for news in reversed(table.index_news) for region in news.regions}
     return [TellIndexes(region, revision) for region, revision in oldest.items()]
@@ -217,6 +262,8 @@ def _leave(
             actions.append(Drop(region))
         elif known[region].sent_us >= leaving.through_us:
             actions.append(Forget(region, own))
+        else:
+            actions.append(Look(region))  # it may have forgotten this one already, and then takes nothing
     return actions
 
 
@@ -224,8 +271,10 @@ def _create(
     own: str, table: TableRecord, new: str, said: Mapping[str, Peer], scan: ScanState | None, *, helping: bool
 ) -> list[Action]:
     actions: list[Action] = []
-    members = [region for region, status in table.replicas.items() if status != ReplicaStatus.DELETING]
+    members = [region for region, status in table.replicas.items() if status in REPLICA_HOLDING]
     peer = said.get(new)
+    if peer is not None and peer.error == NAME_TAKEN:
+        return [MarkFailed(new)]
     ready = peer is not None and peer.present and not peer.error and set(members) <= set(peer.members)
     created = ready and peer is not None and peer.status in (TableStatus.ACTIVE, TableStatus.UPDATING)
     if not created:
@@ -274,7 +323,7 @@ def _members(members: list[str], creating: str) -> tuple[tuple[str, str], ...]:
 
 
 # Members of a record's `extra`: throughput settings (router.api.throughput), and what is Geodyne's own.
-SYNCHRONISED_EXTRA = ("on_demand_max", "warm", CONFLICT_LOG, SETTINGS_CHANGED)
+SYNCHRONISED_EXTRA = ("on_demand_max", "warm", OVERRIDES, CONFLICT_LOG, SETTINGS_CHANGED)
 
 
 def definition_of(table: TableRecord) -> dict[str, Any]:
@@ -297,5 +346,9 @@ def definition_of(table: TableRecord) -> dict[str, Any]:
         "indexes": table.index_definitions(),
         "ttl_attribute": table.expires_by or None,
         "ttl_changed_ms": table.ttl_changed_ms,
-        "extra": {name: table.extra[name] for name in SYNCHRONISED_EXTRA if name in table.extra},
+        "extra": {name: table.extra[name] for name in SYNCHRONISED_EXTRA if name in table.extra} | _writes(table),
     }
+
+
+def _writes(table: TableRecord) -> dict[str, Any]:
+    return {WRITES: write_mode(table).anew().to_json()} if WRITES in table.extra else {}

@@ -23,9 +23,11 @@ from replication.codec import (
     encode_source,
     source_message_bytes,
 )
+from replication.packing import Packer
 from replication.values import (
     CHECKED_FROM,
     EXCHANGE,
+    PACKED_FROM,
     SETTINGS_FROM,
     WATERMARKS_FROM,
     Command,
@@ -71,7 +73,10 @@ class DestinationLink:
         self.reason = "not connected yet"  # of the last break, for people
         self.bytes_in_flight = 0
         self._stream: BatchStream[SourceMessage, DestinationMessage] | None = None
-        self._dialer = StreamDialer(Destination(address, EXCHANGE, process_id), SOURCE_CONTRACT, hello, self, random)
+        self.encoded_bytes = self.sent_bytes = 0  # of batches since the start: before and after packing
+        self._packer: Packer | None = None  # of the present stream
+        contract = SOURCE_CONTRACT._replace(pack=self._pack)
+        self._dialer = StreamDialer(Destination(address, EXCHANGE, process_id), contract, hello, self, random)
         self._listeners: dict[int, LinkListener] = {}
         self._next_id = 1
         self._ships: dict[int, tuple[int, Callable[[Receipt], None]]] = {}
@@ -166,10 +171,17 @@ class DestinationLink:
         if self._stream is not None and not self._stream.send(message):
             self._stream.reset("the queue is full")
 
+    async def _pack(self, data: bytes) -> bytes:
+        packed = data if self._packer is None else await self._packer.pack(data)
+        self.encoded_bytes += len(data)
+        self.sent_bytes += len(packed)
+        return packed
+
     # --- events of the dialler
 
     def on_stream_up(self, stream: BatchStream[SourceMessage, DestinationMessage]) -> None:
         self._stream = stream
+        self._packer = Packer() if stream.format >= PACKED_FROM else None
         log.info("replication link up", extra={"destination": self.region})
         for listener in tuple(self._listeners.values()):
             listener.on_connected()

@@ -31,6 +31,8 @@ class DestinationFigures(NamedTuple):
     partitions: int
     caught_up: int  # of the partitions
     bytes_in_flight: int
+    encoded_bytes: int
+    sent_bytes: int
 
 
 class AppliedFigures(NamedTuple):
@@ -102,6 +104,16 @@ _COUNTERS: tuple[tuple[str, str, Callable[[DestinationFigures], float]], ...] = 
         "geodyne_replication_backfill_rows_total",
         "Rows that scans have shipped and the destination has answered.",
         lambda f: f.backfill_rows,
+    ),
+    (
+        "geodyne_replication_encoded_bytes_total",
+        "Bytes of batches for the destination as they were encoded.",
+        lambda f: f.encoded_bytes,
+    ),
+    (
+        "geodyne_replication_sent_bytes_total",
+        "Bytes of those batches as they were sent: packed where that saves bytes.",
+        lambda f: f.sent_bytes,
     ),
 )
 _APPLIED: tuple[tuple[str, str, Callable[[AppliedFigures], int]], ...] = (

@@ -58,6 +58,7 @@ class Batch(NamedTuple):
     oldest_us: int  # version time of its oldest change
     newest_us: int
     safe_us: int = 0  # later pages bring larger versions only; 0: not known
+    revision: int = 0  # of the definition under which later pages are written; 0: not known
 
 
 class Read(NamedTuple):
@@ -111,6 +112,7 @@ class Progress:
         self.committed = FROM_COMMITTED
         self.fence_us = 0  # of this region's changes, those of larger versions are not shipped; 0: all are
         self.watermark_us = 0  # all that the region wrote in the partition up to then is applied there; 0: not known
+        self.passed_revision = 0  # likewise, all before the partition logged the definition of this revision
         self.connected = False
         self.held_records = 0  # of the batch that the destination's clock holds up; 0: none
         self.paused = False  # on request: nothing is read nor sent
@@ -317,6 +319,7 @@ class Progress:
             time_us(min(versions)) if versions else 0,
             time_us(max(versions)) if versions else 0,
             page.safe_us if page.next >= page.head else 0,
+            page.revision if page.next >= page.head else 0,
         )
 
     def _settle(self) -> None:
@@ -325,6 +328,7 @@ class Progress:
             self.acknowledged = batch.next
             if not self._scan and not self._scan_wanted:  # while one is under way, older rows may be missing there
                 self.watermark_us = max(self.watermark_us, batch.safe_us)
+                self.passed_revision = max(self.passed_revision, batch.revision)
 
     def _rewind(self, now_ms: int) -> None:
         self._pending_since_us = self.pending_since_us

@@ -6,12 +6,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord
 from geodyne.errors import ApiError
 from geodyne.ports import Clock
+from geodyne.writemodes import EVERYWHERE, WRITES, Rank, WriteMode, write_mode
 from replication.backfill import EveryRegion, ScanGate, ScanMovedError, ScanProgress, ScanStats, scan_table
 from replication.lifecycle import (
+    UNDER_WAY,
     Action,
     Delete,
     Drop,
@@ -19,27 +22,33 @@ from replication.lifecycle import (
     Exchanged,
     Forget,
     LeaveResult,
+    Look,
     MarkActive,
+    MarkFailed,
     Peer,
     ScanState,
     StartScan,
     TellIndexes,
     TellProgress,
+    TellTrouble,
     definition_of,
     in_transition,
     plan,
     progress_news,
+    trouble_news,
 )
 from replication.link import DestinationLink, LinkDownError
 from replication.ports import Region
 from replication.steps import control
 from replication.values import Operation, Result
+from replication.writes import HandWrites, TellWrites, WritesSpread, in_force, plan_writes, unsettled
 
 log = logging.getLogger(__name__)
 
 POLL_MS = 250  # between two looks at the same unfinished step
 RETRY_MS_MAX = 8_000
 HELP_UNSEEN_MS_MAX = 30_000
+TROUBLE_TOLD_MS = 5_000  # once it has lasted so long: each is a change of the catalog
 
 
 @dataclass(slots=True)
@@ -59,10 +68,15 @@ class _Help:
     seen: bool = False
 
 
+class _Trouble(NamedTuple):
+    text: str  # the same for as long as the reason is
+    since_ms: int
+
+
 class _TableWork:
     """What is known of one table in transition; forgotten when it is over."""
 
-    __slots__ = ("attempts", "errors", "gates", "progress", "said", "scans", "tasks")
+    __slots__ = ("attempts", "errors", "gates", "progress", "said", "scans", "tasks", "troubles", "writes_heard")
 
     def __init__(self) -> None:
         self.said: dict[str, Peer] = {}
@@ -72,6 +86,8 @@ class _TableWork:
         self.tasks: dict[Action, asyncio.Task[None]] = {}  # bounded by what one plan can hold
         self.attempts: dict[Action, _Attempts] = {}
         self.errors: dict[str, str] = {}  # by region, for people
+        self.troubles: dict[str, _Trouble] = {}  # by the replica that is not made, or not gone, for it
+        self.writes_heard: dict[str, Rank] = {}  # by region: of the write mode that it has in force
 
 
 class Reconciler:
@@ -161,10 +177,16 @@ class Reconciler:
         now_ms = self._clock.lease_ms()
         self._drop_stale(table, work)
         helps = {member: h.creator for (table_id, member), h in self._helps.items() if table_id == table.id}
-        exchanged = self._exchanged(table) if table.leaving is not None else {}
+        writes_move = unsettled(table)
+        exchanged = self._exchanged(table) if table.leaving is not None or writes_move else {}
         wall_ms = self._clock.wall_us() // 1000
         actions = plan(self._own, table, work.said, work.scans, helps, exchanged, wall_ms)
         actions += progress_news(table, {region: scan.percent for region, scan in work.progress.items()})
+        lasting = {r: trouble for r, trouble in work.troubles.items() if now_ms - trouble.since_ms >= TROUBLE_TOLD_MS}
+        actions += trouble_news(table, {region: trouble.text for region, trouble in lasting.items()})
+        if writes_move:
+            passed = {region: each.revision for region, each in exchanged.items()}
+            actions += plan_writes(self._own, table, work.writes_heard, passed)
         for stale in work.attempts.keys() - set(actions):
             del work.attempts[stale]
         for action in actions:
@@ -185,11 +207,14 @@ class Reconciler:
             del work.scans[region]
         for region in work.errors.keys() - table.replicas.keys():
             del work.errors[region]
+        for region in work.troubles.keys() - {r for r, status in table.replicas.items() if status in UNDER_WAY}:
+            del work.troubles[region]
 
     async def _perform(self, table: TableRecord, work: _TableWork, action: Action, attempts: _Attempts) -> None:
         where = (
             action.to if isinstance(action, StartScan) else getattr(action, "at", "") or getattr(action, "region", "")
         )
+        about = action.region if isinstance(action, Forget) else where
         try:
             await self._act(table, work, action)
         except (LinkDownError, ApiError, ScanMovedError) as error:
@@ -197,9 +222,14 @@ class Reconciler:
             if work.errors.get(where) != reason:
                 log.warning("replica step failed", extra={"table": table.name, "region": where, "reason": reason})
             work.errors[where] = reason
+            text = f"Region {where} cannot be reached" if isinstance(error, LinkDownError) else reason
+            known = work.troubles.get(about)
+            if known is None or known.text != text:
+                work.troubles[about] = _Trouble(text, self._clock.lease_ms())
             attempts.failures += 1
         else:
             work.errors.pop(where, None)
+            work.troubles.pop(about, None)
             attempts.failures = 0
             self._on_progress()
         finally:
@@ -210,6 +240,7 @@ class Reconciler:
     async def _act(self, table: TableRecord, work: _TableWork, action: Action) -> None:
         match action:
             case Ensure(at, members):
+                self._check_obeys(table, at)
                 result = await self._link(at).command(
                     Operation.ENSURE, table.name, table.id, definition=definition_of(table), members=dict(members)
                 )
@@ -218,6 +249,8 @@ class Reconciler:
                 self._note(
                     work, at, await self._link(at).command(Operation.FORGET, table.name, table.id, region=region)
                 )
+            case Look(at):  # no member has that name: nothing changes
+                self._note(work, at, await self._link(at).command(Operation.FORGET, table.name, table.id, region=""))
             case Delete(at):
                 self._note(work, at, await self._link(at).command(Operation.DELETE, table.name, table.id))
             case StartScan(to, everything):
@@ -231,14 +264,26 @@ class Reconciler:
                     "expected": ReplicaStatus.CREATING.value,  # not if it was asked to go meanwhile
                 }
                 await control(self._region, ControlOperation.SET_REPLICA.value, body)
+            case MarkFailed(region):
+                log.warning("replica cannot be made", extra={"table": table.name, "region": region})
+                failed = (
+                    f"Failed to create a the new replica of table with name: '{table.name}' because one or more "
+                    "replicas already existed as tables."
+                )
+                await self._set_replica(table, region, ReplicaStatus.CREATION_FAILED, trouble=failed)
+            case TellTrouble(region, text):
+                await self._set_replica(table, region, ReplicaStatus(table.replicas[region]), trouble=text)
             case TellIndexes(at, revision):
                 await self._tell_indexes(table, work, at, revision)
+            case TellWrites(at):
+                await self._tell_writes(table, work, at)
+            case WritesSpread(number):
+                await self._writes_result(table, {"spread": number})
+            case HandWrites(attempt):
+                log.info("writes are handed over", extra={"table": table.name, "region": write_mode(table).to})
+                await self._writes_result(table, {"handed": attempt})
             case TellProgress(region, percent):
-                status = ReplicaStatus.CREATING.value
-                said = {"name": table.name, "table_id": table.id, "region": region, "progress": percent}
-                await control(
-                    self._region, ControlOperation.SET_REPLICA.value, {**said, "status": status, "expected": status}
-                )
+                await self._set_replica(table, region, ReplicaStatus.CREATING, progress=percent)
             case LeaveResult(through_us, arrived):
                 log.info("replica leaves" if arrived else "replica gave up leaving", extra={"table": table.name})
                 over = {"name": table.name, "table_id": table.id, "through_us": through_us, "arrived": arrived}
@@ -247,6 +292,11 @@ class Reconciler:
                 log.info("replica removed", extra={"table": table.name, "region": region})
                 body = {"name": table.name, "region": region, "table_id": table.id}
                 await control(self._region, ControlOperation.DROP_REPLICA.value, body)
+
+    async def _set_replica(self, table: TableRecord, region: str, status: ReplicaStatus, **news: object) -> None:
+        """Of the replica as this table's record had it, else it changes nothing."""
+        body = {"name": table.name, "table_id": table.id, "region": region, "status": status.value, **news}
+        await control(self._region, ControlOperation.SET_REPLICA.value, {**body, "expected": table.replicas[region]})
 
     async def _tell_indexes(self, table: TableRecord, work: _TableWork, at: str, revision: int) -> None:
         change = next(news.change for news in table.index_news if news.revision == revision)
@@ -259,6 +309,29 @@ class Reconciler:
             raise ApiError("ServiceUnavailable", f"{at} does not have the table")
         body = {"name": table.name, "table_id": table.id, "region": at, "revision": revision}
         await control(self._region, ControlOperation.INDEX_TOLD.value, body)
+
+    async def _tell_writes(self, table: TableRecord, work: _TableWork, at: str) -> None:
+        self._check_obeys(table, at)
+        own, link = write_mode(table), self._link(at)
+        change = {WRITES: own.anew().to_json()}
+        result = await link.command(Operation.INDEX, table.name, table.id, definition=change)
+        self._note(work, at, result)
+        theirs = WriteMode.from_json(result.body[WRITES]) if WRITES in result.body else EVERYWHERE
+        if theirs.rank > own.rank:
+            body = {"name": table.name, "table_id": table.id, "as_replica": True, "mode_record": theirs.to_json()}
+            await control(self._region, ControlOperation.SET_WRITES.value, body)
+        elif theirs.rank == own.rank and in_force(theirs):
+            work.writes_heard[at] = theirs.rank
+
+    def _check_obeys(self, table: TableRecord, at: str) -> None:
+        """Raises LinkDownError for a region whose version would take writes that it must not."""
+        link = self._link(at)
+        if WRITES in table.extra and link.connected and not link.takes_settings:
+            raise LinkDownError(f"{at} is of a version that has no write modes: it waits until that is upgraded")
+
+    async def _writes_result(self, table: TableRecord, result: dict[str, int]) -> None:
+        body = {"name": table.name, "table_id": table.id, **result}
+        await control(self._region, ControlOperation.WRITES_RESULT.value, body)
 
     async def _scan(self, table: TableRecord, work: _TableWork, to: str, *, everything: bool) -> None:
         work.scans[to] = ScanState.RUNNING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from geodyne.peermessages import Hello
@@ -19,6 +20,7 @@ from replication.codec import (
     encode_destination,
 )
 from replication.link import BYTES_IN_FLIGHT_MAX, COMMANDS_IN_FLIGHT_MAX
+from replication.packing import Unpacker
 from replication.values import CHECKED_FROM, EXCHANGE, Command, Receipt, Result, Ship, Watermark
 
 log = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class ReplicationServer:
 
     async def _exchange(self, context: Any) -> None:
         sources: dict[int, _Source] = {}
+        contract = DESTINATION_CONTRACT._replace(decode=partial(decode_source, unpacker=Unpacker()))
 
         def on_up(
             stream: BatchStream[DestinationMessage, SourceMessage],
@@ -83,7 +86,7 @@ class ReplicationServer:
             self._streams.discard(stream)
             sources.pop(id(stream)).close()
 
-        await accept_stream(context, DESTINATION_CONTRACT, self._hello, admit=self._admit, on_up=on_up, on_down=on_down)
+        await accept_stream(context, contract, self._hello, admit=self._admit, on_up=on_up, on_down=on_down)
 
     def _admit(self, hello: Hello) -> None:
         if hello.region == self._hello.region:

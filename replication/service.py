@@ -11,7 +11,7 @@ from contextlib import suppress
 from random import Random
 from typing import Any, NamedTuple
 
-from geodyne.catalog import LeavingStage, PartitionRecord, ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import REPLICA_HOLDING, LeavingStage, PartitionRecord, ReplicaStatus, TableRecord, TableStatus
 from geodyne.network import Pause
 from geodyne.peermessages import Hello
 from geodyne.ports import Clock
@@ -196,8 +196,15 @@ class Replicator:
         for name in sources_of(table, self.own):
             there = shipped.get((table.id, name), {})
             sent_us = min((there.get(partition.id, 0) for partition in table.partitions), default=0)
-            exchanged[name] = Exchanged(sent_us, self.watermarks.us(table.id, name))
+            arrived_us, revision = self.watermarks.us(table.id, name), self._passed_revision(table, name)
+            exchanged[name] = Exchanged(sent_us, arrived_us, revision)
         return exchanged
+
+    def _passed_revision(self, table: TableRecord, destination: str) -> int:
+        """All that this region wrote before its partitions had that definition is at the destination; 0: not known."""
+        keys = [_TailKey(table.id, partition.id, partition.epoch, destination) for partition in table.partitions]
+        tails = [self._tails.get(key) for key in keys]
+        return min((tail.progress.passed_revision if tail is not None else 0 for tail in tails), default=0)
 
     def _shipped_through(self) -> dict[tuple[str, str], dict[int, int]]:
         """By table id and destination, then by partition: up to where this region's changes are applied there."""
@@ -237,7 +244,7 @@ class Replicator:
             if table.status in (TableStatus.CREATING, TableStatus.DELETING):
                 continue
             for name, status in table.replicas.items():
-                if name not in self._links or status == ReplicaStatus.DELETING:
+                if name not in self._links or status not in REPLICA_HOLDING:
                     continue
                 for partition in table.partitions:
                     key = _TailKey(table.id, partition.id, partition.epoch, name)
@@ -278,6 +285,8 @@ class Replicator:
                     partitions=len(tails),
                     caught_up=sum(p.caught_up for p in tails),
                     bytes_in_flight=link.bytes_in_flight,
+                    encoded_bytes=link.encoded_bytes,
+                    sent_bytes=link.sent_bytes,
                 )
             )
         return result

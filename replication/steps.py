@@ -21,6 +21,7 @@ from geodyne.catalog import (
 )
 from geodyne.errors import ApiError
 from geodyne.messages import Control, ControlDone, Refused
+from geodyne.writemodes import WRITES, write_mode
 from replication.ports import Region
 from replication.values import Command, Operation, Result
 
@@ -76,7 +77,8 @@ class ReplicaSteps:
             return Result(command.id, False, error_code=error.kind.code, error_message=error.message or "")
         if table is None or table.id != command.table_id:
             return Result(command.id, False)
-        return Result(command.id, True, table.status.value, table.replicas)
+        body = {WRITES: write_mode(table).to_json()} if WRITES in command.definition else {}
+        return Result(command.id, True, table.status.value, table.replicas, body=body)
 
     async def _ensure(self, source: str, command: Command) -> TableRecord | None:
         table = self._region.catalog.tables.get(command.table)
@@ -106,6 +108,9 @@ class ReplicaSteps:
         if (ttl := command.definition.get("ttl")) is not None:
             body = {"name": command.table, "table_id": command.table_id, "as_replica": True, **ttl}
             return await self._control(ControlOperation.SET_TTL, body)
+        if (record := command.definition.get(WRITES)) is not None:
+            body = {"name": command.table, "table_id": command.table_id, "as_replica": True, "mode_record": record}
+            return await self._control(ControlOperation.SET_WRITES, body)
         present = {index.name for index in table.indexes if index.status is not IndexStatus.DELETING}
         add, remove = command.definition.get("index_add"), command.definition.get("index_remove")
         change: dict[str, Any] = {}

@@ -14,6 +14,7 @@ OLDEST_FORMAT = 1  # and the oldest
 CHECKED_FROM = 2  # batches carry a checksum
 SETTINGS_FROM = 3  # Operation.INDEX with settings is obeyed; before, they were left out and the rest was done
 WATERMARKS_FROM = 3  # sources tell watermarks, and may ask for digests
+PACKED_FROM = 3  # batches of sources may be packed
 
 # Versions further ahead of the destination's clock than this are held. Far above what NTP leaves between two machines,
 # far below what would let one broken clock shadow honest writes for long.

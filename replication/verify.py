@@ -7,6 +7,8 @@ Must hold:
 - What is on its way is no difference. An item differs only if the side that has the older version, or none, had by its
   watermark everything that the newer one's region had written up to then, before it was read; and if both sides read
   the same a second time. What cannot be settled so within a time is neither equal nor different.
+- What a region made that the side which lacks it has removed since, nobody sends any more: it differs if neither side
+  changes for the whole of that time, which is longer than a change that was taken earlier may take to be applied.
 - Without watermarks nothing is said to be equal: a replica may be under construction.
 - A tombstone on one side and nothing on the other is no difference: they are collected at different times.
 - Repair never overwrites: the side that has the newer version writes what it has under a new version, if it still has
@@ -20,7 +22,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any
 
 from geodyne.catalog import TableRecord
@@ -28,7 +30,7 @@ from geodyne.messages import RowDigest
 from geodyne.model import version as versions
 from geodyne.model.keys import KeySchema, decode_key, hash_of
 from geodyne.ports import Clock
-from replication.digests import KEYS_END, KEYS_MAX, NoAnswerError, OwnItems, PeerItems, RangeDigest
+from replication.digests import KEYS_END, KEYS_MAX, Items, NoAnswerError, OwnItems, PeerItems, RangeDigest
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +40,20 @@ FOUND_MAX = 1_000  # items that differ, after which a comparison ends: the regio
 PATIENCE_S = 10.0  # how long something on its way is waited for
 LOOK_AGAIN_S = 0.25
 _MODULUS = 1 << 128
-_ALWAYS_US = 1 << 64  # beyond every version
 
 
 class Verdict(StrEnum):
     EQUAL = "equal"
     DIFFERENT = "different"
     UNKNOWN = "unknown"
+
+
+class Standing(Enum):
+    """What is known of an item that seems to differ."""
+
+    OPEN = "it may be on its way"
+    OWED = "the side that has less has been sent everything, this included"
+    ORPHANED = "it was made in a region from which the side that has less takes nothing any more"
 
 
 @dataclass(slots=True)
@@ -208,17 +217,23 @@ class Verifier:
     async def _settle(self) -> None:
         """Tell what differs from what is on its way."""
         found: dict[bytes, Pair] = {}
+        orphaned: dict[bytes, Pair] | None = None  # have been so in all looks, unchanged
         until_ms = self._clock.lease_ms() + self._patience_s * 1_000
         while self._pending:
-            for key, pair, settled in await self._look(self._pending):
+            left: dict[bytes, Pair] = {}
+            for key, pair, standing in await self._look(self._pending):
                 if pair.same:
                     del self._pending[key]
-                elif settled and pair == self._pending[key]:
+                elif standing is Standing.OWED and pair == self._pending[key]:
                     found[key] = self._pending.pop(key)
                 else:
+                    if standing is Standing.ORPHANED and (orphaned is None or orphaned.get(key) == pair):
+                        left[key] = pair
                     self._pending[key] = pair
+            orphaned = left
             if self._pending and self._clock.lease_ms() >= until_ms:
-                self.state.unsettled += len(self._pending)
+                found |= orphaned
+                self.state.unsettled += len(self._pending.keys() - orphaned.keys())
                 self._pending.clear()
             elif self._pending:
                 await asyncio.sleep(LOOK_AGAIN_S)
@@ -227,8 +242,8 @@ class Verifier:
         if found and self.state.repair:
             await self._repair(found)
 
-    async def _look(self, keys: Iterable[bytes]) -> list[tuple[bytes, Pair, bool]]:
-        """Each item as it is now, and whether the side that has less should have had the newer version."""
+    async def _look(self, keys: Iterable[bytes]) -> list[tuple[bytes, Pair, Standing]]:
+        """Each item as it is now, and what may still come to the side that has less."""
         result = []
         wanted = sorted(keys)
         for start in range(0, len(wanted), KEYS_MAX):
@@ -237,19 +252,17 @@ class Verifier:
             own = await self._own.items(self._table, part)
             for key in part:
                 pair = Pair(own.rows.get(key), other.rows.get(key))
-                result.append((key, pair, not pair.same and self._should_have(pair, own.marks, other.marks)))
+                result.append((key, pair, Standing.OPEN if pair.same else self._standing(pair, own, other)))
         return result
 
-    def _should_have(self, pair: Pair, own_marks: Mapping[str, int], other_marks: Mapping[str, int]) -> bool:
+    def _standing(self, pair: Pair, own: Items, other: Items) -> Standing:
         newer = pair.newer
         origin = versions.region(newer.version)
-        region, marks = (
-            (self.state.own, own_marks)
-            if pair.own is None or pair.own.version < newer.version
-            else (self._other.region, other_marks)
-        )
-        reached_us = _ALWAYS_US if origin == region else marks.get(origin, 0)
-        return reached_us >= versions.time_us(newer.version)
+        behind = pair.own is None or pair.own.version < newer.version
+        region, side = (self.state.own, own) if behind else (self._other.region, other)
+        if origin == region or side.marks.get(origin, 0) >= versions.time_us(newer.version):
+            return Standing.OWED
+        return Standing.OPEN if origin in side.members else Standing.ORPHANED
 
     def _note(self, key: bytes, pair: Pair) -> None:
         self.state.differing += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from geodyne.catalog import ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import TO_COMPARE, ReplicaStatus, TableRecord, TableStatus
 from replication.values import Watermark
 
 
@@ -64,10 +64,10 @@ def sources_of(table: TableRecord, own_region: str) -> tuple[str, ...]:
 
 
 def settled(table: TableRecord) -> bool:
-    """No replica is being added or removed, as this region sees it."""
-    return table.status is not TableStatus.DELETING and all(
-        status == ReplicaStatus.ACTIVE for status in table.replicas.values()
-    )
+    """No replica is being added or removed, as this region sees it, and none was of which the others may have taken
+    over different changes: a deletion that one of them alone had must be known until it is in all."""
+    complete = all(status == ReplicaStatus.ACTIVE for status in table.replicas.values())
+    return complete and TO_COMPARE not in table.extra and table.status is not TableStatus.DELETING
 
 
 def told(

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from geodyne.cli import (
+    conflicts,
     dev,
     down,
     network,
@@ -28,7 +29,11 @@ from geodyne.cli import (
 )
 from geodyne.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, CommandError
 
-COMMANDS = (dev, up, status, down, stop, start, restart, node, network, verify, routes, trigger, ttl, render, sim)
+COMMANDS = (
+    *(dev, up, status, down, stop, start, restart, node),
+    *(network, verify, conflicts, routes),
+    *(trigger, ttl, render, sim),
+)
 
 
 class _PrintVersion(argparse.Action):

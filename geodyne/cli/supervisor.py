@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from geodyne.cli import launch, probe, routing, triggers, verifying
+from geodyne.cli import conflicting, launch, probe, routing, triggers, verifying
 from geodyne.cli.child import Child, State
 from geodyne.cli.control import ControlServer
 from geodyne.cli.datadir import ClusterDirectory
@@ -326,6 +326,8 @@ class Supervisor:
                 return await routing.administer(self.topology, self.children, request, self._admin_token)
             case {"command": "verify"}:
                 return await verifying.administer(self.topology, self.children, request, self._admin_token)
+            case {"command": "conflicts"}:
+                return await conflicting.administer(self.topology, self.children, request, self._admin_token)
             case {"command": "network"}:
                 return await self._network.administer(self.children, request)
             case {"command": "shutdown"}:

@@ -408,6 +408,7 @@ def _put_feed_page(to: pb.Response, answer: m.FeedPage) -> None:
     out.head = answer.head
     out.trimmed = answer.trimmed
     out.safe_us = answer.safe_us
+    out.revision = answer.revision
     add = out.records.add
     for record in answer.records:
         streams.fill_record(add(), record)
@@ -415,7 +416,8 @@ def _put_feed_page(to: pb.Response, answer: m.FeedPage) -> None:
 
 def _feed_page(one: pb.Response) -> m.FeedPage:
     page = one.feed_page
-    return m.FeedPage(tuple(map(streams.record_of, page.records)), page.next, page.head, page.trimmed, page.safe_us)
+    records = tuple(map(streams.record_of, page.records))
+    return m.FeedPage(records, page.next, page.head, page.trimmed, page.safe_us, page.revision)
 
 
 def _put_control_done(to: pb.Response, answer: m.ControlDone) -> None:

@@ -97,12 +97,14 @@ class FrameCorrupt(CodecError):
 
 class Contract(NamedTuple, Generic[Out, In]):
     """How one end of a service codes its batches, and about how many bytes an outgoing item takes. Batches of format
-    `checked_from` and later carry a checksum; the hello of who speaks such a format does in any case."""
+    `checked_from` and later carry a checksum; the hello of who speaks such a format does in any case. `pack` makes
+    of an encoded batch what is sent instead; each call of it is followed by sending what it returned, in that order."""
 
     encode: Callable[[Hello | Sequence[Out]], bytes]
     decode: Callable[[bytes], Hello | Sequence[In]]
     weigh: Callable[[Out], int]
     checked_from: int = CHECKED_FROM
+    pack: Callable[[bytes], Awaitable[bytes]] | None = None
 
     def encode_hello(self, hello: Hello) -> bytes:
         """The first message of a direction."""
@@ -271,7 +273,7 @@ class BatchStream(Generic[Out, In]):
             return "internal error"
 
     async def _write_batches(self) -> str:
-        write = self._write
+        write, pack = self._write, self._contract.pack
         loop = asyncio.get_running_loop()
         pace, not_before = PROCESS_PACE, 0.0
         try:
@@ -284,7 +286,8 @@ class BatchStream(Generic[Out, In]):
                     await asyncio.sleep(wait_s)
                 not_before = loop.time() + pace.gap_s()
                 for data in self._encoded(self._take()):
-                    await write(data)
+                    packed = data if pack is None else await pack(data)
+                    await write(sealed(packed) if self._checked else packed)
         except (CodecError, *STREAM_ERRORS) as error:
             return describe(error)
         except Exception:
@@ -295,7 +298,7 @@ class BatchStream(Generic[Out, In]):
         """One message, or several where weights were so far off that one would be too large for the receiver."""
         data = self._contract.encode(batch)
         if len(data) + _TRAILER.size <= MESSAGE_BYTES_MAX:
-            return [sealed(data) if self._checked else data]
+            return [data]
         if len(batch) == 1:
             raise CodecError(f"an item of {len(data)} bytes is more than a message holds")
         half = len(batch) // 2

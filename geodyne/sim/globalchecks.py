@@ -6,6 +6,7 @@
 - no loops: what is shipped was made in the region that ships it, unless a new replica is being filled
 - cursors: one passes a change only when the destination holds that change or a newer one
 - watermarks: what a region says has arrived from another up to a time, it holds, or something newer
+- comparing: only what a region had sent to some when it was removed differs; what differs is not there, and stays so
 - tombstones: none goes before every region holds it or something newer; nothing older comes after it (see order)
 - nothing lost: in the end each item has, in every region, the newest version that any region holding it has applied
 """
@@ -18,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from geodyne.catalog import replica_consumer
+from geodyne.catalog import LeavingStage, replica_consumer
 from geodyne.model import version as versions
 from geodyne.sim.globalregions import Regions
 from geodyne.sim.loop import PROCESS
@@ -29,6 +30,7 @@ from node.state import SEQUENCE_SHIFT, GroupState
 from replication.apply import APPLY_TIMEOUT_MS
 from replication.link import DestinationLink
 from replication.values import CLOCK_SKEW_MS_MAX, Watermark
+from replication.verify import Comparison, Pair, Verifier
 from replication.watermarks import Watermarks
 
 CONSUMER = replica_consumer("")
@@ -92,6 +94,7 @@ class GlobalChecks:
         self.gone: set[str] = set()  # regions that had the table taken away, or lost it
         self.arrived = 0  # changes of other regions that were newer
         self.collected = 0  # tombstones
+        self.differing = 0  # items, as comparisons said
         self.problems: list[str] = []
 
     def problem(self, what: str) -> None:
@@ -189,7 +192,16 @@ class GlobalChecks:
             return
         for number in range(bisect_right(own.sequences, begin), bisect_right(own.sequences, sequence)):
             key, version = own.changes[number]
+            if self._left_out(place.region, version):
+                continue
             self._claim(_Claim(destination, self.lives[destination], key, version, f"{place} passes it"))
+
+    def _left_out(self, region: str, version: bytes) -> bool:
+        """A region that leaves does not send what it writes from some time on."""
+        table = self._regions.table(region)
+        leaving = table.leaving if table is not None else None
+        fenced = leaving is not None and leaving.stage is LeavingStage.FENCED
+        return fenced and leaving is not None and versions.time_us(version) > leaving.through_us
 
     def _collected(self, place: Place, state: GroupState, key: bytes, version: bytes) -> None:
         """All that the place ships to have the tombstone, or something newer; that nothing older comes is seen then."""
@@ -210,7 +222,7 @@ class GlobalChecks:
                 continue
             begin = self._said.get(known, 0)
             for key, version in own.changes[begin:]:
-                if versions.time_us(version) <= us:
+                if versions.time_us(version) <= us and not self._left_out(source, version):
                     begin += 1 if own.changes[begin] == (key, version) else 0
                     text = f"the watermark of {source} passes it"
                     self._claim(_Claim(destination, self.lives[destination], key, version, text))
@@ -246,6 +258,19 @@ class GlobalChecks:
         for change in changes:
             if versions.region(change.version) != region:
                 self.problem(f"{region} sends {_named(change.key, change.version)} on to {link.region}")
+
+    # --- comparing --------------------------------------------------------------------------------------
+
+    def differs(self, comparison: Comparison, key: bytes, pair: Pair) -> None:
+        """A comparison says that an item differs in two regions, and that it is not on its way."""
+        self.differing += 1
+        newer = pair.newer
+        behind = comparison.own if pair.own is None or pair.own.version < newer.version else comparison.other
+        if versions.region(newer.version) not in self.gone:
+            self.problem(f"{comparison.own} reports of {comparison.other} a difference of {_named(key, newer.version)}")
+        held = self.of(behind).get(key)
+        if held is not None and held.version == newer.version:
+            self.problem(f"{comparison.own} reports that {behind} lacks {_named(key, newer.version)}, and it does not")
 
     # --- in the end -------------------------------------------------------------------------------------
 
@@ -301,6 +326,7 @@ def watched(checks: GlobalChecks) -> Iterator[None]:
     decided_of: Callable[[Group, int], Decided] = Group._next_decided
     ship = DestinationLink.ship
     hear = Watermarks.hear
+    note = Verifier._note
 
     def next_decided(group: Group, index: int) -> Decided:
         decided = decided_of(group, index)
@@ -317,7 +343,12 @@ def watched(checks: GlobalChecks) -> Iterator[None]:
         if us:
             checks.told(PROCESS.get().partition("/")[0], source, us)
 
+    def noting(verifier: Verifier, key: bytes, pair: Pair) -> None:
+        checks.differs(verifier.state, key, pair)
+        note(verifier, key, pair)
+
     with (
+        patch.object(Verifier, "_note", noting),
         patch.object(Group, "_next_decided", next_decided),
         patch.object(DestinationLink, "ship", shipping),
         patch.object(Watermarks, "hear", hearing),

@@ -30,9 +30,11 @@ KINDS: dict[str, tuple[float, float]] = {
     "skew": (0.0, 0.0),  # the wall clocks of a region are set, up to half a minute off
     "jump": (0.0, 0.0),  # the clock of the replicator alone
     "leave": (0.5, 4.0),  # a region's replica is removed under writes, and added again
+    "part": (0.5, 4.0),  # a replica is disassociated under writes, its table deleted later, and a replica added again
+    "remove": (0.0, 0.0),  # the replica of one of three regions is removed, for ever
     "wipe": (0.5, 4.0),  # a region's data are lost; its replica is removed and added again
 }
-OF_LIFE = frozenset(("leave", "wipe"))
+OF_LIFE = frozenset(("leave", "part", "remove", "wipe"))
 
 
 def shape(seed: int) -> Shape:
@@ -58,7 +60,8 @@ def draw(seed: int) -> tuple[Fault, ...]:
             times.append(random.uniform(0.0, FAULTY_S))
     faults = [_draw_one(random, at_s, random.choice(kinds), regions) for at_s in times]
     if random.random() < LIFE_CHANCE:
-        faults.append(_draw_one(random, random.uniform(2.0, FAULTY_S), random.choice(sorted(OF_LIFE)), regions))
+        kind = random.choice(sorted(OF_LIFE if len(regions) > 2 else OF_LIFE - {"remove"}))
+        faults.append(_draw_one(random, random.uniform(2.0, FAULTY_S), kind, regions))
     return tuple(sorted(faults))
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from typing import Any
 
+from geodyne.catalog import DISASSOCIATION_PROTECTION
+from geodyne.errors import ApiError
 from geodyne.messages import Control, ControlDone
 from geodyne.sim.checks import Checks
 from geodyne.sim.faults import Fault
@@ -37,6 +39,7 @@ class GlobalInjector:
         self._tasks: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
         self._living = False  # a region leaves and comes back: one at a time
+        self.removed: set[str] = set()  # regions that do not come back
 
     async def run(self, plan: Sequence[Fault]) -> None:
         """All of them, each at its time, and FAULTY_S in all."""
@@ -190,6 +193,35 @@ class GlobalInjector:
     async def _wipe(self, fault: Fault, here: Region, random: Random) -> bool:
         return await self._come_and_go(here, random, fault.for_s, wiped=True)
 
+    async def _remove(self, fault: Fault, here: Region, random: Random) -> bool:
+        if self._living or len(self._regions.all) < 3:
+            return False
+        self._living = True  # and stays so: the two others are the rest
+        self._checks.gone.add(here.name)
+        self.removed.add(here.name)
+        rest = [one.name for one in self._regions.all if one is not here]
+        by = self._other(here, random)
+        await self._change(by, {"replicas_remove": [here.name]}, lambda: self._regions.steady(rest))
+        return True
+
+    async def _part(self, fault: Fault, here: Region, random: Random) -> bool:
+        if self._living:
+            return False
+        self._living = True
+        self._checks.gone.add(here.name)
+        rest = [one.name for one in self._regions.all if one is not here]
+        await self._change(here, {"extra": {DISASSOCIATION_PROTECTION: False}}, lambda: True)
+        await self._change(here, {"leave": True}, lambda: self._regions.steady(rest, alone=here.name))
+        await self._wait(fault.for_s)
+        await self._ask(here, "delete_table", {})
+        while self._regions.table(here.name) is not None:
+            await self._regions.run_for(LOOK_S)
+        everywhere = list(self._regions.by_name)
+        by = self._other(here, random)
+        await self._change(by, {"replicas_add": [here.name]}, lambda: self._regions.steady(everywhere))
+        self._living = False
+        return True
+
     async def _come_and_go(self, here: Region, random: Random, for_s: float, *, wiped: bool) -> bool:
         if self._living:
             return False
@@ -208,13 +240,21 @@ class GlobalInjector:
 
     async def _change(self, by: Region, change: dict[str, Any], done: Callable[[], bool]) -> None:
         """Ask until it is taken, then wait for it; the caller bounds the time."""
-        while True:
-            answer = await by.client.call(Control("update_table", {"name": TABLE, **change}), timeout_ms=CONTROL_MS)
-            if isinstance(answer, ControlDone):
-                break
-            await asyncio.sleep(REFUSED_S)
+        await self._ask(by, "update_table", change)
         while not done():
             await self._regions.run_for(LOOK_S)
+
+    async def _ask(self, by: Region, operation: str, body: dict[str, Any]) -> None:
+        while True:
+            try:
+                answer = await by.client.call(Control(operation, {"name": TABLE, **body}), timeout_ms=CONTROL_MS)
+            except ApiError as error:
+                if error.kind.definite:
+                    raise
+                answer = None
+            if isinstance(answer, ControlDone):
+                return
+            await asyncio.sleep(REFUSED_S)
 
     async def _lose_everything(self, here: Region, for_s: float) -> None:
         """All disks of a region at once; what starts there afterwards knows nothing."""

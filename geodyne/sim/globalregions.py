@@ -216,14 +216,15 @@ class Regions:
         """The regions in which the table is."""
         return tuple(name for name in self.by_name if self.table(name) is not None)
 
-    def steady(self, wanted: Sequence[str]) -> bool:
-        """Exactly these regions have the table, and each knows it of each."""
+    def steady(self, wanted: Sequence[str], alone: str = "") -> bool:
+        """Exactly these regions have the table, and each knows it of each. `alone`: has one of its own."""
         everywhere = dict.fromkeys(wanted, ReplicaStatus.ACTIVE.value) if len(wanted) > 1 else {}
         for name in self.by_name:
             table = self.table(name)
-            if (table is None) != (name not in wanted):
+            if (table is None) != (name not in wanted and name != alone):
                 return False
-            if table is not None and (table.status is not TableStatus.ACTIVE or dict(table.replicas) != everywhere):
+            replicas = everywhere if name in wanted else {}
+            if table is not None and (table.status is not TableStatus.ACTIVE or dict(table.replicas) != replicas):
                 return False
         return True
 

@@ -15,7 +15,7 @@ from geodyne.sim.faults import Fault
 from geodyne.sim.globalchecks import GlobalChecks, watched
 from geodyne.sim.globalfaults import draw, shape
 from geodyne.sim.globalinjector import GlobalInjector
-from geodyne.sim.globalregions import Regions, regions
+from geodyne.sim.globalregions import TABLE, Regions, regions
 from geodyne.sim.globalworkload import KEYS, Writers
 from geodyne.sim.loop import SimLoop
 from geodyne.sim.network import Violation
@@ -23,7 +23,7 @@ from geodyne.sim.run import FILES, Outcome, _run, _told, _without_collector
 from geodyne.sim.storage import ProcessDied
 from node import maintenance
 from node.feed import duty, tombstones
-from replication import apply, collecting
+from replication import apply, collecting, comparing
 
 READY_S = 30.0  # within this the table is in all regions, at first
 CALM_S = 1.0  # of clients at work after the faults
@@ -31,8 +31,19 @@ RUN_S_MAX = 300.0  # of virtual time, before what is still waited for will never
 CLOSE_S_MAX = 60.0
 EQUAL_S = 90.0  # within this of the end of the writes all regions are equal: half a minute for clocks, the rest to ship
 LOOK_S = 0.5
+VERIFY_LOOK_S = 0.1
 UPKEEP_S, CHECKPOINT_S, FEED_LOOK_MS = 1.0, 5.0, 1_000
 MARKS_EVERY_MS, TOMBSTONES_REST_MS = 1_000, 1_000
+COMPARING: dict[str, float] = {  # replication.comparing
+    "BACKGROUND_REST_S": 0.05,
+    "FIRST_MS": 3_000,
+    "AGAIN_MS": 4_000,
+    "UNKNOWN_AGAIN_MS": 2_000,
+    "LOOK_S": 0.5,
+    "NEEDED_FIRST_MS": 5_000,
+    "NEEDED_AGAIN_MS": 3_000,
+    "PATIENCE_S": 5.0,  # as NEEDED_FIRST_MS, longer than a batch that was let in may take to be applied
+}
 APPLY_MS = 1_500  # less than a node is gone: batches fail
 
 
@@ -72,6 +83,7 @@ async def _play(
             (maintenance, "CHECKPOINT_INTERVAL_S", CHECKPOINT_S),
             (duty, "LOOK_MS", FEED_LOOK_MS),
             (apply, "APPLY_TIMEOUT_MS", APPLY_MS),
+            *((comparing, name, value) for name, value in COMPARING.items()),
             (collecting, "TELL_EVERY_MS", MARKS_EVERY_MS),
             (tombstones, "REST_MS", TOMBSTONES_REST_MS),
         ):
@@ -102,7 +114,9 @@ async def _events(
     await injector.end()
     await all_.run_for(CALM_S)
     await writers.stop()
-    await _equal(all_, checks)
+    names = [name for name in all_.by_name if name not in injector.removed]
+    await _equal(all_, checks, names)
+    await compared(all_, names)
     writers.judge(checks)
     checks.check()
 
@@ -114,10 +128,9 @@ def _waits(error: BaseException) -> str:
     return ", in ".join(f"{frame.name} ({Path(frame.filename).name}:{frame.lineno})" for frame in reversed(frames[-4:]))
 
 
-async def _equal(all_: Regions, checks: GlobalChecks) -> None:
+async def _equal(all_: Regions, checks: GlobalChecks, names: Sequence[str]) -> None:
     """Raises Violation unless, within a bound, all regions hold what they must."""
     until = all_.loop.time() + EQUAL_S
-    names = list(all_.by_name)
     while True:
         differences = [text for name in names if (text := checks.difference(name))]
         if not differences and all_.steady(names):
@@ -133,3 +146,27 @@ async def _equal(all_: Regions, checks: GlobalChecks) -> None:
                 f"not equal within {EQUAL_S:.0f} s: {'; '.join(differences[:3]) or all_.told()}. {troubles}"[:3000]
             )
         await all_.run_for(LOOK_S)
+
+
+async def compared(all_: Regions, names: Sequence[str]) -> None:
+    """Raises Violation unless the product says of each pair of regions, within a bound, that they are equal."""
+    until = all_.loop.time() + EQUAL_S
+    for name in names[:-1]:
+        while verdicts := await _verdicts(all_, name):
+            if "different" in verdicts.values():
+                raise Violation(f"{name} finds a difference where there is none: {verdicts}")
+            if set(verdicts.values()) == {"equal"}:
+                break
+            if all_.loop.time() > until:
+                raise Violation(f"{name} cannot be compared within {EQUAL_S:.0f} s: {verdicts}")
+
+
+async def _verdicts(all_: Regions, name: str) -> dict[str, str]:
+    """Of a comparison with each other region, as an administrator has it made. Empty: there is none to compare with."""
+    replicator = all_.replicators[name].replicator
+    assert replicator is not None
+    request = {"operation": "start", "table": TABLE}
+    while (answer := replicator.comparing.administer(request))["result"]["running"]:
+        request = {"operation": "show", "table": TABLE}
+        await all_.run_for(VERIFY_LOOK_S)
+    return {each["regions"][1]: each["verdict"] for each in answer["result"]["comparisons"]}

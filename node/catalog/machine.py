@@ -10,19 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from geodyne import overrides
 from geodyne.catalog import (
     FUNCTION_PREFIX,
     HASH_SPACE,
     MAPPING_PREFIX,
     MEMBER_PREFIX,
     METADATA_KEY,
+    REPLICA_HOLDING,
     SYSTEM_PREFIX,
     TABLE_PREFIX,
     ControlOperation,
     MemberRecord,
     MemberState,
     PartitionRecord,
-    ReplicaStatus,
     TableRecord,
     TableStatus,
     TtlStatus,
@@ -34,7 +35,20 @@ from geodyne.ledger import LEDGER_SCHEMA, LEDGER_TABLE
 from geodyne.limits import TABLES_MAX, TAGS_MAX
 from geodyne.messages import METADATA_PARTITION
 from geodyne.model.keys import KeySchema
-from node.catalog import indexes, kinesis, leaving, members, moves, replicas, streams, tablesettings, triggers, ttl
+from geodyne.writemodes import WRITES
+from node.catalog import (
+    indexes,
+    kinesis,
+    leaving,
+    members,
+    moves,
+    replicas,
+    streams,
+    tablesettings,
+    triggers,
+    ttl,
+    writemodes,
+)
 from node.catalog.placement import Placement
 
 COUNTER = "counter/partition"
@@ -132,6 +146,7 @@ class Surroundings:
     new_id: Callable[[], str]
     stream_label: Callable[[int], str]
     streams_known: bool = True  # by every node of the region
+    writes_known: bool = True  # likewise: write modes
 
 
 class _Draft:
@@ -254,26 +269,30 @@ _PLAIN_SETTINGS = ("billing_mode", "read_units", "write_units", "deletion_protec
 
 
 def _update_table(draft: _Draft, body: Record) -> Record:
-    table = _same_table(draft, body)
+    before = table = _same_table(draft, body)
     if table.status is not TableStatus.ACTIVE:
         raise _busy(table)
+    if not body.get("as_replica", False):
+        table = overrides.effective(table, draft.around.region)  # what a client sees and edits
     settings = {name: body[name] for name in _PLAIN_SETTINGS if name in body}
     table = replace(table, **settings)
     if "stream" in body:
         table = _change_stream(draft, table, body["stream"])
     if "replicas_add" in body or "replicas_remove" in body:
-        table = _change_replicas(draft, table, body.get("replicas_add", []), body.get("replicas_remove", []))
+        table = replicas.changed(table, body, draft.around.region, draft.around.now_ms)
+        if table.stream_view is None:  # replication rides on the stream, as on DynamoDB
+            table = streams.wanted(table, "NEW_AND_OLD_IMAGES", *_stream_surroundings(draft))
     if "extra" in body:
         table = replace(table, extra=indexes.merged(table.extra, body["extra"]))
     if body.get("leave", False):
         table = leaving.begun(table, draft.around.region, draft.around.now_ms)
-    table = _change_indexes(draft, table, body)
+    table = overrides.pruned(_change_indexes(draft, before, table, body))
     # Whatever changed: ACTIVE again once every partition has applied the marker of this revision.
     table = replace(table, status=TableStatus.UPDATING, revision=draft.revision)
     return {"table": draft.put(table).to_json()}
 
 
-def _change_indexes(draft: _Draft, table: TableRecord, body: Record) -> TableRecord:
+def _change_indexes(draft: _Draft, before: TableRecord, table: TableRecord, body: Record) -> TableRecord:
     if "index_update" in body:
         table = indexes.updated(table, body["index_update"])
     if "index_remove" in body:
@@ -282,13 +301,14 @@ def _change_indexes(draft: _Draft, table: TableRecord, body: Record) -> TableRec
         table = indexes.added(table, body["index_add"], draft.revision, draft.new_partitions)
     if body.get("as_replica", False):
         return tablesettings.taken_over(table, body.get("settings"))
+    table = overrides.asked(overrides.settled(before, table, draft.around.region), body.get("overrides", {}))
     table, news = tablesettings.edited(table, body, draft.around.now_ms)
     return indexes.announced(table, {**body, **news}, draft.revision, _other_members(draft, table))
 
 
 def _other_members(draft: _Draft, table: TableRecord) -> list[str]:
     """The regions that are to take over what this one changes of a global table."""
-    members = [region for region, status in table.replicas.items() if status != ReplicaStatus.DELETING]
+    members = [region for region, status in table.replicas.items() if status in REPLICA_HOLDING]
     return [region for region in members if region != draft.around.region]
 
 
@@ -300,27 +320,6 @@ def _change_stream(draft: _Draft, table: TableRecord, view: str | None) -> Table
 
 def _stream_surroundings(draft: _Draft) -> tuple[Callable[[int], str], int, bool]:
     return draft.around.stream_label, draft.around.now_ms, draft.around.streams_known
-
-
-def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: list[str]) -> TableRecord:
-    group = dict(table.replicas) or {draft.around.region: ReplicaStatus.ACTIVE}
-    for region in add:
-        if region in group:
-            raise ApiError(
-                "ValidationException",
-                f"Failed to create a the new replica of table with name: '{table.name}' "
-                "because one or more replicas already existed as tables.",
-            )
-        group[region] = ReplicaStatus.CREATING
-    for region in remove:
-        if region not in group:
-            raise ApiError(
-                "ValidationException", f"Replica not found in region {region} for table with name: '{table.name}'"
-            )
-        group[region] = ReplicaStatus.DELETING
-    if table.stream_view is None:  # replication rides on the stream, as on DynamoDB
-        table = streams.wanted(table, "NEW_AND_OLD_IMAGES", *_stream_surroundings(draft))
-    return replace(table, replicas=group)
 
 
 _DOING = {TableStatus.CREATING: "created", TableStatus.UPDATING: "updated", TableStatus.DELETING: "deleted"}
@@ -337,19 +336,9 @@ def _delete_table(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status is not TableStatus.ACTIVE:
         raise _busy(table)
-    if table.deletion_protection:
-        raise ApiError(
-            "ValidationException",
-            "Resource cannot be deleted as it is currently protected against deletion. "
-            "Disable deletion protection first.",
-        )
-    others = [r for r in table.replicas if r != draft.around.region]
-    if others and not body.get("as_replica", False):
-        raise ApiError(
-            "ValidationException",
-            f"Table {table.name} is a global table: remove its replicas in {', '.join(sorted(others))} first",
-        )
-    return {"table": draft.put(replace(table, status=TableStatus.DELETING, revision=draft.revision)).to_json()}
+    around, as_replica = draft.around, body.get("as_replica", False)
+    table = leaving.deleted(table, around.region, around.now_ms, as_replica=as_replica)
+    return {"table": draft.put(replace(table, revision=draft.revision)).to_json()}
 
 
 def _ensure_replica(draft: _Draft, body: Record) -> Record:
@@ -359,12 +348,14 @@ def _ensure_replica(draft: _Draft, body: Record) -> Record:
     if table is None:
         if definition.get("ttl_attribute"):
             ttl.check_known(draft.around.streams_known)
+        if WRITES in definition.get("extra", {}):
+            writemodes.check_known(draft.around.writes_known)
         created = _new_table(draft, definition, body["table_id"], members)
         if definition.get("stream_view"):
             created = streams.wanted(created, definition["stream_view"], *_stream_surroundings(draft))
         return {"table": draft.put(created).to_json()}
     if table.id != body["table_id"]:
-        raise ApiError("ResourceInUseException", f"Table already exists: {table.name}")
+        raise replicas.name_taken(table)
     leaving.check_admissible(table)
     members = merged_members(draft.around.region, table.replicas, members)
     if table.replicas == members or table.status is TableStatus.DELETING:
@@ -376,7 +367,7 @@ def _ensure_replica(draft: _Draft, body: Record) -> Record:
 
 def _set_replica(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
-    changed = replicas.reported(table, body)
+    changed = replicas.reported(table, body, draft.revision)
     return {"table": (table if changed is table else draft.put(changed)).to_json()}
 
 
@@ -404,15 +395,8 @@ def _same_table(draft: _Draft, body: Record) -> TableRecord:
 
 def _drop_replica(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
-    if body["region"] not in table.replicas:
-        return {"table": table.to_json()}
-    rest = {region: status for region, status in table.replicas.items() if region != body["region"]}
-    table = replace(indexes.told(table, body["region"]), replicas=rest)
-    table = replicas.without_progress(table, body["region"])
-    if set(rest) == {draft.around.region}:
-        table = leaving.alone(table)
-    changed = replace(table, revision=draft.revision, status=TableStatus.UPDATING)
-    return {"table": draft.put(changed).to_json()}
+    changed = leaving.dropped(table, body["region"], draft.around.region, draft.revision)
+    return {"table": (table if changed is table else draft.put(changed)).to_json()}
 
 
 def _leave_result(draft: _Draft, body: Record) -> Record:
@@ -435,11 +419,33 @@ def _set_ttl(draft: _Draft, body: Record) -> Record:
     return {"table": (table if changed == table else draft.put(changed)).to_json()}
 
 
-def _ttl_settled(draft: _Draft, body: Record) -> Record:
+def _settled(change: Callable[[TableRecord], TableRecord]) -> Handler:
     """Internal: every partition has applied the definition of `revision`."""
-    table = draft.table(body["name"])
-    changed = ttl.settled(table) if table.revision == body["revision"] else table
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+
+    def handle(draft: _Draft, body: Record) -> Record:
+        table = draft.table(body["name"])
+        changed = change(table) if table.revision == body["revision"] else table
+        return {"table": (table if changed is table else draft.put(changed)).to_json()}
+
+    return handle
+
+
+def _of_table(change: Callable[[TableRecord, Record], TableRecord]) -> Handler:
+    def handle(draft: _Draft, body: Record) -> Record:
+        table = _same_table(draft, body)
+        changed = change(table, body)
+        return {"table": (table if changed == table else draft.put(changed)).to_json()}
+
+    return handle
+
+
+def _set_writes(change: Callable[[TableRecord, Record, writemodes.Around], TableRecord]) -> Handler:
+    def handle(draft: _Draft, body: Record) -> Record:
+        region, now_ms, known = draft.around.region, draft.around.now_ms, draft.around.writes_known
+        around = writemodes.Around(region, now_ms, draft.revision, known)
+        return _of_table(lambda table, body: change(table, body, around))(draft, body)
+
+    return handle
 
 
 def _set_kinesis(change: Callable[[TableRecord, Record, kinesis.Around], TableRecord]) -> Handler:
@@ -456,13 +462,6 @@ def _set_kinesis(change: Callable[[TableRecord, Record, kinesis.Around], TableRe
     return handle
 
 
-def _kinesis_settled(draft: _Draft, body: Record) -> Record:
-    """Internal: every partition has applied the definition of `revision`."""
-    table = draft.table(body["name"])
-    changed = kinesis.settled(table) if table.revision == body["revision"] else table
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
-
-
 def _tag_table(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status is TableStatus.DELETING:
@@ -476,16 +475,12 @@ def _tag_table(draft: _Draft, body: Record) -> Record:
     return {"table": draft.put(replace(table, tags=tags)).to_json()}
 
 
-def _index_filled(draft: _Draft, body: Record) -> Record:
-    table = _same_table(draft, body)
-    changed = indexes.filled(table, body["index"], body["revision"], body["partition"])
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+def _index_filled(table: TableRecord, body: Record) -> TableRecord:
+    return indexes.filled(table, body["index"], body["revision"], body["partition"])
 
 
-def _index_told(draft: _Draft, body: Record) -> Record:
-    table = _same_table(draft, body)
-    changed = indexes.told(table, body["region"], body["revision"])
-    return {"table": (table if changed == table else draft.put(changed)).to_json()}
+def _index_told(table: TableRecord, body: Record) -> TableRecord:
+    return indexes.told(table, body["region"], body["revision"])
 
 
 def _activate(draft: _Draft, body: Record) -> Record:
@@ -652,19 +647,25 @@ BEGIN_STREAM = "begin_stream"
 FORGET_STREAMS = "forget_streams"
 TTL_SETTLED = "ttl_settled"
 KINESIS_SETTLED = "kinesis_settled"
+WRITES_APPLIED = "writes_applied"
+WRITES_GIVEN_UP = "writes_given_up"
 MAPPING_SETTLED = "mapping_settled"
 _HANDLERS: dict[str, Handler] = {
     ControlOperation.CREATE_TABLE: _create_table,
     ControlOperation.UPDATE_TABLE: _update_table,
     ControlOperation.SET_TTL: _set_ttl,
     ControlOperation.TAG_TABLE: _tag_table,
-    ControlOperation.INDEX_FILLED: _index_filled,
-    ControlOperation.INDEX_TOLD: _index_told,
+    ControlOperation.INDEX_FILLED: _of_table(_index_filled),
+    ControlOperation.INDEX_TOLD: _of_table(_index_told),
     ControlOperation.DELETE_TABLE: _delete_table,
     ControlOperation.ENSURE_REPLICA: _ensure_replica,
     ControlOperation.SET_REPLICA: _set_replica,
     ControlOperation.DROP_REPLICA: _drop_replica,
     ControlOperation.LEAVE_RESULT: _leave_result,
+    ControlOperation.SET_WRITES: _set_writes(writemodes.changed),
+    ControlOperation.WRITES_RESULT: _set_writes(writemodes.reported),
+    WRITES_APPLIED: _set_writes(writemodes.applied),
+    WRITES_GIVEN_UP: _set_writes(writemodes.given_up),
     ControlOperation.ENSURE_LEDGER: _ensure_own(LEDGER_TABLE, LEDGER_SCHEMA, PARTITIONS_OF_A_TABLE),
     ControlOperation.ENSURE_HEALTH: _ensure_own(HEALTH_TABLE, HEALTH_SCHEMA, HEALTH_PARTITIONS),
     ControlOperation.NODE_LIST: _node_list,
@@ -679,12 +680,12 @@ _HANDLERS: dict[str, Handler] = {
     FORGET: _forget,
     BEGIN_STREAM: _begin_stream,
     FORGET_STREAMS: _forget_streams,
-    TTL_SETTLED: _ttl_settled,
+    TTL_SETTLED: _settled(ttl.settled),
     ControlOperation.ENABLE_KINESIS: _set_kinesis(kinesis.enabled),
     ControlOperation.DISABLE_KINESIS: _set_kinesis(kinesis.disabled),
     ControlOperation.UPDATE_KINESIS: _set_kinesis(kinesis.updated),
     ControlOperation.KINESIS_RESULT: _set_kinesis(kinesis.reported),
-    KINESIS_SETTLED: _kinesis_settled,
+    KINESIS_SETTLED: _settled(kinesis.settled),
     ControlOperation.PUT_FUNCTION: _put_function,
     ControlOperation.DELETE_FUNCTION: _delete_function,
     ControlOperation.FUNCTION_LIST: _function_list,

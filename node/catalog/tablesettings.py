@@ -1,9 +1,10 @@
 """The settings that all replicas of a global table have in common, as control operations change them. Pure.
 
 Which they are: AWS developer guide, "Global tables", settings that are synchronised: capacity mode, capacity, ceilings
-of on-demand tables, warm throughput and table class, of the table and of its global indexes. An edit in one region is
-passed on as all of them together, with the time at which it was made; the newest holds everywhere, so that regions
-which were edited at once come to agree. Tags and deletion protection are each region's own.
+of on-demand tables, warm throughput and table class, of the table and of its global indexes, and what single replicas
+have instead of some of them (geodyne.overrides). An edit in one region is passed on as all of them together, with the
+time at which it was made; the newest holds everywhere, so that regions which were edited at once come to agree.
+Tags and deletion protection are each region's own.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from geodyne.catalog import CONFLICT_LOG, SETTINGS_CHANGED, IndexRecord, IndexStatus, TableRecord
+from geodyne.catalog import CONFLICT_LOG, OVERRIDES, SETTINGS_CHANGED, IndexRecord, IndexStatus, TableRecord
 from node.catalog import indexes
 
 _PLAIN = ("billing_mode", "read_units", "write_units", "table_class")
-_EXTRA = ("on_demand_max", "warm", "on_demand_since_ms", "table_class_updated_ms", CONFLICT_LOG)
+_EXTRA = ("on_demand_max", "warm", "on_demand_since_ms", "table_class_updated_ms", OVERRIDES, CONFLICT_LOG)
 _INDEX_EXTRA = ("on_demand_max", "warm")
 
 
 def edited(table: TableRecord, body: Mapping[str, Any], now_ms: int) -> tuple[TableRecord, dict[str, Any]]:
     """The table with the time of an edit that a client asked for, and what the other regions are to take over: nothing
     when UPDATE_TABLE's `body` changed no such setting, or there are no other regions."""
-    names = {*_PLAIN, "index_update"}.intersection(body) | {*_EXTRA}.intersection(body.get("extra", ()))
+    names = {*_PLAIN, "index_update", "overrides"}.intersection(body) | {*_EXTRA}.intersection(body.get("extra", ()))
     if not names or not table.is_global:
         return table, {}
     changed_ms = max(now_ms, table.extra.get(SETTINGS_CHANGED, 0) + 1)

@@ -71,7 +71,9 @@ def barred(rule: WriteRule, stored: bytes | None) -> Refused | None:
         return _denied(f"The item is written in {home} only, the region that its attribute {rule.home} names")
     if rule.active == rule.own:
         return None
-    return _denied(f"The item's attribute {rule.home} names no region of the table: it is written in {rule.active} only")
+    return _denied(
+        f"The item's attribute {rule.home} names no region of the table: it is written in {rule.active} only"
+    )
 
 
 def unfit(rule: WriteRule, stored: bytes | None, image: bytes | None) -> Refused | None:
@@ -95,7 +97,9 @@ def expires_here(rule: WriteRule | None, image: bytes | None) -> bool:
 
 def _closed(rule: WriteRule) -> Refused:
     if rule.to and rule.active == rule.own:
-        return _denied(f"Writes of this table move to {rule.to}, which takes them once it has all that was written here")
+        return _denied(
+            f"Writes of this table move to {rule.to}, which takes them once it has all that was written here"
+        )
     return _denied(f"Writes of this table are taken in {rule.active} only")
 
 

@@ -2,13 +2,14 @@
 
 Each change of a table that keeps conflicts carries its *base*: the version of the row that it replaced. Where a change
 of another region takes the place of a row that was made here, its base says whether its maker had that row: rows of an
-item only ever get larger versions in a region, so a maker with an older base had not. So each region judges the losses of
-its own writes, and no other: a write is the newest row where it was made until something takes its place there. What
-arrives too late is judged where it was made, when the winner comes there. A change that is shipped twice takes a place
-once.
+item only ever get larger versions in a region, so a maker with an older base had not. So each region judges the losses
+of its own writes, and no others: a write is the newest row where it was made until something takes its place there.
+What arrives too late is judged where it was made, when the winner comes there. A change that is shipped twice takes a
+place once.
 
-A region that had seen a larger version of a third region may have seen the loser through it, or may not: that is told as
-`perhaps`. Changes without a base (rows that a scan ships, changes of before the log was switched on) are not judged.
+Where a change rests on a later row of a third region, that one may have brought the loser to its maker, or not: that is
+told as `perhaps`. Changes without a base (rows that a scan ships, changes of before the log was switched on) are not
+judged.
 """
 
 from __future__ import annotations

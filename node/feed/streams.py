@@ -13,7 +13,6 @@ from geodyne.catalog import TRIGGER_OLDEST_PREFIX, stream_consumer
 from geodyne.messages import (
     FROM_COMMITTED,
     FROM_LATEST,
-    Change,
     FeedRecord,
     ListShards,
     ReadStream,

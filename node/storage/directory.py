@@ -7,6 +7,7 @@ LOCK         held with flock while the process lives; the kernel lets go of it a
 ROSTER       which directories the region's nodes are known by (node.storage.roster)
 log/         node.storage.wal; log.damaged/: one that was put aside, for whoever wants to look at it
 state.db     node.storage.sqlite
+conflicts/   node.conflictlog
 """
 
 from __future__ import annotations

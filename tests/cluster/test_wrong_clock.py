@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.cluster.clockup import offset_file
+from tests.cluster.clockup import set_clock
 from tests.cluster.clusters import Cluster
 from tests.cluster.tables import create_table
 from tests.cluster.traffic import Attempts, Traffic
@@ -30,10 +29,7 @@ class Place(NamedTuple):
     folder: Path
 
     def set_clock(self, node: str, offset_s: float) -> None:
-        file = offset_file(self.folder, node)
-        fresh = file.with_suffix(".new")
-        fresh.write_text(str(offset_s), encoding="utf-8")
-        os.replace(fresh, file)
+        set_clock(self.folder, node, offset_s)
 
     def led_by(self, node: str) -> int:
         return sum(entry["leader"] == node for entry in self.cluster.status()["partitions"])

@@ -58,7 +58,7 @@ def _registry() -> CollectorRegistry:
     latency = latency_histogram()
     latency.labels("here", "there").observe(0.1)
     registry.register(latency)
-    direction = DestinationFigures("here", "there", True, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    direction = DestinationFigures("here", "there", True, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
     arrival = ArrivalFigures("there", "here", 0.0)
     verified = VerifiedFigures("here", "there", 0.0, 0)
     applied = AppliedFigures(0, 0, 0, 0)
