@@ -121,7 +121,7 @@ class ConflictLog:
                     return {"result": {"node": self._node_id}}
         except OSError as error:
             return {"error": f"{self._node_id}: {error.strerror or error}"}
-        except (TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             return {"error": f"not a request: {error}"}
         return {"error": "the operation must be show or purge"}
 

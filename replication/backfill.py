@@ -223,7 +223,7 @@ class PartitionScan:
             await self._changed.wait()
 
     async def _read(self, after: bytes) -> Rows:
-        call = ReadRows(self._partition.id, self._partition.epoch, after, PAGE_BYTES_MAX)
+        call = ReadRows(self._partition.id, self._partition.epoch, after, min(PAGE_BYTES_MAX, self._link.page_bytes))
         try:
             answer = await self._region.call(call, timeout_ms=READ_TIMEOUT_MS)
         except ApiError as error:

@@ -12,10 +12,21 @@ from geodyne.peermessages import Hello
 from geodyne.rpc.codecparts import CodecError, hello_of, put_hello
 from geodyne.wire import replication_v1_pb2 as wire
 from replication.packing import Unpacker
-from replication.values import COMPARING, Command, Operation, Outcome, Receipt, Result, Ship, Watermark, change_bytes
+from replication.values import (
+    COMPARING,
+    Arrived,
+    Command,
+    Operation,
+    Outcome,
+    Receipt,
+    Result,
+    Ship,
+    Watermark,
+    change_bytes,
+)
 
 SourceMessage = Ship | Command | Watermark
-DestinationMessage = Receipt | Result
+DestinationMessage = Receipt | Result | Arrived
 
 SHIP_OVERHEAD_BYTES = 200  # ids, names, a reason
 CHANGE_OVERHEAD_BYTES = 16
@@ -79,6 +90,8 @@ def encode_destination(messages: Hello | Sequence[DestinationMessage]) -> bytes:
                 retry_after_ms=message.retry_after_ms,
                 reason=message.reason,
             )
+        elif isinstance(message, Arrived):
+            batch.arrived = max(batch.arrived, message.id)
         else:
             batch.results.add(
                 id=message.id,
@@ -100,6 +113,8 @@ def decode_destination(data: bytes) -> Hello | list[DestinationMessage]:
         return hello_of(batch.hello)
     messages: list[DestinationMessage] = [_receipt(receipt) for receipt in batch.receipts]
     messages.extend(map(_result, batch.results))
+    if batch.arrived:
+        messages.append(Arrived(batch.arrived))
     return messages
 
 

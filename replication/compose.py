@@ -75,6 +75,8 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             **member_administration(client),
             **network.admin(),
             "verify": replicator.comparing.administer,
+            "writes": replicator.writing.administer,
+            "forget": replicator.forgetting.administer,
             "conflicts": ConflictSwitch(config.region, client).administer,
         },
         admin_token=config.admin_token,

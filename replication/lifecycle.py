@@ -252,19 +252,26 @@ def _leave(
     known = {region: exchanged.get(region, Exchanged(0, 0)) for region in others}
     if leaving.stage is LeavingStage.WAITING:
         tell = _tell(table)
-        if not tell and all(min(each) >= leaving.through_us for each in known.values()):
+        late = [r for r in others if min(known[r].sent_us, known[r].arrived_us) < leaving.through_us]
+        late = [region for region in late if not _has_forgotten(said.get(region), own)]
+        if not tell and not late:
             return [LeaveResult(leaving.through_us, arrived=True)]
+        tell += [Look(region) for region in late]
         return [*tell, LeaveResult(leaving.through_us, arrived=False)] if now_ms >= leaving.give_up_ms else tell
     actions: list[Action] = []
     for region in others:
-        peer = said.get(region)
-        if peer is not None and not peer.error and not (peer.present and own in peer.members):
+        if _has_forgotten(said.get(region), own):
             actions.append(Drop(region))
         elif known[region].sent_us >= leaving.through_us:
             actions.append(Forget(region, own))
         else:
             actions.append(Look(region))  # it may have forgotten this one already, and then takes nothing
     return actions
+
+
+def _has_forgotten(peer: Peer | None, own: str) -> bool:
+    """Whether a region has said that it has the table without this one's replica, or not at all."""
+    return peer is not None and not peer.error and not (peer.present and own in peer.members)
 
 
 def _create(

@@ -20,6 +20,7 @@ from replication.backfill import ScanStats
 from replication.collecting import Collecting
 from replication.comparing import Comparing
 from replication.digests import OwnItems
+from replication.forgetting import Forgetting
 from replication.lifecycle import Exchanged
 from replication.link import DestinationLink
 from replication.metrics import AppliedFigures, ArrivalFigures, DestinationFigures
@@ -31,6 +32,7 @@ from replication.steps import ReplicaSteps
 from replication.tail import Shipped, Tail
 from replication.values import COMPARING, Command, Result, Ship, Watermark
 from replication.watermarks import Watermarks, sources_of, told
+from replication.writing import Writing
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +96,8 @@ class Replicator:
         self.watermarks = Watermarks(self.own)
         own_items = OwnItems(self.own, region, self.watermarks)
         self.comparing = Comparing(self.own, region, own_items, self._links, clock)
+        self.forgetting = Forgetting(self.own, region, self._links)
+        self.writing = Writing(self.own, region, self.watermarks, clock)
         self._collecting = Collecting(self.own, region, self.watermarks, clock)
         self._told: dict[tuple[str, str], Watermark] = {}  # by table id and destination: on the present streams
         self._held_logged_ms: dict[str, int] = {}

@@ -163,7 +163,7 @@ class Tail:
             self.partition.epoch,
             self._consumer,
             after,
-            self._settings.page_bytes,
+            min(self._settings.page_bytes, self._link.page_bytes),
             FEED_WAIT_MS,
             self._own_region,
             safe_us,

@@ -15,6 +15,7 @@ CHECKED_FROM = 2  # batches carry a checksum
 SETTINGS_FROM = 3  # Operation.INDEX with settings is obeyed; before, they were left out and the rest was done
 WATERMARKS_FROM = 3  # sources tell watermarks, and may ask for digests
 PACKED_FROM = 3  # batches of sources may be packed
+ARRIVALS_FROM = 3  # destinations tell what has come in before it is applied
 
 # Versions further ahead of the destination's clock than this are held. Far above what NTP leaves between two machines,
 # far below what would let one broken clock shadow honest writes for long.
@@ -64,6 +65,12 @@ class Watermark(NamedTuple):
     table_id: str
     us: int
     arrived_us: int
+
+
+class Arrived(NamedTuple):
+    """All ships up to `id` have come in; they are yet to be applied. Told when that takes a while."""
+
+    id: int
 
 
 class Receipt(NamedTuple):

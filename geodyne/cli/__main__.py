@@ -13,6 +13,7 @@ from geodyne.cli import (
     conflicts,
     dev,
     down,
+    forget,
     network,
     node,
     render,
@@ -26,12 +27,13 @@ from geodyne.cli import (
     ttl,
     up,
     verify,
+    writes,
 )
 from geodyne.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, CommandError
 
 COMMANDS = (
     *(dev, up, status, down, stop, start, restart, node),
-    *(network, verify, conflicts, routes),
+    *(network, verify, conflicts, writes, forget, routes),
     *(trigger, ttl, render, sim),
 )
 

@@ -70,3 +70,31 @@ def merge_watermarks(reports: Sequence[Report], now_us: int) -> list[dict[str, A
         }
         for (table, source, destination), us in sorted(known.items())
     ]
+
+
+def merge_replication(reports: Sequence[Report]) -> dict[str, list[dict[str, Any]]]:
+    """Of replicators: by source region one entry for each destination: whether it is `connected` and why not
+    (`reason`), `lag_s` of the oldest change that waits, `held_changes` that lie in its future, and `troubles` by table
+    (and partition). Of two replicators of a region the first one counts that is connected."""
+    merged: dict[tuple[str, str], dict[str, Any]] = {}
+    for region, report in reports:
+        for destination, link in report.get("destinations", {}).items():
+            entry: dict[str, Any] = {
+                "destination": str(destination),
+                "connected": bool(link["connected"]),
+                "reason": str(link["reason"]),
+                "lag_s": float(link["lag_s"]),
+                "held_changes": int(link["held_records"]),
+                # What a partition stumbled over last is still told when it has long caught up.
+                "troubles": dict(link["troubles"]) if link["lag_s"] or link["caught_up"] < link["partitions"] else {},
+            }
+            for work in report.get("transitions", []):
+                if error := work["errors"].get(destination):
+                    entry["troubles"][work["table"]] = error
+            known = merged.setdefault((region, destination), entry)
+            if entry["connected"] and not known["connected"]:
+                merged[region, destination] = entry
+    by_region: dict[str, list[dict[str, Any]]] = {}
+    for region, destination in sorted(merged):
+        by_region.setdefault(region, []).append(merged[region, destination])
+    return by_region

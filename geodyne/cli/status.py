@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,25 @@ def remarks(region: dict[str, Any]) -> list[str]:
         for clock in region.get("clocks", [])
         if clock["wrong"]
     ]
+    for link in region.get("replication", []):
+        lines += [f"  replication to {link['destination']}: {what}" for what in _held_up(link)]
     return lines
+
+
+def _held_up(link: dict[str, Any]) -> Iterator[str]:
+    """What keeps changes from a region, for people; nothing while they go there."""
+    behind = f"; {link['lag_s']:.1f} s behind" if link["lag_s"] else ""
+    if not link["connected"]:
+        yield f"not connected: {link['reason']}{behind}"
+        return
+    if link["held_changes"]:
+        yield f"{link['held_changes']} changes lie in its future, a clock is wrong{behind}"
+        return
+    reasons: dict[str, list[str]] = {}  # partitions of a table share what holds them up
+    for where, reason in link["troubles"].items():
+        reasons.setdefault(reason, []).append(where)
+    for reason, places in sorted(reasons.items()):
+        yield f"{reason} ({_first(sorted(places))}){behind}"
 
 
 def state_of(member: dict[str, Any]) -> str:
@@ -119,7 +137,7 @@ def _behind(watermark: Mapping[str, Any]) -> str:
     return "" if watermark["behind_s"] is None else f"{watermark['behind_s']:.1f} s"
 
 
-def _first(partitions: Sequence[int]) -> str:
+def _first(partitions: Sequence[object]) -> str:
     named = [str(partition) for partition in partitions[:PARTITIONS_NAMED_MAX]]
     return ", ".join([*named, "..."] if len(partitions) > PARTITIONS_NAMED_MAX else named)
 

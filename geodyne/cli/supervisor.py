@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from geodyne.cli import conflicting, launch, probe, routing, triggers, verifying
+from geodyne.cli import conflicting, forgetting, launch, probe, routing, triggers, verifying, writing
 from geodyne.cli.child import Child, State
 from geodyne.cli.control import ControlServer
 from geodyne.cli.datadir import ClusterDirectory
@@ -27,7 +27,7 @@ from geodyne.cli.errors import CommandError
 from geodyne.cli.listeners import Listeners
 from geodyne.cli.networking import Networking
 from geodyne.cli.nodes import Nodes
-from geodyne.cli.reports import Report, merge_members, merge_partitions, merge_watermarks
+from geodyne.cli.reports import Report, merge_members, merge_partitions, merge_replication, merge_watermarks
 from geodyne.cli.run import Run
 from geodyne.topology import ROLE_NODE, ROLE_REPLICATOR, ROLE_ROUTER, ProcessSpec, Topology
 
@@ -158,13 +158,14 @@ class Supervisor:
         processes = await asyncio.gather(*(self._process_status(child) for child in self.children.values()))
         shown = {process["id"]: process for process in processes}
         reports, arrivals = await asyncio.gather(self._reports(ROLE_NODE), self._reports(ROLE_REPLICATOR))
-        members = merge_members(reports)
+        members, replication = merge_members(reports), merge_replication(arrivals)
         return {
             "regions": {
                 name: {
                     "endpoint": f"http://{region.routers[0].address}",
                     "processes": [shown[process.id] for process in region.processes() if process.id in shown],
                     **(members.get(name) or merge_members([(name, {})])[name]),
+                    "replication": replication.get(name, []),
                 }
                 for name, region in self.topology.regions.items()
             },
@@ -328,6 +329,10 @@ class Supervisor:
                 return await verifying.administer(self.topology, self.children, request, self._admin_token)
             case {"command": "conflicts"}:
                 return await conflicting.administer(self.topology, self.children, request, self._admin_token)
+            case {"command": "forget"}:
+                return await forgetting.administer(self.topology, self.children, request, self._admin_token)
+            case {"command": "writes"}:
+                return await writing.administer(self.topology, self.children, request, self._admin_token)
             case {"command": "network"}:
                 return await self._network.administer(self.children, request)
             case {"command": "shutdown"}:

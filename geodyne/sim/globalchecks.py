@@ -52,6 +52,10 @@ class Held(NamedTuple):
     image: bytes | None
 
 
+class NoLeaderError(Exception):
+    """Now nobody can be asked."""
+
+
 class _Claim(NamedTuple):
     """Somebody said that a destination holds a change or a newer one."""
 
@@ -292,13 +296,13 @@ class GlobalChecks:
         return rows
 
     def stored(self, region: str) -> dict[bytes, Held]:
-        """The rows themselves, tombstones included, of one replica of each partition."""
+        """The rows themselves, tombstones included, of one replica of each partition. Raises NoLeaderError."""
         here, table = self._regions.by_name[region], self._regions.table(region)
         rows: dict[bytes, Held] = {}
         for partition in table.partitions if table is not None else ():
             leader = here.leader(partition.id)
             if leader is None or leader.node is None:
-                raise Violation(f"{region}: partition {partition.id} has no leader")
+                raise NoLeaderError(f"{region}: partition {partition.id} has no leader")
             for key, row in leader.node._store.range(partition.id, b"", b"\xff" * 64, False, 100_000, tombstones=True):
                 if key in self._keys:
                     rows[key] = Held(row.version, row.value)
@@ -306,7 +310,10 @@ class GlobalChecks:
 
     def difference(self, region: str) -> str:
         """How a region's rows differ from what all must have; "" when they do not. A tombstone may be gone."""
-        newest, stored = self.newest(), self.stored(region)
+        try:
+            newest, stored = self.newest(), self.stored(region)
+        except NoLeaderError as error:  # an election: whoever waits looks again
+            return str(error)
         for key in sorted(newest.keys() | stored.keys()):
             wanted, found = newest.get(key), stored.get(key)
             if wanted != found and not (found is None and wanted is not None and wanted.image is None):

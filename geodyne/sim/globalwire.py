@@ -199,5 +199,5 @@ class Wire:
         with ExitStack() as stack:
             stack.enter_context(patch.object(grpc.aio, "insecure_channel", channel))
             stack.enter_context(patch.object(streams, "PROCESS_PACE", _NoPace()))
-            stack.enter_context(patch.object(serving, "GrpcServer", lambda address: _Server(self, address)))
+            stack.enter_context(patch.object(serving, "GrpcServer", lambda address, _ping_ms: _Server(self, address)))
             yield

@@ -70,6 +70,10 @@ class Writers:
         if isinstance(await self._do(here, putting(0, pk, value)), Written):
             self._acknowledge(here, pk, value)
 
+    async def delete(self, here: Region, pk: str) -> None:
+        """Raises ApiError."""
+        await self._do(here, putting(0, pk, "")._replace(kind=WriteKind.DELETE, item=b"", size=0))
+
     def judge(self, checks: GlobalChecks) -> None:
         """What was acknowledged was written, where nobody took the table away since. Raises Violation."""
         for region, key, value in self.acknowledged:
@@ -88,9 +92,7 @@ class Writers:
                 elif draw < 0.65:
                     await self.put(here, random.choice(ITEMS), random)
                 elif draw < 0.85:
-                    pk = random.choice(ITEMS)
-                    write = putting(0, pk, "")._replace(kind=WriteKind.DELETE, item=b"", size=0)
-                    await self._do(here, write)
+                    await self.delete(here, random.choice(ITEMS))
                 else:
                     await self._do(here, addition(0, random.choice(COUNTERS)))
             except ApiError as error:

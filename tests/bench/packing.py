@@ -14,7 +14,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from unittest.mock import patch
 
@@ -29,6 +29,7 @@ from geodyne.rpc.delay import DelayedLinks
 from replication.packing import Packer
 from replication.service import PeerReplicator, Replicator
 from replication.values import FORMAT
+from tests.unit.replication import fake_region
 from tests.unit.replication.fake_region import FakePartition, FakeRegion, key_of
 from tests.unit.replication.test_replicator import _free_port, until
 
@@ -77,10 +78,11 @@ class _Arrivals:
             self.all_there.set()
 
 
+@dataclass
 class _Partition(FakePartition):
     """Pages found by bisection; tells what arrives."""
 
-    arrivals: _Arrivals
+    arrivals: _Arrivals = field(default_factory=_Arrivals)
 
     def page(self, call: ReadFeed) -> FeedPage:
         after = self.cursors.get(call.consumer, self.floor) if call.after == -1 else call.after
@@ -132,7 +134,7 @@ def measure() -> list[Packing]:
     for contents, make in CONTENTS.items():
         for path, mbit, per_second in (("free", 0.0, FREE_PER_SECOND), ("1 MB/s", NARROW_MBIT, NARROW_PER_SECOND)):
             for packed in (False, True):
-                with _packing(packed):
+                with _packing(packed), patch.object(fake_region, "FakePartition", _Partition):
                     found.append(asyncio.run(_measure(contents, path, mbit, per_second, packed, make)))
     return found
 
@@ -171,10 +173,9 @@ async def _measure(
         source.control("update_table", name="t", replicas_add=["b"])
         await until(lambda: source.table("t").replicas == dict.fromkeys("ab", "ACTIVE"), "both replicas are ACTIVE")
         arrivals = _Arrivals()
-        for region in (source, there):
-            for number in region.parts:
-                part = region.parts[number] = _Partition(head=region.parts[number].head)
-                part.arrivals = arrivals if region is there else _Arrivals()
+        for part in there.parts.values():
+            assert isinstance(part, _Partition)
+            part.arrivals = arrivals
         images = [make(random) for _ in range(1_000)]
         before = replicators["a"].figures()[0]
         cpu_s, began = time.process_time(), time.monotonic()

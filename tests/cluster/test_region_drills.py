@@ -123,19 +123,19 @@ class Drill:
         goals = {region: self.traffic[region].steps + steps for region in regions or self.traffic}
         self.until("they write", lambda: all(self.traffic[region].steps >= goal for region, goal in goals.items()))
 
-    def behind(self, source: str, destination: str) -> tuple[int, float]:
-        """Of the source's own rows that were answered before: how many are not there, and for how many seconds the
-        oldest of them has been answered."""
+    def missing(self, source: str, destination: str) -> dict[str, float]:
+        """Of the source's own rows that are answered now, those that are not in the destination then, with the Unix
+        times of their answers."""
         answered = dict(self.writers[source].own)
-        now = time.time()
         held = contents(self.clients[destination], self.table)
-        missing = [at for name, at in answered.items() if (f'{{"S": "{name}"}}',) not in held]
-        return len(missing), now - min(missing, default=now)
+        return {name: at for name, at in answered.items() if (f'{{"S": "{name}"}}',) not in held}
 
     def show_behind(self, when: str) -> None:
         for source, destination in ((EAST, WEST), (WEST, EAST)):
-            rows, seconds = self.behind(source, destination)
-            print(f"  {when}: {destination} lacks {rows} of {source}'s rows, the oldest {seconds:.2f} s old")
+            now = time.time()
+            missing = self.missing(source, destination).values()
+            oldest_s = now - min(missing, default=now)
+            print(f"  {when}: {destination} lacks {len(missing)} of {source}'s rows, the oldest {oldest_s:.2f} s old")
 
     def recovers(self) -> float:
         """Seconds until neither side is behind the other any more, under writes."""
@@ -271,17 +271,23 @@ def test_replicators_that_are_killed_again_and_again_lose_nothing(place: Place) 
 def test_a_region_whose_disks_are_gone_is_taken_out_and_filled_again_under_writes(place: Place) -> None:
     cluster, table = place.cluster, "wiped"
     with drill(place, table) as one:
-        one.traffic[WEST].end()  # it would see that its region is gone
         lost = cluster.processes(WEST)
+        place.network("cut", WEST)
+        one.go_on()
+        one.traffic[WEST].end()  # it would see that its region is gone
         for process in lost:
             cluster.signal(process, signal.SIGKILL)
         cluster.stop_processes([process.id for process in lost])
+        place.network("heal")
         through_s = _watermark_us(cluster, table, WEST, EAST) / 1e6
-        rows, _ = one.behind(WEST, EAST)
-        held = contents(one.clients[EAST], table)
-        gone = {name: at for name, at in one.writers[WEST].own.items() if (f'{{"S": "{name}"}}',) not in held}
+        gone = one.missing(WEST, EAST)
+        assert gone
         assert all(at > through_s for at in gone.values()), "the watermark says up to when all are there"
-        print(f"  {rows} answered rows of {WEST} died with it; all up to its watermark are in {EAST}")
+        own = one.writers[WEST].own.values()
+        print(
+            f"  {len(gone)} answered rows of {WEST} died with it, the oldest of them answered "
+            f"{min(gone.values()) - through_s:.2f} s after the watermark, the newest {max(own) - through_s:.2f} s"
+        )
         for process in lost:
             if process.role == "node":
                 shutil.rmtree(ClusterDirectory(cluster.data_dir).node_data(process.id))

@@ -66,6 +66,11 @@ class Traffic:
             self._error = error
 
 
+def stalls() -> Traffic:
+    """Does next to nothing: its longest gap is how long this machine kept one of the clients' threads from running."""
+    return Traffic("stalls", lambda number: time.sleep(0.001))
+
+
 class Attempts:
     """Counts what a boto3 client was answered by attempt, retries included: HTTP status or name of the exception."""
 

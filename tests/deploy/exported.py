@@ -51,6 +51,7 @@ def _registry() -> CollectorRegistry:
     metrics = NodeMetrics(registry)
     metrics.snapshots.labels("sent", "ok").inc()
     metrics.snapshot_chunks.labels("sent").inc()
+    metrics.conflicts.labels("here", "there").inc()
     requests = RequestMetrics(["PutItem"])
     requests.operations["PutItem"].observe("OK", 0.001)
     registry.register(requests)

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from geodyne.catalog import TO_COMPARE, TableRecord
 from geodyne.sim.globalchecks import GlobalChecks, watched
 from geodyne.sim.globalregions import TABLE, Regions, Shape, regions
+from geodyne.sim.globalrun import compared
 from geodyne.sim.globalworkload import KEYS, Writers
+from geodyne.sim.items import key_of
 from geodyne.sim.loop import run_simulated
 from geodyne.sim.network import Violation
+from node.catalog import leaving, replicas
+from node.feed import tombstones
+from node.group import Group
+from node.storage.port import Row
+from replication import collecting, comparing
+from replication import watermarks as marking
+from replication.comparing import Comparing
+from replication.verify import Standing, Verifier
 
 FIRST, SECOND, THIRD = "us-east-1", "eu-west-1", "ap-south-1"
 STEADY_S = 60.0
@@ -83,3 +98,166 @@ def test_what_a_removed_region_had_sent_to_one_member_alone_reaches_all_once_it_
         await until(all_, lambda: not any(checks.difference(name) for name in all_.by_name), 10.0)
 
     among_three(tmp_path, play)
+
+
+# --- a region is removed for ever, after some of what it wrote reached one of the others alone
+
+COMPARED_S = 90.0  # the wait, a look, patience with what differs, and a second try if a replicator was killed
+
+
+async def one_member_alone_hears(all_: Regions, checks: GlobalChecks, writers: Writers, *, deletes: bool) -> None:
+    """The second region writes an item, only the third hears of it, and the third removes the second."""
+    first, second = all_.replicators[FIRST].id, all_.replicators[SECOND].id
+    all_.world.block(first, second)
+    all_.world.block(second, first)
+    checks.gone.add(SECOND)
+    if deletes:
+        await writers.delete(all_.by_name[SECOND], "k0")
+    else:
+        await writers.put(all_.by_name[SECOND], "k1", Random(1))
+    await until(all_, lambda: not checks.difference(THIRD), 5.0)
+    await all_.by_name[THIRD].control("update_table", {"name": TABLE, "replicas_remove": [SECOND]})
+    await all_.until_steady([FIRST, THIRD], STEADY_S)
+    all_.world.cut(first, second)
+    all_.world.heal()
+    await all_.run_for(1.0)
+    assert checks.difference(FIRST), "nothing was lost: the scenario shows nothing"
+
+
+def asked(all_: Regions) -> list[str]:
+    """Regions whose catalog still asks for a comparison."""
+    tables = [(name, all_.table(name)) for name in (FIRST, THIRD)]
+    return [name for name, table in tables if table is not None and table.extra.get(TO_COMPARE)]
+
+
+async def same_again(all_: Regions, checks: GlobalChecks, within_s: float = COMPARED_S) -> None:
+    names = [FIRST, THIRD]
+    await until(all_, lambda: not any(checks.difference(name) for name in names) and not asked(all_), within_s)
+    await compared(all_, names)
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+def test_what_a_region_removed_for_ever_had_sent_to_one_member_alone_reaches_the_other(
+    tmp_path: Path, deletes: bool
+) -> None:
+    """No write of the item is needed, and a deletion is not forgotten meanwhile."""
+
+    async def play(all_: Regions, checks: GlobalChecks, writers: Writers) -> None:
+        await one_member_alone_hears(all_, checks, writers, deletes=deletes)
+        assert asked(all_) == [FIRST, THIRD]
+        await same_again(all_, checks)
+        deleted = [checks.stored(name).get(key_of("k0")) for name in (FIRST, THIRD) if deletes]
+        assert all(row is None or row.image is None for row in deleted)
+
+    among_three(tmp_path, play)
+
+
+def test_replicators_that_are_killed_do_not_forget_that_regions_are_to_be_compared(tmp_path: Path) -> None:
+    async def play(all_: Regions, checks: GlobalChecks, writers: Writers) -> None:
+        await one_member_alone_hears(all_, checks, writers, deletes=False)
+        for name in (FIRST, THIRD):
+            one = all_.replicators[name]
+            one.kill()
+            await one.buried()
+            await one.start()
+        await same_again(all_, checks)
+
+    among_three(tmp_path, play)
+
+
+def no_tombstones_are_kept_for_it() -> AbstractContextManager[Any]:
+    def settled(table: TableRecord) -> bool:
+        return marking.settled(replace(table, extra={}))
+
+    return patch.object(collecting, "settled", settled)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_deletion_that_one_member_alone_heard_of_is_kept_until_regions_have_been_compared(
+    tmp_path: Path, kept: bool
+) -> None:
+    """Else the other, which has the item still, would be taken for the one that is right."""
+
+    async def play(all_: Regions, checks: GlobalChecks, writers: Writers) -> None:
+        await one_member_alone_hears(all_, checks, writers, deletes=True)
+        await all_.run_for(15.0)
+        assert (key_of("k0") in checks.stored(THIRD)) == kept
+        if kept:
+            await same_again(all_, checks)
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(comparing, "NEEDED_FIRST_MS", 30_000))
+        stack.enter_context(patch.object(collecting, "TELL_EVERY_MS", 1_000))
+        stack.enter_context(patch.object(tombstones, "REST_MS", 1_000))
+        if not kept:
+            stack.enter_context(no_tombstones_are_kept_for_it())
+            stack.enter_context(pytest.raises(Violation))  # the check of tombstones sees it too
+        among_three(tmp_path, play)
+
+
+def nothing_asks_for_a_comparison() -> AbstractContextManager[Any]:
+    real = replicas.without
+
+    def without(table: Any, *rest: Any) -> Any:
+        dropped = real(table, *rest)
+        return replace(dropped, extra={name: kept for name, kept in dropped.extra.items() if name != TO_COMPARE})
+
+    return patch.object(leaving, "without", without)
+
+
+def comparing_sees_no_difference() -> AbstractContextManager[Any]:
+    async def compare_items(self: Verifier, low: bytes, high: bytes) -> None:
+        return None
+
+    return patch.object(Verifier, "_compare_items", compare_items)
+
+
+def comparing_waits_for_what_nobody_sends() -> AbstractContextManager[Any]:
+    real = Verifier._standing
+
+    def standing(self: Verifier, *rest: Any) -> Standing:
+        found = real(self, *rest)
+        return Standing.OPEN if found is Standing.ORPHANED else found
+
+    return patch.object(Verifier, "_standing", standing)
+
+
+def comparing_repairs_nothing() -> AbstractContextManager[Any]:
+    real = Comparing._verifier
+
+    def verifier(self: Comparing, *rest: Any, repair: bool = False, **named: Any) -> Verifier:
+        return real(self, *rest, repair=False, **named)
+
+    return patch.object(Comparing, "_verifier", verifier)
+
+
+def repair_ships_the_old_version() -> AbstractContextManager[Any]:
+    def renew(self: Group, key: bytes, prior: Row, wall_us: int) -> int:
+        return self._add(key, prior, prior.version, prior, None, None, wall_us)
+
+    return patch.object(Group, "renew", renew)
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        nothing_asks_for_a_comparison,
+        comparing_sees_no_difference,
+        comparing_waits_for_what_nobody_sends,
+        comparing_repairs_nothing,
+        repair_ships_the_old_version,
+    ],
+)
+def test_without_the_mend_it_does_not_and_that_is_seen(
+    tmp_path: Path, mutation: Callable[[], AbstractContextManager[Any]]
+) -> None:
+    shown = []
+
+    async def play(all_: Regions, checks: GlobalChecks, writers: Writers) -> None:
+        await one_member_alone_hears(all_, checks, writers, deletes=False)
+        shown.append(True)
+        await same_again(all_, checks, 50.0)
+
+    with mutation(), pytest.raises(Violation):
+        among_three(tmp_path, play)
+    assert shown

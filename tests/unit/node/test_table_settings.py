@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from geodyne.catalog import SETTINGS_CHANGED
+from geodyne.catalog import CONFLICT_LOG, SETTINGS_CHANGED
 from node.catalog.machine import Catalog
+from node.state import Definition, definition_of
 from tests.unit.node.test_index_catalog import an_index, global_table, made, run, settle, the_table
 
 
@@ -79,6 +80,18 @@ def test_deletion_protection_and_what_is_asked_of_a_table_without_replicas_are_n
     run(alone, "update_table", {"name": "T", "read_units": 5})
     assert the_table(alone).index_news == ()
     assert SETTINGS_CHANGED not in the_table(alone).extra
+
+
+def test_whether_conflicts_are_kept_holds_in_all_regions() -> None:
+    here, there = global_table(), global_table()
+    for on in (True, None):
+        run(here, "update_table", {"name": "T", "extra": {CONFLICT_LOG: on}})
+        settle(here)
+        take_over(there, passed_on(here))
+        assert the_table(there).extra.get(CONFLICT_LOG) is on
+        assert definition_of(the_table(there), "us-east-1").conflicts is bool(on)
+        kept = definition_of(the_table(there), "us-east-1")
+        assert Definition.from_wire(kept.to_wire()) == kept
 
 
 def test_an_index_that_this_region_lacks_is_left_out_of_what_it_takes_over() -> None:

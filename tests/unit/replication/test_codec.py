@@ -13,7 +13,12 @@ from replication.codec import DestinationMessage, decode_destination, decode_sou
 from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, Watermark, change_bytes
 
 changes = st.builds(
-    Change, st.binary(max_size=20), st.binary(max_size=12), st.none() | st.binary(max_size=20), st.integers(0, 9)
+    Change,
+    st.binary(max_size=20),
+    st.binary(max_size=12),
+    st.none() | st.binary(max_size=20),
+    st.integers(0, 9),
+    st.none() | st.binary(max_size=12),
 )
 
 

@@ -257,5 +257,9 @@ _true_loss = loss
 def test_a_rule_that_does_not_look_at_bases_is_noticed(broken: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "loss", broken)
     with pytest.raises(AssertionError):
-        for seed in range(5):
-            World(2, seed).run()
+        _run_some()
+
+
+def _run_some() -> None:
+    for seed in range(5):
+        World(2, seed).run()

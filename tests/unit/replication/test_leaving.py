@@ -9,7 +9,18 @@ import pytest
 
 from geodyne.catalog import LEAVING, IndexNews, Leaving, LeavingStage, TableRecord, TableStatus
 from geodyne.messages import Change, FeedPage, FeedRecord
-from replication.lifecycle import Action, Drop, Exchanged, Forget, LeaveResult, Peer, TellIndexes, in_transition, plan
+from replication.lifecycle import (
+    Action,
+    Drop,
+    Exchanged,
+    Forget,
+    LeaveResult,
+    Look,
+    Peer,
+    TellIndexes,
+    in_transition,
+    plan,
+)
 from replication.progress import Progress, ProgressSettings, Read, Send
 from replication.reconcile import Reconciler
 from tests.unit.replication.fake_region import FakeClock, FakeRegion, key_of, version
@@ -38,25 +49,29 @@ ALL = Exchanged(100, 100)
 def test_it_waits_until_all_has_gone_out_and_come_in_of_every_region(late: Exchanged | None) -> None:
     waiting = leaving(LeavingStage.WAITING)
     exchanged = {"b": ALL} | ({"c": late} if late is not None else {})
-    assert planned(waiting, exchanged) == []
+    assert planned(waiting, exchanged) == [Look("c")]
+    assert planned(waiting, exchanged, {"c": Peer(False)}) == [LeaveResult(100, arrived=True)], "it was forgotten"
     assert planned(waiting, {"b": ALL, "c": ALL}) == [LeaveResult(100, arrived=True)]
 
 
 def test_it_gives_up_in_time_and_changes_of_settings_go_first() -> None:
     waiting = leaving(LeavingStage.WAITING)
-    assert planned(waiting, {}, now_ms=8_999) == []
-    assert planned(waiting, {}, now_ms=9_000) == [LeaveResult(100, arrived=False)]
+    assert planned(waiting, {}, now_ms=8_999) == [Look("b"), Look("c")]
+    assert planned(waiting, {}, now_ms=9_000) == [Look("b"), Look("c"), LeaveResult(100, arrived=False)]
     news = leaving(LeavingStage.WAITING, index_news=(IndexNews(5, {"index_remove": "x"}, ("b",)),))
     assert planned(news, {"b": ALL, "c": ALL}) == [TellIndexes("b", 5)]
 
 
 def test_each_region_forgets_it_once_it_has_all_that_may_still_come_and_is_dropped_after_that() -> None:
     fenced = leaving(LeavingStage.FENCED)
-    assert planned(fenced, {"b": Exchanged(100, 0), "c": Exchanged(99, 0)}, now_ms=99_999) == [Forget("b", "a")]
+    assert planned(fenced, {"b": Exchanged(100, 0), "c": Exchanged(99, 0)}, now_ms=99_999) == [
+        Forget("b", "a"),
+        Look("c"),
+    ]
     said = {"b": Peer(True, "ACTIVE", dict.fromkeys("bc", "ACTIVE")), "c": Peer(False)}
     assert planned(fenced, {}, said) == [Drop("b"), Drop("c")]
     knows_it = {"b": Peer(True, "ACTIVE", dict.fromkeys("abc", "ACTIVE")), "c": Peer(False, error="E")}
-    assert planned(fenced, {}, knows_it) == []
+    assert planned(fenced, {}, knows_it) == [Look("b"), Look("c")]
 
 
 def test_beyond_the_fence_nothing_is_shipped_and_an_older_version_is_not_lost_to_a_newer_one() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from geodyne.messages import Change, DigestRows
-from replication.comparing import AGAIN_MS, FIRST_MS, Comparing
+from replication.comparing import AGAIN_MS, FIRST_MS, NEEDED_FIRST_MS, Comparing
 from replication.digests import OwnItems, PeerItems
 from replication.verify import Comparison, Verdict, Verifier
 from tests.unit.replication.fake_region import FakeClock, FakePartition, FakeRegion, key_of, version
@@ -220,3 +220,61 @@ async def test_of_two_regions_the_first_by_name_compares_in_the_background_when_
     assert due["a"]._next_due() is None
     clock.advance(1)
     assert due["a"]._next_due() is not None
+
+
+ORPHAN = key_of(200)
+
+
+async def _orphaned(cluster: Cluster) -> None:
+    """Of "d", which is no member, "b" has an item that "a" has not."""
+    home = await _replicated(cluster)
+    orphan = Change(ORPHAN, version(home.clock.wall_us(), "d"), b"orphan", 6)
+    assert _part(cluster.regions["b"], ORPHAN).store(orphan)
+
+
+@scenario("a", "b")
+async def test_what_a_removed_region_wrote_differs_when_nothing_has_changed_for_the_whole_time(
+    cluster: Cluster,
+) -> None:
+    await _orphaned(cluster)
+    found = await _verify(cluster, patience_s=0.6)
+    assert (found.verdict, found.differing, found.unsettled) == (Verdict.DIFFERENT, 1, 0)
+    found = await _verify(cluster, patience_s=0.6, repair=True)
+    assert (found.verdict, found.repaired) == (Verdict.EQUAL, 1)
+    assert cluster.regions["a"].items("t")[ORPHAN][1] == b"orphan"
+
+
+@scenario("a", "b")
+async def test_what_a_removed_region_wrote_and_is_being_applied_still_is_no_difference(cluster: Cluster) -> None:
+    await _orphaned(cluster)
+    orphan = _part(cluster.regions["b"], ORPHAN).rows[ORPHAN]
+    here = cluster.regions["a"]
+
+    async def apply() -> None:
+        await until(lambda: any(isinstance(call, DigestRows) and call.listed for call in here.calls), "seen")
+        assert _part(here, ORPHAN).store(orphan)
+
+    arrival = asyncio.create_task(apply())
+    found = await _verify(cluster)
+    await arrival
+    assert (found.verdict, found.differing) == (Verdict.EQUAL, 0)
+
+
+@scenario("a", "b", "c")
+async def test_regions_are_compared_once_another_was_dropped_and_what_was_let_in_before_has_been_applied(
+    cluster: Cluster,
+) -> None:
+    await _replicated(cluster)
+    clock, replicator, region = FakeClock(), cluster.replicators["b"], cluster.regions["b"]
+    items = OwnItems("b", region, replicator.watermarks)
+    comparing = Comparing("b", region, items, {name: replicator._links[name] for name in "ac"}, clock)
+    assert comparing._next_needed() is None
+    cluster.regions["a"].control("update_table", name="t", replicas_remove=["c"])
+    await until(lambda: set(cluster.replicas("b")) == {"a", "b"}, "c is dropped")
+    assert comparing._next_needed() is None
+    clock.advance(NEEDED_FIRST_MS)
+    needed = comparing._next_needed()
+    assert needed is not None
+    assert (needed[0].name, needed[1]) == ("t", "a"), "whatever its name"
+    await comparing._compared(*needed)
+    assert comparing._next_needed() is None

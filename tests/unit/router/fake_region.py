@@ -11,6 +11,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.parsers import create_parser
 
+from geodyne import overrides
 from geodyne.catalog import HASH_SPACE, IndexRecord, IndexStatus, PartitionRecord, TableRecord, TableStatus
 from geodyne.errors import ApiError
 from geodyne.expressions.evaluate import evaluate_condition
@@ -179,7 +180,8 @@ class FakeRegion:
             if added or removed:
                 replicas = {REGION: "ACTIVE", **record.replicas, **dict.fromkeys(added, "CREATING")}
                 change["replicas"] = replicas | dict.fromkeys(removed, "DELETING")
-            record = replace(record, **change)
+            own = change.pop("overrides", {})
+            record = overrides.asked(replace(record, **change), own)
         tables[record.name] = record
         return ControlDone(self.revision, {"table": record.to_json()})
 

@@ -347,7 +347,7 @@ def test_replicas_are_added_and_removed(client: Client) -> None:
         ),
         ([{}], "There are no actions specified"),
         ([{"Create": {"RegionName": "eu-west-1", "KMSMasterKeyId": "k"}}], "ReplicaUpdates.KMSMasterKeyId is not"),
-        ([{"Update": {"RegionName": "eu-west-1"}}], "ReplicaUpdates.Update is not supported"),
+        ([{"Update": {"RegionName": "eu-west-1"}}], "one or more replicas were not part of the global table."),
     ],
 )
 def test_replica_updates_are_checked(client: Client, updates: list[dict[str, Any]], message: str) -> None:

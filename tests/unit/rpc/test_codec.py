@@ -10,7 +10,7 @@ from geodyne.rpc import codec, peercodec, weights
 from geodyne.wire import node_v1_pb2 as pb
 
 HELLO = pm.Hello("c", "us-east-1", "us-east-1/node-a", 2**64 - 1, codec.STREAM_FORMAT)
-CHANGE = m.Change(b"k", b"\0" * 8 + b"eu", b'{"pk":{"S":"a"}}', 4)
+CHANGE = m.Change(b"k", b"\0" * 8 + b"eu", b'{"pk":{"S":"a"}}', 4, b"\0" * 8 + b"us")
 TOMBSTONE = m.Change(b"k", b"\0" * 8 + b"eu", None, 0)
 
 CALLS = [
