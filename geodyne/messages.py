@@ -115,8 +115,8 @@ class Change(NamedTuple):
     """One version of one item, as replication carries it. `image` None is a tombstone.
 
     `version` is 8 bytes of big-endian hybrid logical time (microseconds) followed by the region's name:
-    byte order is the last-writer-wins order. `base` is the version that it replaced, of the newest row of another
-    region that its maker had seen; b"" where there was none, None when it is not known (node.feed.conflicts).
+    byte order is the last-writer-wins order. `base` is the version of the row that it replaced where it was made, b""
+    where there was none, None when it is not known (node.feed.conflicts).
     """
 
     key: bytes

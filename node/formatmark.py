@@ -5,10 +5,11 @@ An older version that opened such a directory would read past what it does not k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from geodyne.catalog import TableRecord
 from geodyne.peermessages import Entry
+from geodyne.writemodes import WRITES
 from node.entries import promises
 from node.state import GroupState
 from node.storage.directory import FORMAT, MEMBERS_FORMAT, STREAMS_FORMAT, WATERMARKS_FORMAT
@@ -24,10 +25,12 @@ class FormatMark:
     def members_change(self) -> None:
         self._raise_to(MEMBERS_FORMAT)
 
-    def tables(self, tables: Iterable[TableRecord]) -> None:
+    def tables(self, tables: Collection[TableRecord]) -> None:
         """The catalog has these."""
         if self._format < STREAMS_FORMAT and any(table.streams for table in tables):
             self._raise_to(STREAMS_FORMAT)
+        if self._format < WATERMARKS_FORMAT and any(WRITES in table.extra for table in tables):
+            self._raise_to(WATERMARKS_FORMAT)
 
     def entries(self, entries: Iterable[Entry]) -> None:
         """They are about to be logged. A promise comes before any collection, in the log or in a snapshot's state."""

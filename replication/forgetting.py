@@ -1,4 +1,4 @@
-"""What an operator asks about a region that is lost for good (`geodyne forget`): the part of one region that is left."""
+"""What an operator asks about a region that is lost for good (`geodyne forget`): the part of a region that is left."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Forgetting:
         """{"result": {"region", "replicas": {region: status}}} or {"error"} of {"operation": "check" or "forget",
         "table", "lost"}. A region whose replicator answers is not lost: it would be left with a replica that nobody
         else knows of."""
-        operation, name, lost = (request.get(member) for member in ("operation", "table", "lost"))
-        if operation not in ("check", "forget") or not isinstance(name, str) or lost not in self._links:
+        operation, name, lost = (str(request.get(member)) for member in ("operation", "table", "lost"))
+        if operation not in ("check", "forget") or lost not in self._links:
             return {"error": f"{self._own} knows the regions {', '.join(sorted(self._links))}"}
         if self._links[lost].connected:
             return {"error": f"{lost} answers {self._own}: remove its replica with UpdateTable or DeleteTable"}

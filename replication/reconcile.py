@@ -222,14 +222,16 @@ class Reconciler:
             if work.errors.get(where) != reason:
                 log.warning("replica step failed", extra={"table": table.name, "region": where, "reason": reason})
             work.errors[where] = reason
-            text = f"Region {where} cannot be reached" if isinstance(error, LinkDownError) else reason
-            known = work.troubles.get(about)
-            if known is None or known.text != text:
-                work.troubles[about] = _Trouble(text, self._clock.lease_ms())
+            if not isinstance(action, TellTrouble | TellProgress):
+                text = f"Region {where} cannot be reached" if isinstance(error, LinkDownError) else reason
+                known = work.troubles.get(about)
+                if known is None or known.text != text:
+                    work.troubles[about] = _Trouble(text, self._clock.lease_ms())
             attempts.failures += 1
         else:
-            work.errors.pop(where, None)
-            work.troubles.pop(about, None)
+            if not isinstance(action, TellTrouble | TellProgress):  # which say nothing of the region itself
+                work.errors.pop(where, None)
+                work.troubles.pop(about, None)
             attempts.failures = 0
             self._on_progress()
         finally:

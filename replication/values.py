@@ -106,4 +106,4 @@ class Result(NamedTuple):
 
 def change_bytes(change: Change) -> int:
     """What a change weighs in queues and on the wire, in bytes (framing left out)."""
-    return len(change.key) + len(change.version) + (len(change.image) if change.image is not None else 0)
+    return len(change.key) + len(change.version) + len(change.image or b"") + len(change.base or b"")

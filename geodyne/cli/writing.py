@@ -36,6 +36,8 @@ async def _ask(
         if not children[process.id].ready.is_set():
             return {"error": f"{process.id} is not ready"}
         answer = await probe.administer(process.metrics, "writes", call, token, ANSWER_SECONDS_MAX)
-        reply = answer.json() if answer is not None else {"error": f"{process.id} does not answer"}
-        return dict(**reply["result"]) if "result" in reply else {"error": str(reply.get("error", "no answer"))}
+        if answer is None:
+            return {"error": f"{process.id} does not answer"}
+        reply = answer.json()
+        return dict(reply["result"]) if "result" in reply else {"error": str(reply.get("error", "no answer"))}
     return {"error": f"{region} has no replicator: the cluster has one region"}

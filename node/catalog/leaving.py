@@ -19,6 +19,7 @@ from typing import Any
 
 from geodyne import overrides
 from geodyne.catalog import (
+    CONFLICT_LOG,
     DISASSOCIATION_PROTECTION,
     LEAVING,
     SOURCED_MS,
@@ -113,7 +114,7 @@ def dropped(table: TableRecord, region: str, own_region: str, revision: int) -> 
 def alone(table: TableRecord, own_region: str) -> TableRecord:
     """A table that has no other replicas any more: what it was told as a replica is over."""
     table = overrides.alone(table, own_region)
-    gone = (LEAVING, DISASSOCIATION_PROTECTION, SOURCED_MS, TO_COMPARE, WRITES)
+    gone = (CONFLICT_LOG, LEAVING, DISASSOCIATION_PROTECTION, SOURCED_MS, TO_COMPARE, WRITES)
     return replace(table, replicas={}, extra={name: value for name, value in table.extra.items() if name not in gone})
 
 

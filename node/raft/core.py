@@ -232,12 +232,6 @@ class Raft:
         else:
             self._campaign(now_ms)
 
-    def campaign_now(self, now_ms: int) -> None:
-        """Ask for votes without waiting for a timeout. The promises to a live leader hold all the same."""
-        self._now_ms = now_ms
-        if self._leadership is None and self._stands and not self._must_wait(now_ms):
-            self._campaign(now_ms)
-
     def vouched(self, now_ms: int) -> None:
         """All other voters say that no earlier disk of this node ever took part with them: what a newcomer may have
         forgotten counted nowhere. So begins a group that is new."""

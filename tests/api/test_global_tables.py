@@ -53,3 +53,24 @@ def test_no_table_is_known_to_the_operations_of_the_legacy_version(service: Serv
     assert service.call("ListGlobalTables", {}).body == {"GlobalTables": []}
     for operation in ("DescribeGlobalTable", "DescribeGlobalTableSettings"):
         assert service.refused(operation, {"GlobalTableName": table})[0] == "GlobalTableNotFoundException"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"Update": {"RegionName": "eu-west-1", "TableClassOverride": "STANDARD"}}, "is not supported"),
+        ({"Update": {"RegionName": "us-east-1", "TableClassOverride": "STANDARD"}}, "local region"),
+    ],
+)
+def test_settings_of_replicas_are_for_regions_of_the_cluster(
+    service: Service, table: str, change: Item, message: str
+) -> None:
+    code, found = service.refused("UpdateTable", {"TableName": table, "ReplicaUpdates": [change]})
+    assert code == "ValidationException"
+    assert found is not None
+    assert message in found
+
+
+@pytest.mark.parametrize("operation", ["DescribeTableReplicaAutoScaling", "UpdateTableReplicaAutoScaling"])
+def test_there_is_no_auto_scaling_of_replicas(service: Service, table: str, operation: str) -> None:
+    assert service.refused(operation, {"TableName": table})[0] == "UnknownOperationException"

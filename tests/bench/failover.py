@@ -40,7 +40,7 @@ RTO_S_TARGET = 5.0
 @dataclass(frozen=True, slots=True)
 class Failover:
     """Times in seconds. `lost`: writes that the dead region had answered and the other one did not have when it began
-    to serve; `lost_ms`: from the answer of the oldest of them to the region's death."""
+    to serve; `lost_ms`: from the answer of the oldest of them to the region's last answer."""
 
     writes: int
     first_elsewhere_s: float
@@ -111,7 +111,7 @@ async def _measure(cluster: Cluster) -> Failover:
         slowest_s=max(answer.answered_s - answer.due_s for answer in answers),
         answered_at_home=len(at_home),
         lost=len(lost),
-        lost_ms=(killed_s - min(answer.answered_s for answer in lost)) * 1e3 if lost else 0.0,
+        lost_ms=(max(a.answered_s for a in at_home) - min(a.answered_s for a in lost)) * 1e3 if lost else 0.0,
         back_s=back_s,
         equal_s=equal_s,
         missing=len({answer.number for answer in answers} - left),
@@ -151,7 +151,7 @@ def report(found: Failover) -> None:
         f"  RTO: {AWAY} answers after {found.first_elsewhere_s:.2f} s; "
         f"longest time without an answer {found.gap_s:.2f} s\n"
         f"  RPO: {found.lost} of {found.answered_at_home} answered writes were not in {AWAY} then, "
-        f"the oldest answered {found.lost_ms:.0f} ms before the end\n"
+        f"the oldest answered {found.lost_ms:.0f} ms before its last answer\n"
         f"  slowest of {found.writes} writes {found.slowest_s:.2f} s, attempts and waiting together; "
         f"usually p99 {found.usual_p99_ms:.0f} ms\n"
         f"  {HOME} runs again after {found.back_s:.1f} s and `geodyne verify` says equal after {found.equal_s:.1f} s; "

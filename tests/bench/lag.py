@@ -52,13 +52,16 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """`write_ms`: latencies of the puts, from when they were due. `cpu`: cores used, by kind of process."""
+    """`write_ms`: latencies of the puts, from when they were due. `cpu`: cores used, by kind of process. `waited`: how
+    much of the time the process that waited most stood in line for a core; above some percent all figures are those of
+    the machine's other load."""
 
     regions: int
     writes: int
     write_ms: tuple[float, ...]
     paths: tuple[Way, ...]
     cpu: dict[str, float]
+    waited: float
 
 
 def measure(directory: Path, regions: int, seconds: float = SECONDS) -> Lag:
@@ -93,10 +96,12 @@ async def _measure(cluster: Cluster, names: Sequence[str], seconds: float) -> La
         for watcher in watchers:
             watcher.watch(warm + answer.number, answer.answered_s)
 
-    before, cpu_before = _histograms(cluster, names), _cpu(cluster)
+    pids = [process.pid for process in cluster.processes() if process.pid is not None]
+    before, cpu_before, waited_before = _histograms(cluster, names), _cpu(cluster), _waited_s(pids)
     began = time.monotonic()
     await drive(servers[0], requests[warm:], PER_SECOND, CONNECTIONS, on_answer)
     took_s = time.monotonic() - began
+    waited = max(after - before for before, after in zip(waited_before, _waited_s(pids), strict=True)) / took_s
     for watcher in watchers:
         await watcher.end()
     after, cpu_after = _histograms(cluster, names), _cpu(cluster)
@@ -105,7 +110,7 @@ async def _measure(cluster: Cluster, names: Sequence[str], seconds: float) -> La
         for name, watcher in zip(names[1:], watchers, strict=True)
     )
     cpu = {kind: (cpu_after[kind] - cpu_before[kind]) / took_s for kind in cpu_after}
-    return Lag(len(names), timed, tuple(latencies), paths, cpu)
+    return Lag(len(names), timed, tuple(latencies), paths, cpu, waited)
 
 
 def server_of(cluster: Cluster, endpoint: str, region: str) -> Server:
@@ -179,6 +184,11 @@ def _cpu(cluster: Cluster) -> dict[str, float]:
     return spent
 
 
+def _waited_s(pids: Sequence[int]) -> list[float]:
+    """How long the main thread of each process has stood in line for a core."""
+    return [int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9 for pid in pids]
+
+
 def _histograms(cluster: Cluster, names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """By destination: batches that were answered, and those of them that took longer than the target."""
     replicator = cluster.processes(names[0], "replicator")[0]
@@ -219,6 +229,7 @@ def report(found: Lag) -> None:
             f"  {path.destination}: {path.batches} batches, {path.batches_late} acknowledged after more than the target"
         )
     print("  CPU, cores:     " + ", ".join(f"{name} {share:.2f}" for name, share in found.cpu.items()))
+    print(f"  stood in line for a core, the process that did most: {found.waited:.0%} of the time")
     for path in found.paths:
         p99 = part(path.all_ms, 0.99)
         verdict = "met" if p99 < P99_MS_TARGET else "MISSED"

@@ -1,4 +1,4 @@
-"""Two regions: a replica has settings of its own, a name that is taken, and DeleteTable of a replica under writes."""
+"""Two regions: settings of one replica, a taken name, a lost region, and DeleteTable of a replica under writes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ zones = ["a"]
 """
 HOME, OTHER = REGIONS = ("us-east-1", "eu-west-1")
 INFREQUENT = "STANDARD_INFREQUENT_ACCESS"
-TABLE, TAKEN = "shared", "taken"
+TABLE, TAKEN, LOST = "shared", "taken", "lost"
 GONE_S_MAX = 40.0  # the others are to have versions 11 s ahead
 
 
@@ -90,6 +90,28 @@ def test_a_name_that_is_taken_fails_the_replica_says_why_and_the_replica_can_be_
     assert contents(other, TAKEN), "the other table is untouched"
     home.close()
     other.close()
+
+
+def test_a_region_that_is_lost_is_forgotten_and_its_table_can_be_deleted_when_it_is_back(regions: Cluster) -> None:
+    home, other = (regions.client(region) for region in REGIONS)
+    create_table(home, LOST)
+    make_global(regions, HOME, LOST, REGIONS)
+    refused = regions.run("forget", LOST, OTHER)
+    assert refused.returncode != 0
+    assert "answers" in refused.stderr
+    replicators = [process.id for process in regions.processes(OTHER, "replicator")]
+    regions.stop_processes(replicators)
+    until("its link is down", lambda: _forget(regions))
+    until("home is alone", lambda: "Replicas" not in described(home, LOST))
+    regions.start_processes(replicators)
+    other.delete_table(TableName=LOST)
+    until("its table is gone", lambda: LOST not in other.list_tables()["TableNames"])
+    home.close()
+    other.close()
+
+
+def _forget(cluster: Cluster) -> bool:
+    return cluster.run("forget", LOST, OTHER).returncode == 0
 
 
 def test_a_replica_is_deleted_in_its_region_and_the_other_has_what_was_written_there(regions: Cluster) -> None:

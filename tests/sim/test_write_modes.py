@@ -89,9 +89,7 @@ class Moves:
         """With nothing in the way. Raises Violation."""
         await self.until(self.everywhere, SETTLED_S)
         wanted = self._another(self._mode().active)
-        asked = asyncio.create_task(
-            self._keep_asking(wanted)
-        )  # a wrong clock may end the first
+        asked = asyncio.create_task(self._keep_asking(wanted))  # a wrong clock may end the first
         try:
             await self.until(lambda: self.everywhere() and self._mode().active == wanted, SETTLED_S)
         finally:

@@ -73,7 +73,7 @@ class Kept:
 
     @property
     def dropped(self) -> float:
-        return self.metrics.conflicts_dropped._value.get()
+        return float(self.metrics.conflicts_dropped._value.get())
 
 
 @pytest.fixture

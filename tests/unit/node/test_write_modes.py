@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import pytest
@@ -14,12 +14,15 @@ from geodyne.messages import Refused, Write, WriteKind, Written
 from geodyne.model.version import make
 from geodyne.writemodes import Mode, Stage, WriteMode, write_mode
 from node.catalog.controller import plan
+from node.catalog.keeper import told_revision
 from node.catalog.machine import Catalog, evaluate
 from node.catalog.writemodes import MOVE_MS_MAX
 from node.engine.writemode import WriteRule, expires_here, rule_of
 from node.engine.writes import evaluate as judged
-from node.state import Definition, definition_of
+from node.state import Definition, GroupState, definition_of
 from node.storage.port import Row
+from node.transactions.state import Prepared, PreparedItem
+from node.window import Window
 from tests.unit.node.test_index_catalog import AROUND, global_table, led, refused, run, settle, the_table
 
 OWN, OTHER, THIRD = "us-east-1", "eu-west-1", "ap-south-1"
@@ -124,6 +127,26 @@ def test_the_rule_is_in_the_log_as_it_is() -> None:
     for rule in (None, HOME, WriteRule(OWN, OWN, to=OTHER)):
         assert Definition.from_wire(Definition(writes=rule).to_wire()).writes == rule
     assert rule_of(WriteMode(), OWN, ()) is None
+
+
+class _Led(NamedTuple):
+    """What `told_revision` asks of a group."""
+
+    state: GroupState
+    window: Window
+
+
+@pytest.mark.parametrize("rule", [WriteRule(OWN, OWN, to=OTHER), WriteRule(OWN, OTHER)])
+def test_a_stop_is_told_once_no_transaction_that_writes_is_prepared(rule: WriteRule) -> None:
+    group = _Led(GroupState(), Window())
+    group.state.define(Definition(7, writes=rule))
+    prepared = group.window.transactions.prepared
+    prepared[b"t"] = Prepared(b"t", 1, b"", (PreparedItem(b"k", False, None, 0),), (), 0)
+    assert told_revision(group) == 7  # type: ignore[arg-type]
+    prepared[b"u"] = Prepared(b"u", 1, b"", (PreparedItem(b"k", True, b"{}", 2),), (), 0)
+    assert told_revision(group) == 0  # type: ignore[arg-type]
+    group.state.define(Definition(7, writes=WriteRule(OWN, OWN)))
+    assert told_revision(group) == 7, "this one goes on"  # type: ignore[arg-type]
 
 
 # --- how the catalog changes it -----------------------------------------------------------------------------

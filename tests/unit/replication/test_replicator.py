@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random, SystemRandom
+from unittest.mock import patch
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from geodyne.cli.localports import INTERNAL_PORTS, is_free
 from geodyne.clock import SystemClock
-from geodyne.messages import ReadRows
-from geodyne.network import Pause
+from geodyne.messages import Answer, ApplyChanges, Call, ReadRows
+from geodyne.model.keys import hash_of
+from geodyne.network import LinkQuality, Pause
 from geodyne.peermessages import Hello
 from geodyne.rpc.delay import DelayedLinks
 from replication.link import DestinationLink, LinkDownError
@@ -20,11 +22,14 @@ from replication.metrics import ReplicationCollector
 from replication.progress import ProgressSettings
 from replication.service import PeerReplicator, Replicator
 from replication.values import FORMAT, Operation
+from replication.window import WINDOW_BYTES_MIN
 from tests.unit.replication.fake_region import FakeRegion, key_of
 
 SETTINGS = ProgressSettings(retry_ms_min=10, retry_ms_max=50, commit_every_ms=20, idle_commit_every_ms=40)
 WAIT_S = 8.0
 PORTS_TRIED_MAX = 100
+FULL_MBIT = 4.0
+FULL_ITEMS, FULL_ITEM_BYTES = 1_000, 2_000  # 4 s of that path
 
 
 class Cluster:
@@ -94,8 +99,8 @@ def _free_port() -> int:
     return next(port for port in candidates if is_free(port))
 
 
-async def until(condition: Callable[[], object], what: str) -> None:
-    deadline = asyncio.get_running_loop().time() + WAIT_S
+async def until(condition: Callable[[], object], what: str, wait_s: float = WAIT_S) -> None:
+    deadline = asyncio.get_running_loop().time() + wait_s
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, what
         await asyncio.sleep(0.01)
@@ -352,3 +357,68 @@ def test_a_stranger_is_refused_and_told_why(hello: Hello, reason: str) -> None:
             await link.close()
 
     asyncio.run(run())
+
+
+@scenario("a", "b")
+async def test_a_partition_that_applies_nothing_does_not_hold_up_the_others(cluster: Cluster) -> None:
+    """Its changes have arrived: they count no longer among those that are on the path."""
+    a, b = cluster.regions["a"], cluster.regions["b"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: cluster.replicas("a") == dict.fromkeys("ab", "ACTIVE"), "both are ACTIVE")
+    stuck = b.table("t").partitions[0].id
+    free = asyncio.Event()
+    call = b.call
+
+    async def slow(asked: Call, *, timeout_ms: int) -> Answer:
+        if isinstance(asked, ApplyChanges) and asked.partition == stuck:
+            await free.wait()
+        return await call(asked, timeout_ms=timeout_ms)
+
+    with patch.object(b, "call", slow):
+        keys = [key_of(number) for number in range(400)]
+        held = [key for key in keys if b.table("t").partition_of(hash_of(key)).id == stuck]
+        for key in held:
+            a.write("t", key, b"x" * 2_000)
+        link = cluster.replicators["a"]._links["b"]
+        await until(lambda: link.bytes_in_flight >= WINDOW_BYTES_MIN, "as much is under way as may be at first")
+        others = set(keys) - set(held)
+        for key in others:
+            a.write("t", key, b"x" * 2_000)
+        await until(lambda: set(b.items("t")) == others, "the other partitions have all")
+    free.set()
+    await until(cluster.same, "and then this one")
+
+
+@scenario("a", "b")
+async def test_a_path_that_is_full_carries_on_and_catches_up(cluster: Cluster) -> None:
+    """More is under way at first than the path takes in the time that a ping may need."""
+    a = cluster.regions["a"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: cluster.replicas("a") == dict.fromkeys("ab", "ACTIVE"), "both are ACTIVE")
+    links = cluster.links["a"]
+    links.set_quality(cluster.address("b"), LinkQuality(20.0, 0.0, 0.0, FULL_MBIT))
+    shipped = cluster.replicators["a"]._links["b"]
+    broken: list[str] = []
+    shipped.subscribe(_Breaks(broken))
+    random = Random(2)
+    for number in range(FULL_ITEMS):
+        a.write("t", key_of(number), random.randbytes(FULL_ITEM_BYTES))
+    seconds = FULL_ITEMS * FULL_ITEM_BYTES * 8 / (FULL_MBIT * 1e6)
+    await until(cluster.same, "all has arrived", 3 * seconds + WAIT_S)
+    assert broken == []
+
+
+class _Breaks:
+    """Hears of breaks of a link."""
+
+    def __init__(self, breaks: list[str]) -> None:
+        self._breaks = breaks
+
+    def on_connected(self) -> None: ...
+
+    def on_disconnected(self) -> None:
+        self._breaks.append("down")
+
+    def on_room(self) -> None: ...

@@ -56,16 +56,13 @@ def test_the_window_opens_within_a_few_round_trips() -> None:
     assert path.window.size <= WINDOW_BYTES_MAX
 
 
-def test_a_path_that_becomes_slow_has_little_on_it_soon_and_opens_again() -> None:
-    path = Path(10e6, 0.08)
-    path.run(10.0)
-    path.bandwidth = 10e3
-    path.run(1_200.0)
-    path.run(60.0)
+def test_on_a_very_slow_path_little_is_under_way_and_the_window_opens_when_it_is_fast_again() -> None:
+    path = Path(10e3, 0.08)
+    assert path.run(60.0) > 0.9 * 10e3
     assert path.window.size == WINDOW_BYTES_MIN
     assert path.queue_s_max <= 4.0
     path.bandwidth = 10e6
-    path.run(5.0)
+    path.run(10.0)
     assert path.run(10.0) > 7e6
 
 

@@ -65,7 +65,7 @@ ANSWERS = [
     m.Digested(1, b"d" * 16, b"", (m.RowDigest(b"a", b"v", b"d"), m.RowDigest(b"b", b"w", b""))),
     m.Rows((CHANGE, TOMBSTONE), b"k"),
     m.FeedPage((), 0, 0, False),
-    m.FeedPage((), 7, 7, False, 1 << 60),
+    m.FeedPage((), 7, 7, False, 1 << 60, 1 << 40),
     m.FeedPage((m.FeedRecord(1 << 50, CHANGE, b"old"), m.FeedRecord(2, TOMBSTONE, None, old_size=0)), 3, 4, True),
     m.Shards((m.ShardSpan(1_000, 0, 0), m.ShardSpan(1 << 60, 1 << 50, None)), 7),
     m.StreamPage((m.FeedRecord(7, TOMBSTONE, b"{}", 1_800_000_000_000_001, True, 409_600),), 9, True, False),
