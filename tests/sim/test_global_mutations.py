@@ -231,7 +231,10 @@ MUTATIONS: dict[str, Mutation] = {
     "comparing takes delay for a difference": comparing_takes_delay_for_a_difference,
     "regions are not compared when one was removed": regions_are_not_compared_when_one_was_removed,
 }
-OF_KIND = {"regions are not compared when one was removed": "remove"}  # what no other fault can show
+OF_KIND = {  # what no other fault, or hardly any other, can show
+    "regions are not compared when one was removed": "remove",
+    "watermarks are believed while a replica is filled": "part",
+}
 
 
 QUICK = frozenset(
