@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from geodyne.model.keys import KeySchema
+
 HASH_SPACE = 1 << 64
 SYSTEM_PREFIX = "$"  # of the names of the region's own tables: no name that CreateTable takes begins so
 TABLE_PREFIX = "table/"  # of the key of a table's record; the rest is its name
@@ -38,7 +40,7 @@ class ControlOperation(StrEnum):
                       as_replica, changed_ms: another region's change of that time, taken over if it is the newest
     TAG_TABLE         name, add {key: value}, remove [key]                     -> table; not while DELETING
     INDEX_FILLED      name, index, revision (of the index), partition          -> table; from that partition's leader
-    INDEX_TOLD        name, region, revision: that region has taken over the index change of that revision -> table
+    INDEX_TOLD        name, region, revision: that region has taken over the News of that revision -> table
     DELETE_TABLE      name                                                    -> table (as it was, DELETING)
     ENSURE_REPLICA    definition, members {region: status}, table_id          -> table; idempotent, from another region
     SET_REPLICA       name, region, status, expected: only from that status; progress: percent, of one that is and
@@ -108,31 +110,35 @@ class ControlOperation(StrEnum):
 
 
 INDEX_CONSUMER = "index"  # under which the partitions of a table keep the cursor of its global indexes
-
-
 STREAM_PREFIX = "stream/"  # of the name under which partitions keep how far a stream has been trimmed
 TRIGGER_PREFIX = "trigger/"  # of a bookmark that begins with what is written after it was made,
 TRIGGER_OLDEST_PREFIX = "trigger-oldest/"  # and of one that begins with the oldest records there are
+REPLICA_PREFIX = "replica/"  # of the consumer that holds the feed for another region; the rest is its name
 KINESIS_PREFIX = "kinesis/"  # of the consumer that holds the feed for a Kinesis data stream; the rest is its id
 STREAM_RETENTION_S = 86_400  # of records, and of streams that have ended
 
 
-def stream_consumer(label: str) -> str:
-    """The name under which partitions keep how far a stream has been trimmed."""
-    return STREAM_PREFIX + label
-
-
-REPLICA_PREFIX = "replica/"
 # Members of a table's `extra`:
 SETTINGS_CHANGED = "settings_changed_ms"  # of the newest edit of what replicas have in common
 REPLICA_PROGRESS = "replica_progress"  # {region: percent} of the replicas that are being filled from here
 CONFLICT_LOG = "conflict_log"  # True: conflicts are kept (node.feed.conflicts); replicas have it in common
 LEAVING = "leaving"  # while its replica leaves: Leaving, as JSON
 OVERRIDES = "overrides"  # of settings, by region (geodyne.overrides)
+# {region: milliseconds}: when a replica that is not complete yet was asked for. A table there that is older by more than
+# clocks are apart is none that was made for it: its region was forgotten, and came back with what it had.
+REPLICA_ADDED = "replica_added"
+ADDED_CLOCKS_MS = 60_000
 REPLICA_TROUBLES = "replica_troubles"  # {region: for people}: why it is not made, or not gone
 TO_COMPARE = "to_compare"  # {region: revision}: members to compare with, since another one was dropped at that revision
 SOURCED_MS = "sourced_ms"  # when replicas were last added from here
 DISASSOCIATION_PROTECTION = "disassociation_protection"  # False: its replica may leave
+# Those that replicas have in common, beside SETTINGS_CHANGED: throughput settings (router.api.throughput) as well.
+SHARED_EXTRA = ("on_demand_max", "warm", "on_demand_since_ms", "table_class_updated_ms", OVERRIDES, CONFLICT_LOG)
+
+
+def stream_consumer(label: str) -> str:
+    """The name under which partitions keep how far a stream has been trimmed."""
+    return STREAM_PREFIX + label
 
 
 def kinesis_consumer(destination: str) -> str:
@@ -361,18 +367,18 @@ class IndexRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexNews:
-    """A change of a global table's indexes or Time to Live, made here at catalog `revision`, that `regions` are yet to
-    take over. `change` has any of index_add, index_remove and settings, as UPDATE_TABLE takes them, or ttl, as SET_TTL
-    does."""
+class News:
+    """A change of a global table's indexes, settings or Time to Live, made here at catalog `revision`, that `regions`
+    are yet to take over. `change` has any of index_add, index_remove and settings, as UPDATE_TABLE takes them, or ttl,
+    as SET_TTL does."""
 
     revision: int
     change: dict[str, Any]
     regions: tuple[str, ...]
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> IndexNews:
-        return IndexNews(data["revision"], data["change"], tuple(data["regions"]))
+    def from_json(data: dict[str, Any]) -> News:
+        return News(data["revision"], data["change"], tuple(data["regions"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,7 +468,7 @@ class TableRecord:
     tags: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     indexes: tuple[IndexRecord, ...] = ()
-    index_news: tuple[IndexNews, ...] = ()
+    index_news: tuple[News, ...] = ()  # of indexes, and more since: the name is that of earlier records
     ttl_attribute: str | None = None  # None when off; still named while it is being disabled
     ttl_status: TtlStatus = TtlStatus.DISABLED
     ttl_changed_ms: int = 0  # when somebody asked for the last change
@@ -479,6 +485,11 @@ class TableRecord:
     @property
     def is_global(self) -> bool:
         return bool(self.replicas)
+
+    @property
+    def key_schema(self) -> KeySchema:
+        """That of the table's items."""
+        return KeySchema(self.hash_key, self.hash_type, self.range_key, self.range_type)
 
     @property
     def leaving(self) -> Leaving | None:
@@ -529,7 +540,7 @@ class TableRecord:
                 "status": TableStatus(data["status"]),
                 "partitions": _partitions_from_json(data["partitions"]),
                 "indexes": tuple(IndexRecord.from_json(index) for index in data.get("indexes", ())),
-                "index_news": tuple(IndexNews.from_json(news) for news in data.get("index_news", ())),
+                "index_news": tuple(News.from_json(news) for news in data.get("index_news", ())),
                 "streams": tuple(StreamRecord.from_json(stream) for stream in data.get("streams", ())),
                 "bookmarks": tuple(data.get("bookmarks", ())),
                 "kinesis": tuple(KinesisDestination.from_json(one) for one in data.get("kinesis", ())),

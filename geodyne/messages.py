@@ -178,6 +178,10 @@ class ReadRows(NamedTuple):
     strong: bool = True
 
 
+DIGEST_BYTES = 16
+DIGEST_MODULUS = 1 << 8 * DIGEST_BYTES  # of sums of digests, which stand for the rows of a range
+
+
 class RowDigest(NamedTuple):
     """A row without its value: `digest` is of key, version and image together, b"" for a tombstone."""
 

@@ -13,9 +13,11 @@ with key and versions in hexadecimal digits. A line that is not so (a torn end, 
 from __future__ import annotations
 
 import asyncio
+import errno
 import heapq
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +27,7 @@ import orjson
 
 from geodyne.catalog import TableRecord, TableStatus
 from geodyne.model import version as versions
-from geodyne.model.keys import KeySchema, decode_key
+from geodyne.model.keys import readable_key
 from node.catalog.machine import Catalog
 from node.feed.conflicts import Conflict, Side
 from node.metrics import NodeMetrics
@@ -63,7 +65,11 @@ class ConflictLog:
         self._owners: tuple[int, Mapping[int, TableRecord]] = (-1, {})
         self._buffer: list[tuple[str, Conflict]] = []
         self._buffered_bytes = 0
+        self._going: set[str] = set()  # tables whose journals are to go, once what waits is written
         self._task: asyncio.Task[None] | None = None
+        self._files = asyncio.Lock()
+        self._rounds = self._rounds_done = 0
+        self._round_over = asyncio.Event()
         self._warned_s = -WARN_AGAIN_S
         self._swept_revision = 0
         self.suspended: Callable[[], bool] = lambda: False  # the disk is short of space
@@ -84,21 +90,21 @@ class ConflictLog:
                 continue
             self._buffered_bytes += size
             self._buffer.append((table.id, conflict))
-        if self._buffer and self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._write_all())
+        self._work_soon()
 
     def sweep(self) -> None:
         """Now and then: journals of tables that are gone go too."""
         catalog = self._catalog()
-        if catalog.revision != self._swept_revision and catalog.revision and self._task is None:
+        if catalog.revision != self._swept_revision and catalog.revision:
             self._swept_revision = catalog.revision
             kept = {table.id for table in catalog.tables.values() if table.status is not TableStatus.DELETING}
-            if self._journals.tables - kept:
-                self._task = asyncio.get_running_loop().create_task(self._drop(self._journals.tables - kept))
+            self._going |= self._journals.tables - kept
+            self._work_soon()
 
     async def close(self) -> None:
         """What was noted is on its way to the disk when this returns."""
-        await self._idle()
+        while (task := self._task) is not None:
+            await asyncio.wait({task})
 
     async def administer(self, request: dict[str, Any]) -> dict[str, Any]:
         """{"result"} or {"error"} of {"operation", "table"}:
@@ -115,9 +121,9 @@ class ConflictLog:
                 case "show":
                     return {"result": await self._show(table, request)}
                 case "purge":
-                    await self._idle()
-                    self._task = asyncio.get_running_loop().create_task(self._drop({table.id}))
-                    await self._idle()
+                    self._going.add(table.id)
+                    self._work_soon()
+                    await self._settled()
                     return {"result": {"node": self._node_id}}
         except OSError as error:
             return {"error": f"{self._node_id}: {error.strerror or error}"}
@@ -129,8 +135,9 @@ class ConflictLog:
         since_us, before = int(request.get("since_us") or 0), request.get("before")
         limit = min(max(int(request.get("limit") or PAGE_RECORDS_MAX), 1), PAGE_RECORDS_MAX)
         last = (int(before[0]), str(before[1]), str(before[2]), str(before[3])) if before else None
-        await self._idle()
-        page = await asyncio.to_thread(self._journals.read, table.id, since_us, last, limit)
+        await self._settled()
+        async with self._files:
+            page = await asyncio.to_thread(self._journals.read, table.id, since_us, last, limit)
         return {
             "node": self._node_id,
             "records": [_described(table, at, record) for at, record in page.records],
@@ -140,29 +147,44 @@ class ConflictLog:
 
     # --- beside the loop's thread
 
-    async def _idle(self) -> None:
-        """Until nothing is being written. A task that ends may be followed by another."""
-        while (task := self._task) is not None:
-            await asyncio.wait({task})
+    def _work_soon(self) -> None:
+        if (self._buffer or self._going) and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._work())
 
-    async def _write_all(self) -> None:
+    async def _settled(self) -> None:
+        """Until what was noted, or was to go, before this call is on its way to the disk, or gone. What comes meanwhile
+        is not waited for: on a busy table that would never end."""
+        round_ = self._rounds + 1 if self._buffer or self._going else self._rounds
+        while self._rounds_done < round_ and self._task is not None:
+            await self._round_over.wait()
+
+    async def _work(self) -> None:
         try:
-            while self._buffer:
-                buffer, self._buffer, self._buffered_bytes = self._buffer, [], 0
-                written = await asyncio.to_thread(self._journals.write, buffer)
-                if written < len(buffer):
-                    self._not_written(len(buffer) - written)
+            while self._buffer or self._going:
+                self._rounds += 1
+                await self._work_once()
+                self._rounds_done = self._rounds
+                self._wake_waiters()
                 await asyncio.sleep(REST_S)
         finally:
             self._task = None
+            self._wake_waiters()
 
-    async def _drop(self, tables: set[str]) -> None:
-        try:
-            await asyncio.to_thread(self._journals.drop, tables)
-        except OSError as error:
-            logger.warning("conflict log not removed", extra={"reason": str(error)})
-        finally:
-            self._task = None
+    async def _work_once(self) -> None:
+        buffer, self._buffer, self._buffered_bytes = self._buffer, [], 0
+        going, self._going = self._going, set()
+        async with self._files:
+            written = await asyncio.to_thread(self._journals.write, buffer)
+            try:
+                await asyncio.to_thread(self._journals.drop, going)
+            except OSError as error:
+                logger.warning("conflict log not removed", extra={"reason": str(error)})
+        if written < len(buffer):
+            self._not_written(len(buffer) - written)
+
+    def _wake_waiters(self) -> None:
+        self._round_over.set()
+        self._round_over = asyncio.Event()
 
     def _not_written(self, count: int) -> None:
         self._metrics.conflicts_dropped.inc(count)
@@ -235,7 +257,7 @@ class Journals:
         older, newer = self._paths(table_id)
         left = list(lines)
         while left:
-            descriptor = os.open(newer, os.O_RDWR | os.O_CREAT | os.O_APPEND, FILE_MODE)
+            descriptor = _open(newer, os.O_RDWR | os.O_CREAT | os.O_APPEND)
             try:
                 size = os.fstat(descriptor).st_size
                 if size >= FILE_BYTES_MAX:
@@ -252,7 +274,7 @@ class Journals:
         """None for a line that is damaged."""
         for path in self._paths(table_id):
             try:
-                with open(path, "rb") as file:
+                with open(path, "rb", opener=_open) as file:
                     yield from (decoded(line) for line in file if line != b"\n")
             except FileNotFoundError:
                 continue
@@ -304,6 +326,16 @@ def _fitting(lines: Sequence[bytes], room: int) -> int:
     return len(lines)
 
 
+def _open(path: str | Path, flags: int) -> int:
+    """A file that this node made. What somebody put in its place, to be written elsewhere or to be waited for, is not
+    used. Raises OSError."""
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, FILE_MODE)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a file of the conflict log")
+    return descriptor
+
+
 def _write(descriptor: int, data: bytes) -> None:
     written = os.write(descriptor, data)
     while written < len(data):
@@ -313,7 +345,7 @@ def _write(descriptor: int, data: bytes) -> None:
 def _described(table: TableRecord, at: At, record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "at": at,
-        "key": _readable(table, bytes.fromhex(record["k"])),
+        "key": readable_key(table.key_schema, bytes.fromhex(record["k"])),
         "seen_us": record["t"],
         "perhaps": record["p"],
         "lost": _side_described(record["l"]),
@@ -325,12 +357,3 @@ def _side_described(side: Sequence[Any]) -> dict[str, Any]:
     version = bytes.fromhex(side[0])
     time_us, region = versions.time_us(version), versions.region(version)
     return {"region": region, "time_us": time_us, "deleted": side[1] is None, "image": side[1], "image_bytes": side[2]}
-
-
-def _readable(table: TableRecord, key: bytes) -> dict[str, Any]:
-    """The item's key as DynamoDB JSON."""
-    schema = KeySchema(table.hash_key, table.hash_type, table.range_key, table.range_type)
-    try:
-        return dict(decode_key(schema, key))
-    except ValueError:
-        return {"bytes": key.hex()}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from geodyne.messages import Applied, Busy, Digested, DigestRows, Renew, RowDigest
+from geodyne.messages import DIGEST_BYTES, DIGEST_MODULUS, Applied, Busy, Digested, DigestRows, Renew, RowDigest
 from node.storage.port import Row
 from node.storage.sqlite import StateStore
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 SLICE_ROWS = 256  # with their values read: about 3 ms
 SLICE_BYTES = 256 * 1024  # likewise; the item that reaches the bound still belongs to it
 LISTED_MAX = 128  # rows of an answer that lists them; a key is up to 3 KB
-DIGEST_BYTES = 16
-_MODULUS = 1 << 8 * DIGEST_BYTES
 
 
 def digest_rows(store: StateStore, call: DigestRows) -> Digested:
@@ -41,7 +39,7 @@ def digest_rows(store: StateStore, call: DigestRows) -> Digested:
         if call.listed:
             listed.append(RowDigest(key, row.version, digest))
     exhausted = len(found) < rows_max and size < SLICE_BYTES
-    digest = (total % _MODULUS).to_bytes(DIGEST_BYTES, "big")
+    digest = (total % DIGEST_MODULUS).to_bytes(DIGEST_BYTES, "big")
     return Digested(rows, digest, None if exhausted else found[-1][0], tuple(listed))
 
 

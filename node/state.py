@@ -163,7 +163,7 @@ def _key_schema(pairs: Sequence[tuple[str, str]]) -> KeySchema:
 
 def definition_of(table: TableRecord, region: str) -> Definition:
     """What the partitions of a table must do, as the catalog has it."""
-    key = KeySchema(table.hash_key, table.hash_type, table.range_key, table.range_type)
+    key = table.key_schema
     indexes = tuple(
         IndexDefinition(
             index.name,

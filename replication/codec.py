@@ -8,6 +8,7 @@ import orjson
 from google.protobuf.message import DecodeError
 
 from geodyne.messages import Change
+from geodyne.model import version as versions
 from geodyne.peermessages import Hello
 from geodyne.rpc.codecparts import CodecError, hello_of, put_hello
 from geodyne.wire import replication_v1_pb2 as wire
@@ -154,6 +155,8 @@ def _ship(ship: wire.Ship) -> Ship:
     changes = []
     weight = 0
     for c in ship.changes:
+        if not c.key or not versions.well_formed(c.version):
+            raise CodecError(f"a change of table {ship.table} has no key or no version")
         image = c.image if c.HasField("image") else None
         change = Change(c.key, c.version, image, c.size, c.base if c.HasField("base") else None)
         weight += change_bytes(change)
@@ -184,6 +187,8 @@ def _command(command: wire.Command) -> Command:
         definition = orjson.loads(command.definition_json or b"{}")
     except ValueError as error:
         raise CodecError(f"malformed command: {error}") from None
+    if not isinstance(definition, dict):
+        raise CodecError("malformed command: its definition is no object")
     members = {member.region: member.status for member in command.members}
     return Command(command.id, operation, command.table, command.table_id, definition, members, command.region)
 

@@ -21,7 +21,6 @@ from geodyne.rpc.members import Members, member_administration
 from geodyne.rpc.network import RegionNetwork
 from geodyne.rpc.region import NodeAddress, RegionClient
 from geodyne.settings import ProcessConfig
-from replication.conflictswitch import ConflictSwitch
 from replication.metrics import ReplicationCollector, latency_histogram
 from replication.service import PeerReplicator, Replicator
 from replication.values import FORMAT, OLDEST_FORMAT
@@ -77,7 +76,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             "verify": replicator.comparing.administer,
             "writes": replicator.writing.administer,
             "forget": replicator.forgetting.administer,
-            "conflicts": ConflictSwitch(config.region, client).administer,
+            "conflicts": replicator.conflicts.administer,
         },
         admin_token=config.admin_token,
     )

@@ -40,5 +40,5 @@ class ConflictSwitch:
             if wanted != on:
                 await control(self._region, ControlOperation.UPDATE_TABLE.value, body)
         except ApiError as error:
-            return {"error": error.message or error.kind.code}
+            return {"error": error.reason}
         return {"result": {"region": self._own, "on": wanted}}

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from geodyne.catalog import PartitionRecord, TableRecord, TableStatus
 from geodyne.errors import ApiError
-from geodyne.messages import Applied, Digested, DigestRows, Renew, RowDigest
+from geodyne.messages import DIGEST_MODULUS, Applied, Digested, DigestRows, Renew, RowDigest
 from geodyne.model.keys import hash_bound, hash_of
 from replication.link import DestinationLink, LinkDownError
 from replication.ports import Region
@@ -32,8 +32,6 @@ CALL_TIMEOUT_MS = 5_000
 RANGE_SLICES_MAX = 8  # looked at in one range of the other region's, which has one here: beyond, it differs anyway
 BOUNDS_MAX = 33
 KEYS_MAX = 64  # of one question
-KEYS_END = hash_bound(1 << 64)
-_MODULUS = 1 << 128
 
 
 class NoAnswerError(Exception):
@@ -79,7 +77,7 @@ class OwnItems:
         return frozenset(self.table(table.name, table.id).replicas)
 
     async def slice(self, table: TableRecord, low: bytes) -> tuple[RangeDigest, bytes]:
-        """The next few rows from `low` on, and where they end (KEYS_END: all have been seen)."""
+        """The next few rows from `low` on, and where they end (geodyne.model.keys.KEYS_END: all have been seen)."""
         partition = table.partition_of(hash_of(low.ljust(8, b"\0")))
         high = hash_bound(partition.high)
         found = await self._digested(partition, low, high, listed=False)
@@ -92,7 +90,7 @@ class OwnItems:
         for _ in range(RANGE_SLICES_MAX):
             found, end = await self._slice_within(table, low, high)
             rows += found.rows
-            total = (total + int.from_bytes(found.digest, "big")) % _MODULUS
+            total = (total + int.from_bytes(found.digest, "big")) % DIGEST_MODULUS
             if end >= high:
                 return RangeDigest(rows, total, True)
             low = end

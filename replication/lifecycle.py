@@ -23,8 +23,8 @@ Leaving, at A (A's own record says so: node.catalog.leaving): once what A waits 
 here, A's record says that there is no way back; once another region has all that A may still send, it forgets A, and
 then A's record drops it. With the last one A's table is its own, or is deleted, if that was asked.
 
-A global index that is added or removed here is made or removed in every other region, one change after the other; each
-region fills it from its own rows.
+What changes here of indexes, settings or Time to Live is told to every other region, one change after the other. Each
+region fills a new index from its own rows.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from geodyne.catalog import (
-    CONFLICT_LOG,
-    OVERRIDES,
+    REPLICA_ADDED,
     REPLICA_HOLDING,
     REPLICA_PROGRESS,
     REPLICA_TROUBLES,
     SETTINGS_CHANGED,
+    SHARED_EXTRA,
     Leaving,
     LeavingStage,
     ReplicaStatus,
@@ -118,8 +118,8 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
-class TellIndexes:
-    """Tell `at` of the change of indexes that this region made at `revision`."""
+class TellNews:
+    """Tell `at` what this region changed of the table at `revision` (geodyne.catalog.News)."""
 
     at: str
     revision: int
@@ -160,7 +160,7 @@ _Asked = Ensure | Forget | Look | Delete
 _OfReplicas = _Asked | StartScan | MarkActive | MarkFailed | Drop | LeaveResult | TellProgress | TellTrouble
 UNDER_WAY = (ReplicaStatus.CREATING, ReplicaStatus.DELETING)
 NAME_TAKEN = "TableAlreadyExistsException"  # a region's answer to Ensure, for good
-Action = _OfReplicas | TellIndexes | WritesAction
+Action = _OfReplicas | TellNews | WritesAction
 PROGRESS_STEP_PERCENT = 10  # so few changes of the catalog a replica
 
 
@@ -237,7 +237,7 @@ def trouble_news(table: TableRecord, troubles: Mapping[str, str]) -> list[Action
 
 def _tell(table: TableRecord) -> list[Action]:
     oldest = {region: news.revision for news in reversed(table.index_news) for region in news.regions}
-    return [TellIndexes(region, revision) for region, revision in oldest.items()]
+    return [TellNews(region, revision) for region, revision in oldest.items()]
 
 
 def _leave(
@@ -329,10 +329,6 @@ def _members(members: list[str], creating: str) -> tuple[tuple[str, str], ...]:
     )
 
 
-# Members of a record's `extra`: throughput settings (router.api.throughput), and what is Geodyne's own.
-SYNCHRONISED_EXTRA = ("on_demand_max", "warm", OVERRIDES, CONFLICT_LOG, SETTINGS_CHANGED)
-
-
 def definition_of(table: TableRecord) -> dict[str, Any]:
     """What of a table is the same in every region, as ENSURE_REPLICA takes it.
 
@@ -353,8 +349,12 @@ def definition_of(table: TableRecord) -> dict[str, Any]:
         "indexes": table.index_definitions(),
         "ttl_attribute": table.expires_by or None,
         "ttl_changed_ms": table.ttl_changed_ms,
-        "extra": {name: table.extra[name] for name in SYNCHRONISED_EXTRA if name in table.extra} | _writes(table),
+        "added": table.extra.get(REPLICA_ADDED, {}),
+        "extra": {name: table.extra[name] for name in _ENSURED_EXTRA if name in table.extra} | _writes(table),
     }
+
+
+_ENSURED_EXTRA = (*SHARED_EXTRA, SETTINGS_CHANGED)
 
 
 def _writes(table: TableRecord) -> dict[str, Any]:

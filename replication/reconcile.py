@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord
-from geodyne.errors import ApiError
+from geodyne.errors import ApiError, replica_exists
 from geodyne.ports import Clock
 from geodyne.writemodes import EVERYWHERE, WRITES, Rank, WriteMode, write_mode
 from replication.backfill import EveryRegion, ScanGate, ScanMovedError, ScanProgress, ScanStats, scan_table
@@ -28,7 +28,7 @@ from replication.lifecycle import (
     Peer,
     ScanState,
     StartScan,
-    TellIndexes,
+    TellNews,
     TellProgress,
     TellTrouble,
     definition_of,
@@ -177,14 +177,14 @@ class Reconciler:
         now_ms = self._clock.lease_ms()
         self._drop_stale(table, work)
         helps = {member: h.creator for (table_id, member), h in self._helps.items() if table_id == table.id}
-        writes_move = unsettled(table)
-        exchanged = self._exchanged(table) if table.leaving is not None or writes_move else {}
+        writes_unsettled = unsettled(table)
+        exchanged = self._exchanged(table) if table.leaving is not None or writes_unsettled else {}
         wall_ms = self._clock.wall_us() // 1000
         actions = plan(self._own, table, work.said, work.scans, helps, exchanged, wall_ms)
         actions += progress_news(table, {region: scan.percent for region, scan in work.progress.items()})
         lasting = {r: trouble for r, trouble in work.troubles.items() if now_ms - trouble.since_ms >= TROUBLE_TOLD_MS}
         actions += trouble_news(table, {region: trouble.text for region, trouble in lasting.items()})
-        if writes_move:
+        if writes_unsettled:
             passed = {region: each.revision for region, each in exchanged.items()}
             actions += plan_writes(self._own, table, work.writes_heard, passed)
         for stale in work.attempts.keys() - set(actions):
@@ -218,7 +218,7 @@ class Reconciler:
         try:
             await self._act(table, work, action)
         except (LinkDownError, ApiError, ScanMovedError) as error:
-            reason = (error.message or error.kind.code) if isinstance(error, ApiError) else str(error)
+            reason = error.reason if isinstance(error, ApiError) else str(error)
             if work.errors.get(where) != reason:
                 log.warning("replica step failed", extra={"table": table.name, "region": where, "reason": reason})
             work.errors[where] = reason
@@ -259,24 +259,15 @@ class Reconciler:
                 await self._scan(table, work, to, everything=everything)
             case MarkActive(region):
                 log.info("replica active", extra={"table": table.name, "region": region})
-                body = {
-                    "name": table.name,
-                    "region": region,
-                    "status": ReplicaStatus.ACTIVE.value,
-                    "expected": ReplicaStatus.CREATING.value,  # not if it was asked to go meanwhile
-                }
-                await control(self._region, ControlOperation.SET_REPLICA.value, body)
+                await self._set_replica(table, region, ReplicaStatus.ACTIVE)
             case MarkFailed(region):
                 log.warning("replica cannot be made", extra={"table": table.name, "region": region})
-                failed = (
-                    f"Failed to create a the new replica of table with name: '{table.name}' because one or more "
-                    "replicas already existed as tables."
-                )
-                await self._set_replica(table, region, ReplicaStatus.CREATION_FAILED, trouble=failed)
+                trouble = replica_exists(table.name)
+                await self._set_replica(table, region, ReplicaStatus.CREATION_FAILED, trouble=trouble)
             case TellTrouble(region, text):
                 await self._set_replica(table, region, ReplicaStatus(table.replicas[region]), trouble=text)
-            case TellIndexes(at, revision):
-                await self._tell_indexes(table, work, at, revision)
+            case TellNews(at, revision):
+                await self._tell_news(table, work, at, revision)
             case TellWrites(at):
                 await self._tell_writes(table, work, at)
             case WritesSpread(number):
@@ -296,11 +287,11 @@ class Reconciler:
                 await control(self._region, ControlOperation.DROP_REPLICA.value, body)
 
     async def _set_replica(self, table: TableRecord, region: str, status: ReplicaStatus, **news: object) -> None:
-        """Of the replica as this table's record had it, else it changes nothing."""
+        """Of the replica as this table's record had it, else it changes nothing: it may have been asked to go."""
         body = {"name": table.name, "table_id": table.id, "region": region, "status": status.value, **news}
         await control(self._region, ControlOperation.SET_REPLICA.value, {**body, "expected": table.replicas[region]})
 
-    async def _tell_indexes(self, table: TableRecord, work: _TableWork, at: str, revision: int) -> None:
+    async def _tell_news(self, table: TableRecord, work: _TableWork, at: str, revision: int) -> None:
         change = next(news.change for news in table.index_news if news.revision == revision)
         link = self._link(at)
         if "settings" in change and link.connected and not link.takes_settings:

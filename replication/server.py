@@ -118,7 +118,7 @@ class _Source:
             if isinstance(message, Ship):
                 self._received_bytes += message.size
                 self._newest = message.id
-                self._applier.submit(message, self._reply_to(message), self._stream.hello.region)
+                self._applier.submit(message, self._reply_to(message), self._stream.hello.region, self)
             elif isinstance(message, Watermark):
                 self._on_watermark(self._stream.hello.region, message)
             else:
@@ -133,6 +133,7 @@ class _Source:
     def close(self) -> None:
         if self._telling is not None:
             self._telling.cancel()
+        self._applier.withdraw(self)
         for task in self._commands:
             task.cancel()
 

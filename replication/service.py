@@ -19,6 +19,7 @@ from replication.apply import Applier
 from replication.backfill import ScanStats
 from replication.collecting import Collecting
 from replication.comparing import Comparing
+from replication.conflictswitch import ConflictSwitch
 from replication.digests import OwnItems
 from replication.forgetting import Forgetting
 from replication.lifecycle import Exchanged
@@ -97,6 +98,7 @@ class Replicator:
         own_items = OwnItems(self.own, region, self.watermarks)
         self.comparing = Comparing(self.own, region, own_items, self._links, clock)
         self.forgetting = Forgetting(self.own, region, self._links)
+        self.conflicts = ConflictSwitch(self.own, region)
         self.writing = Writing(self.own, region, self.watermarks, clock)
         self._collecting = Collecting(self.own, region, self.watermarks, clock)
         self._told: dict[tuple[str, str], Watermark] = {}  # by table id and destination: on the present streams

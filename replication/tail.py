@@ -172,7 +172,7 @@ class Tail:
         try:
             answer = await self._region.call(call, timeout_ms=FEED_WAIT_MS + READ_SLACK_MS)
         except ApiError as error:
-            reason = f"feed: {error.message or error.kind.code}"
+            reason = f"feed: {error.reason}"
         else:
             if isinstance(answer, FeedPage):
                 self.progress.on_page(after, answer)
@@ -188,7 +188,7 @@ class Tail:
         try:
             committed = isinstance(await self._region.call(call, timeout_ms=COMMIT_TIMEOUT_MS), Applied)
         except ApiError as error:
-            self.progress.trouble = f"cursor: {error.message or error.kind.code}"
+            self.progress.trouble = f"cursor: {error.reason}"
         if committed:
             self.progress.on_committed(sequence)
         else:

@@ -32,8 +32,9 @@ class Outcome(IntEnum):
 
 
 class Operation(IntEnum):
-    """Steps of a replica's life that are taken in the destination's region, and from DIGESTS on, what it is asked so
-    that regions can be compared (replication.digests); numbers are those of the wire."""
+    """Steps of a replica's life that are taken in the destination's region (INDEX: all that it is to take over of what
+    changed at the source: global indexes, settings, Time to Live, the write mode), and from DIGESTS on, what it is
+    asked so that regions can be compared (replication.digests); numbers are those of the wire."""
 
     ENSURE = 1
     DELETE = 2

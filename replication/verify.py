@@ -7,6 +7,7 @@ Must hold:
 - What is on its way is no difference. An item differs only if the side that has the older version, or none, had by its
   watermark everything that the newer one's region had written up to then, before it was read; and if both sides read
   the same a second time. What cannot be settled so within a time is neither equal nor different.
+- Deletions for an item's time are no difference before the watermark is well beyond the moment at which they were seen.
 - What a region made that the side which lacks it has removed since, nobody sends any more: it differs if neither side
   changes for the whole of that time, which is longer than a change that was taken earlier may take to be applied.
 - Without watermarks nothing is said to be equal: a replica may be under construction.
@@ -21,16 +22,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
 
 from geodyne.catalog import TableRecord
-from geodyne.messages import RowDigest
+from geodyne.messages import DIGEST_MODULUS, RowDigest
 from geodyne.model import version as versions
-from geodyne.model.keys import KeySchema, decode_key, hash_of
+from geodyne.model.keys import KEYS_END, hash_of, readable_key
 from geodyne.ports import Clock
-from replication.digests import KEYS_END, KEYS_MAX, Items, NoAnswerError, OwnItems, PeerItems, RangeDigest
+from replication.digests import KEYS_MAX, Items, NoAnswerError, OwnItems, PeerItems, RangeDigest
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,9 @@ PENDING_MAX = 512  # items that seem to differ and are not settled yet; then the
 FOUND_MAX = 1_000  # items that differ, after which a comparison ends: the regions differ, and by much
 PATIENCE_S = 10.0  # how long something on its way is waited for
 LOOK_AGAIN_S = 0.25
-_MODULUS = 1 << 128
+# A watermark says nothing of deletions for an item's time: their versions follow that of the image, however old it is.
+# One that was seen has been sent once the watermark is so far beyond: more than clocks of nodes that lead are apart.
+EXPIRED_BEYOND_US = 5_000_000
 
 
 class Verdict(StrEnum):
@@ -62,6 +65,7 @@ class Pair:
 
     own: RowDigest | None
     other: RowDigest | None
+    seen_us: int = field(default=0, compare=False)  # wall clock: when it was so already
 
     @property
     def same(self) -> bool:
@@ -72,6 +76,15 @@ class Pair:
     def newer(self) -> RowDigest:
         rows = [row for row in (self.own, self.other) if row is not None]
         return max(rows, key=lambda row: row.version)
+
+    @property
+    def expired(self) -> bool:
+        """Whether one side may have deleted for its time what the other still has (decision 0019)."""
+        newer = self.newer
+        older = self.other if newer is self.own else self.own
+        if newer.digest or older is None:
+            return False
+        return versions.time_us(newer.version) == versions.time_us(older.version) + 1
 
 
 @dataclass(slots=True)
@@ -183,8 +196,8 @@ class Verifier:
                 raise NoAnswerError(f"{self._other.region} answered with {len(others)} digests of {len(leaves)}")
             for number, (mine, theirs) in enumerate(zip(leaves, others, strict=True)):
                 state.rows += mine.rows
-                state.own_digest = (state.own_digest + mine.digest) % _MODULUS
-                state.other_digest = (state.other_digest + theirs.digest) % _MODULUS
+                state.own_digest = (state.own_digest + mine.digest) % DIGEST_MODULUS
+                state.other_digest = (state.other_digest + theirs.digest) % DIGEST_MODULUS
                 if mine != theirs:
                     await self._compare_items(bounds[number], bounds[number + 1])
             state.part = min(hash_of(low.ljust(8, b"\0")) / (1 << 64), 0.9999)
@@ -203,7 +216,7 @@ class Verifier:
             other = await self._other.page(self._table, following, high)
             reached = min((each for each in (own.following, other.following) if each is not None), default=None)
             for key in own.rows.keys() | other.rows.keys():
-                pair = Pair(own.rows.get(key), other.rows.get(key))
+                pair = Pair(own.rows.get(key), other.rows.get(key), self._clock.wall_us())
                 if not pair.same and (reached is None or key < reached):
                     self._pending[key] = pair
             following = reached
@@ -251,7 +264,10 @@ class Verifier:
             other = await self._other.items(self._table, part)
             own = await self._own.items(self._table, part)
             for key in part:
-                pair = Pair(own.rows.get(key), other.rows.get(key))
+                pair = Pair(own.rows.get(key), other.rows.get(key), self._clock.wall_us())
+                known = self._pending.get(key)
+                if known is not None and known == pair:
+                    pair.seen_us = known.seen_us
                 result.append((key, pair, Standing.OPEN if pair.same else self._standing(pair, own, other)))
         return result
 
@@ -260,7 +276,10 @@ class Verifier:
         origin = versions.region(newer.version)
         behind = pair.own is None or pair.own.version < newer.version
         region, side = (self.state.own, own) if behind else (self._other.region, other)
-        if origin == region or side.marks.get(origin, 0) >= versions.time_us(newer.version):
+        sent_us = versions.time_us(newer.version)
+        if pair.expired:
+            sent_us = max(sent_us, pair.seen_us + EXPIRED_BEYOND_US)
+        if origin == region or side.marks.get(origin, 0) >= sent_us:
             return Standing.OWED
         return Standing.OPEN if origin in side.members else Standing.ORPHANED
 
@@ -268,7 +287,7 @@ class Verifier:
         self.state.differing += 1
         if self.state.first is None:
             self.state.first = {
-                "key": _readable(self._table, key),
+                "key": readable_key(self._table.key_schema, key),
                 "versions": [_described(pair.own), _described(pair.other)],
             }
             log.error("regions differ", extra={"other": self._other.region, "table": self._table.name})
@@ -305,15 +324,6 @@ class Verifier:
 
 def _live(row: RowDigest | None) -> RowDigest | None:
     return row if row is not None and row.digest else None
-
-
-def _readable(table: TableRecord, key: bytes) -> dict[str, Any]:
-    """The item's key as DynamoDB JSON; its bytes where they are none, which is damage of its own."""
-    schema = KeySchema(table.hash_key, table.hash_type, table.range_key, table.range_type)
-    try:
-        return dict(decode_key(schema, key))
-    except ValueError:
-        return {"bytes": key.hex()}
 
 
 def _described(row: RowDigest | None) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from geodyne.catalog import ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import REPLICA_HOLDING, TableRecord, TableStatus
 from geodyne.writemodes import Rank, Stage, WriteMode, write_mode
 
 
@@ -59,7 +59,7 @@ def plan_writes(
         return []
     if mode.stage is Stage.STOPPED:
         return [HandWrites(mode.attempt)] if passed.get(mode.to, 0) >= mode.stopped else []
-    others = [name for name, status in table.replicas.items() if name != own and status != ReplicaStatus.DELETING]
+    others = [name for name, status in table.replicas.items() if name != own and status in REPLICA_HOLDING]
     unaware = [name for name in others if heard.get(name) != mode.rank]
     if not unaware and mode.stage is Stage.IN_FORCE:
         return [WritesSpread(mode.number)]

@@ -35,9 +35,9 @@ class Writing:
         try:
             table = await control(self._region, ControlOperation.SET_WRITES.value, {"name": name, **change})
         except ApiError as error:
-            return {"error": error.message or error.kind.code}
+            return {"error": error.reason}
         if table is None:
-            return {"error": f"{self._own} has no table {name}"}
+            return {"error": f"there is no table {name}"}
         watermarks = {source: self._watermarks.us(table.id, source) for source in sources_of(table, self._own)}
         return {
             "result": {

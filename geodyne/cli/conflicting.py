@@ -9,14 +9,14 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from geodyne.cli import probe
+from geodyne.cli.administration import Administration
 from geodyne.cli.child import Child
 from geodyne.cli.errors import CommandError
 from geodyne.topology import ProcessSpec, Topology
 
-ANSWER_SECONDS_MAX: Final = 12.0  # of one process: longer than the catalog takes for an election
 LIMIT_MAX: Final = 1_000  # records of one answer
 PAGES_MAX: Final = 64  # of one node
+NO_TABLE: Final = "no such table"  # part of the answer of a region without a replica
 
 
 class Asked:
@@ -26,13 +26,9 @@ class Asked:
         self, topology: Topology, children: Mapping[str, Child], request: Mapping[str, Any], token: str
     ) -> None:
         """Raises CommandError for a region that there is not."""
-        region = request.get("region")
-        if region is not None and region not in topology.regions:
-            raise CommandError(f"there is no region {region}; there are {', '.join(topology.regions)}")
-        self._regions = [topology.regions[str(region)]] if region is not None else list(topology.regions.values())
-        self._children = children
+        self._administration = Administration(topology, children, token)
+        self._regions = self._administration.regions(request.get("region"))
         self._request = request
-        self._token = token
         self._untold: dict[str, str] = {}  # process -> why it says nothing
 
     async def show(self) -> dict[str, Any]:
@@ -53,7 +49,7 @@ class Asked:
             "records": newest[-limit:],
             "more": len(newest) > limit or any(more for _, more, _ in answered),
             "on": await self._kept(),
-            "untold": self._untold,
+            "untold": {process: why for process, why in self._untold.items() if NO_TABLE not in why},
             "damaged": sum(damaged for _, _, damaged in answered),
         }
 
@@ -73,7 +69,8 @@ class Asked:
         nodes = [process for region in self._regions for process in region.nodes]
         replies = await asyncio.gather(*(self._call(node, {"operation": "purge"}) for node in nodes))
         purged = [node.id for node, reply in zip(nodes, replies, strict=True) if "result" in reply]
-        return {"purged": purged, "untold": self._untold}
+        untold = {process: why for process, why in self._untold.items() if not purged or NO_TABLE not in why}
+        return {"purged": purged, "untold": untold}
 
     async def _records(self, node: ProcessSpec, limit: int) -> tuple[list[dict[str, Any]], bool, int] | None:
         """Of one node: its newest, whether it has more, and how many lines it could not read."""
@@ -102,16 +99,9 @@ class Asked:
         return kept
 
     async def _call(self, process: ProcessSpec, body: dict[str, Any]) -> dict[str, Any]:
-        """{"result"} or {"error"}."""
-        child = self._children.get(process.id)
-        if child is None or not child.ready.is_set():
-            reply: dict[str, Any] = {"error": f"{process.id} is not ready"}
-        else:
-            call = {"table": self._request.get("table"), **body}
-            answer = await probe.administer(process.metrics, "conflicts", call, self._token, ANSWER_SECONDS_MAX)
-            reply = answer.json() if answer is not None else {}
-            if "result" not in reply and "error" not in reply:
-                reply = {"error": f"{process.id} does not answer"}
+        """{"result"} or {"error"}, which is noted."""
+        call = {"table": self._request.get("table"), **body}
+        reply = await self._administration.ask(process, "conflicts", call)
         if "error" in reply:
             self._untold[process.id] = str(reply["error"])
         return reply

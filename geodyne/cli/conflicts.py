@@ -28,7 +28,7 @@ def add_to(commands: Subparsers) -> None:
         description="Show the writes that lost to writes of other regions which had not seen them, and what they lost "
         "to. A table keeps conflicts only while that is switched on; it is off by default.",
     )
-    parser.add_argument("table", metavar="TABLE")
+    parser.add_argument("table", metavar="TABLE", help="a global table")
     switch = parser.add_mutually_exclusive_group()
     switch.add_argument("--on", action="store_true", help="keep conflicts from now on, in all regions")
     switch.add_argument("--off", action="store_true", help="keep no more of them")
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_OK
     shown = {"operation": "show", "region": arguments.region, "since_us": arguments.since, "limit": arguments.limit}
     found = _ask(arguments, shown)
-    print(json.dumps(found, indent=2) if arguments.json else as_text(found))
+    print(json.dumps(found, indent=2) if arguments.json else as_text(found, arguments.table))
     for process, reason in found["untold"].items():
         print(f"geodyne: {process} told nothing: {reason}", file=sys.stderr)
     return EXIT_OK
@@ -75,7 +75,7 @@ def since_us(text: str) -> int:
     return max(round((at if at.tzinfo is not None else at.astimezone()).timestamp() * 1e6), 0)
 
 
-def as_text(found: dict[str, Any]) -> str:
+def as_text(found: dict[str, Any], table: str = "TABLE") -> str:
     """Three lines a conflict, the newest last."""
     lines = []
     for record in found["records"]:
@@ -88,7 +88,7 @@ def as_text(found: dict[str, Any]) -> str:
         lines.insert(0, "There are older ones; --limit shows more.")
     off = sorted(region for region, on in found["on"].items() if not on)
     if off:
-        lines.append(f"off in {', '.join(off)}: `geodyne conflicts TABLE --on` keeps conflicts from then on")
+        lines.append(f"off in {', '.join(off)}: `geodyne conflicts {table} --on` keeps conflicts from then on")
     if found["damaged"]:
         lines.append(f"{found['damaged']} records could not be read")
     return "\n".join(lines)

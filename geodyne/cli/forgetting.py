@@ -4,58 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from geodyne.cli import probe
+from geodyne.cli.administration import Administration
 from geodyne.cli.child import Child
 from geodyne.cli.errors import CommandError
 from geodyne.topology import Topology
-
-ANSWER_SECONDS_MAX: Final = 12.0  # more than the metadata group is given for a control operation
 
 
 async def administer(
     topology: Topology, children: Mapping[str, Child], request: Mapping[str, Any], token: str
 ) -> dict[str, Any]:
-    """{"regions": [those that have forgotten it]} of {"table", "lost"}: each is asked first whether it may, so that not
-    some forget the region and others go on with it. Raises CommandError."""
-    lost = request.get("lost")
-    if lost not in topology.regions:
-        raise CommandError(f"there is no region {lost}; there are {', '.join(topology.regions)}")
-    left = [name for name in topology.regions if name != lost]
-    having = []
-    for name, answer in zip(left, await _ask_all(topology, children, left, request, "check", token), strict=True):
-        if "result" in answer:
-            having += [name] if lost in answer["result"]["replicas"] else []
-        elif "has no table" not in str(answer["error"]):
-            raise CommandError(f"nothing is changed: {answer['error']}")
+    """{"regions": [those that have forgotten it], "parted": whether the lost region was told instead} of {"table",
+    "lost"}: each is asked first whether it may, so that not some forget the region and others go on with it. A region
+    that all others have forgotten and that is back is told so: its table becomes its own. Raises CommandError."""
+    administration = Administration(topology, children, token)
+    table, lost = request.get("table"), str(request.get("lost"))
+    administration.regions(lost)
+
+    async def ask(regions: list[str], operation: str) -> dict[str, dict[str, Any]]:
+        call = {"operation": operation, "table": table, "lost": lost}
+        specs = [topology.regions[name] for name in regions]
+        replies = await asyncio.gather(*(administration.ask_replicator(spec, "forget", call) for spec in specs))
+        return dict(zip(regions, replies, strict=True))
+
+    checked = await ask([name for name in topology.regions if name != lost], "check")
+    if errors := [str(reply["error"]) for reply in checked.values() if "error" in reply]:
+        raise CommandError(f"nothing is changed: {errors[0]}")
+    having = [name for name, reply in checked.items() if lost in reply["result"]["replicas"]]
     if not having:
-        raise CommandError(f"no region that is left has a table {request.get('table')} with a replica in {lost}")
-    answers = await _ask_all(topology, children, having, request, "forget", token)
-    if errors := [str(answer["error"]) for answer in answers if "result" not in answer]:
+        reply = (await ask([lost], "part"))[lost]
+        if "error" in reply:
+            raise CommandError(f"no region that is left has a table {table} with a replica in {lost}; {reply['error']}")
+        return {"regions": [lost], "parted": True}
+    if reached := [name for name, reply in checked.items() if reply["result"].get("connected")]:
+        remedy = "remove its replica with UpdateTable or DeleteTable"
+        raise CommandError(f"nothing is changed: {lost} answers {', '.join(reached)}: {remedy}")
+    forgotten = await ask(having, "forget")
+    if errors := [str(reply["error"]) for reply in forgotten.values() if "error" in reply]:
         raise CommandError(f"not all regions have forgotten it, repeat the command: {'; '.join(errors)}")
-    return {"regions": having}
-
-
-async def _ask_all(
-    topology: Topology,
-    children: Mapping[str, Child],
-    regions: list[str],
-    request: Mapping[str, Any],
-    operation: str,
-    token: str,
-) -> list[dict[str, Any]]:
-    call = {"operation": operation, "table": request.get("table"), "lost": request.get("lost")}
-    return await asyncio.gather(*(_ask(topology, children, name, call, token) for name in regions))
-
-
-async def _ask(
-    topology: Topology, children: Mapping[str, Child], region: str, call: dict[str, Any], token: str
-) -> dict[str, Any]:
-    for process in topology.regions[region].replicators[:1]:
-        if not children[process.id].ready.is_set():
-            return {"error": f"{process.id} is not ready"}
-        answer = await probe.administer(process.metrics, "forget", call, token, ANSWER_SECONDS_MAX)
-        reply = answer.json() if answer is not None else {}
-        return dict(reply) if "result" in reply or "error" in reply else {"error": f"{process.id} does not answer"}
-    return {"error": f"{region} has no replicator"}
+    return {"regions": having, "parted": False}

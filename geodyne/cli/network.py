@@ -48,14 +48,14 @@ def add_to(commands: Subparsers) -> None:
     heal.add_argument("other", metavar="REGION", nargs="?")
 
     pause = _part(parts, "pause-replication", "rest the replication of a global table")
-    pause.add_argument("table", metavar="TABLE")
+    pause.add_argument("table", metavar="TABLE", help="a global table")
     pause.add_argument("--region", metavar="REGION", help="only to and from this region")
     pause.add_argument(
         "--for", dest="seconds", type=float, metavar="SECONDS", required=True, help="it goes on by itself after so long"
     )
 
     resume = _part(parts, "resume-replication", "let it go on before its time")
-    resume.add_argument("table", metavar="TABLE")
+    resume.add_argument("table", metavar="TABLE", help="a global table")
     resume.add_argument("--region", metavar="REGION", help="only the pause of this region")
 
 
@@ -71,10 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from geodyne.cli.control import call
-    from geodyne.cli.datadir import find_running
+    from geodyne.cli.datadir import running_control
 
     request = asked(arguments)
-    control = (find_running(arguments.data_dir).read_run() or {}).get("control", "")
+    control = running_control(arguments.data_dir)
     answer = call(control, request, ANSWER_SECONDS_MAX)
     print(json.dumps(answer, indent=2) if arguments.json else as_text(answer))
     return EXIT_OK

@@ -7,14 +7,14 @@ The file comes first: a process that starts meanwhile, or again, reads it. A new
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from geodyne.cli import probe
+from geodyne.cli.administration import Administration
 from geodyne.cli.child import Child
+from geodyne.cli.datadir import write_private
 from geodyne.cli.errors import CommandError
 from geodyne.cli.launch import CROSSING_ROLES
 from geodyne.clock import SystemClock
@@ -62,10 +62,22 @@ class Networking:
                     changed = self._changed(request, now_ms)
                 except NetworkError as error:
                     raise CommandError(str(error)) from None
+                if request.get("operation") == "pause":
+                    await self._check_table(children, str(request.get("table")))
                 self._keep(changed)
                 self.state = changed
                 untold = await self._tell(children)
             return {**self._described(now_ms), "untold": untold}
+
+    async def _check_table(self, children: Mapping[str, Child], table: str) -> None:
+        """A region that does not answer may have it. Raises CommandError for a table that is nowhere."""
+        administration = Administration(self._topology, children, self._admin_token)
+        call = {"operation": "show", "table": table}
+        replies = await asyncio.gather(
+            *(administration.ask_replicator(region, "writes", call) for region in self._topology.regions.values())
+        )
+        if {reply.get("error") for reply in replies} == {f"there is no table {table}"}:
+            raise CommandError(f"no region has a table {table}")
 
     def _changed(self, request: Mapping[str, Any], now_ms: int) -> NetworkState:
         """Raises NetworkError."""
@@ -118,10 +130,8 @@ class Networking:
         return now_ms + round(seconds * 1_000)
 
     def _keep(self, state: NetworkState) -> None:
-        fresh = self._file.with_name(self._file.name + ".new")
         try:
-            fresh.write_text(json.dumps(state.to_json()) + "\n", encoding="utf-8")
-            os.replace(fresh, self._file)
+            write_private(self._file, state.to_json())
         except OSError as error:
             raise CommandError(f"nothing has changed: {self._file} cannot be written: {error.strerror}") from None
 

@@ -51,7 +51,7 @@ def add_to(commands: Subparsers) -> None:
     parser.add_argument("--keep-going", action="store_true", help="run the other seeds too when one has failed")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for the fewest faults that still fail")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, wrong_usage=parser.error)
 
 
 def _seeds(text: str) -> range:
@@ -97,17 +97,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plan is not None and len(arguments.seeds) > 1:
         print("geodyne: --plan goes with one seed", file=sys.stderr)
         return EXIT_USAGE
-    if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
-        _run_again()
     kind = _kind(arguments)
-    if arguments.show_plan:
-        return _show(arguments.seeds, kind)
+    plan = None
     if arguments.plan is not None:
         try:
             plan = kind.plan_of(arguments.plan)
         except ValueError as error:
-            print(f"geodyne: argument --plan: {error}", file=sys.stderr)
-            return EXIT_USAGE
+            arguments.wrong_usage(f"argument --plan: {error}")
+    if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
+        _run_again()
+    if arguments.show_plan:
+        return _show(arguments.seeds, kind)
+    if plan is not None:
         return _replay(arguments, plan, kind)
     return _campaign(arguments, kind)
 

@@ -32,7 +32,7 @@ def add_to(commands: Subparsers) -> None:
         "their way are no differences.",
         epilog="exit codes: 0 all are equal, 1 items differ, 2 it cannot be told (a region is silent or behind)",
     )
-    parser.add_argument("table", metavar="TABLE")
+    parser.add_argument("table", metavar="TABLE", help="a global table")
     parser.add_argument(
         "--repair", action="store_true", help="make equal what differs: the newer version is written anew where it is"
     )
@@ -51,15 +51,18 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"geodyne: {error}", file=sys.stderr)
         return EXIT_UNKNOWN
     print(json.dumps(found, indent=2) if arguments.json else as_text(found))
-    return exit_code(found)
+    code = exit_code(found)
+    if code == EXIT_UNKNOWN:
+        print("ask again once all regions answer and have caught up (geodyne status)", file=sys.stderr)
+    return code
 
 
 def _verified(arguments: argparse.Namespace) -> dict[str, Any]:
     """The replicator's answer once it has finished. Raises CommandError."""
     from geodyne.cli.control import call
-    from geodyne.cli.datadir import find_running
+    from geodyne.cli.datadir import running_control
 
-    control = (find_running(arguments.data_dir).read_run() or {}).get("control", "")
+    control = running_control(arguments.data_dir)
     request = {"command": "verify", "operation": "start", "table": arguments.table, "repair": arguments.repair}
     found = call(control, {**request, "region": arguments.region}, ANSWER_SECONDS_MAX)
     looks = 0

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from geodyne.cli import probe
+from geodyne.cli.administration import Administration
 from geodyne.cli.child import Child
 from geodyne.cli.errors import CommandError
 from geodyne.topology import Topology
 
-ANSWER_SECONDS_MAX: Final = 5.0
+ANSWER_SECONDS_MAX: Final = 5.0  # of one replicator, which answers from memory
 
 
 async def administer(
@@ -19,19 +19,12 @@ async def administer(
 ) -> dict[str, Any]:
     """{"region", "running", "comparisons"} of {"operation", "table", "repair", "region"} (replication.comparing).
     Raises CommandError when no replicator can do it."""
-    asked = request.get("region")
-    if asked is not None and asked not in topology.regions:
-        raise CommandError(f"there is no region {asked}; there are {', '.join(topology.regions)}")
+    administration = Administration(topology, children, token)
     call = {name: request.get(name) for name in ("operation", "table", "repair")}
     reasons = []
-    for name in [asked] if asked is not None else topology.regions:
-        for process in topology.regions[str(name)].replicators[:1]:
-            if not children[process.id].ready.is_set():
-                reasons.append(f"{process.id} is not ready")
-                continue
-            answer = await probe.administer(process.metrics, "verify", call, token, ANSWER_SECONDS_MAX)
-            reply = answer.json() if answer is not None else {}
-            if "result" in reply:
-                return dict(reply["result"])
-            reasons.append(str(reply.get("error", f"{process.id} does not answer")))
-    raise CommandError("; ".join(reasons) or "the cluster has one region: there is nothing to compare")
+    for region in administration.regions(request.get("region")):
+        reply = await administration.ask_replicator(region, "verify", call, ANSWER_SECONDS_MAX)
+        if "result" in reply:
+            return dict(reply["result"])
+        reasons.append(str(reply["error"]))
+    raise CommandError("; ".join(reasons))

@@ -31,7 +31,7 @@ def add_to(commands: Subparsers) -> None:
         "goes on there. Until then `--active` with the present region gives it up; it gives itself up after two "
         "minutes.",
     )
-    parser.add_argument("table", metavar="TABLE")
+    parser.add_argument("table", metavar="TABLE", help="a global table")
     parser.add_argument("--mode", choices=("any", "one", "home"), help="who takes writes")
     parser.add_argument(
         "--active",
@@ -53,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     import json
 
     from geodyne.cli.control import call
-    from geodyne.cli.datadir import find_running
+    from geodyne.cli.datadir import running_control
 
-    control = (find_running(arguments.data_dir).read_run() or {}).get("control", "")
+    control = running_control(arguments.data_dir)
     request = {"command": "writes", "table": arguments.table}
 
     def ask(more: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +91,8 @@ def change(arguments: argparse.Namespace, ask: Ask) -> None:
     at = _decides(before, present["mode"], arguments)
     answer = ask({"operation": "set", "at": at, **options})[at]
     if "error" in answer:
-        raise CommandError(answer["error"])
+        lost = " (if it is lost for good: --force)" if at != arguments.active and "error" in before.get(at, {}) else ""
+        raise CommandError(answer["error"] + lost)
     mode = answer["mode"]
     if mode["to"] and not arguments.force:
         _follow_move(ask, mode, arguments.table)
@@ -102,6 +103,9 @@ def newest(regions: Mapping[str, Any]) -> dict[str, Any]:
     """The answer of the region whose record holds everywhere in the end. Raises CommandError when none answers."""
     answers = [answer for answer in regions.values() if "mode" in answer]
     if not answers:
+        reasons = [answer["error"] for answer in regions.values()]
+        if len(set(reasons)) == 1:
+            raise CommandError(reasons[0])
         raise CommandError("; ".join(f"{name}: {answer['error']}" for name, answer in regions.items()))
     return max(answers, key=lambda answer: rank(answer["mode"]))
 
@@ -116,7 +120,9 @@ def missing(regions: Mapping[str, Any], mode: Mapping[str, Any], to: str) -> lis
     answer = regions.get(to, {})
     if "mode" not in answer:
         raise CommandError(f"{to}: {answer.get('error', 'no such region')}")
-    lost = [mode["active"]] if mode["mode"] == "one" and mode["active"] != to else sorted(answer["watermarks"])
+    if mode["mode"] == "one" and mode["active"] == to:
+        return []
+    lost = [mode["active"]] if mode["mode"] == "one" else sorted(answer["watermarks"])
     lines = []
     for source in lost:
         us = answer["watermarks"].get(source, 0)
@@ -132,11 +138,14 @@ def missing(regions: Mapping[str, Any], mode: Mapping[str, Any], to: str) -> lis
 
 def as_text(regions: Mapping[str, Any]) -> str:
     """The mode, then a line a region."""
-    mode = newest(regions)["mode"]
+    decided = newest(regions)
+    mode = decided["mode"]
     lines = [_in_words(mode)]
     for name, answer in regions.items():
         if "error" in answer:
             lines.append(f"  {name}: {answer['error']}")
+        elif decided["replicas"] and name not in decided["replicas"]:
+            lines.append(f"  {name}: forgotten by the others, obeys: {_in_words(answer['mode'])}")
         elif rank(answer["mode"]) != rank(mode):
             lines.append(f"  {name}: not told yet, obeys: {_in_words(answer['mode'])}")
         else:

@@ -4,10 +4,12 @@
 - identity: a version stands for one image everywhere, and is first seen in the region whose name it bears
 - time: no change is applied that lies further in the future of the region that takes it than it may
 - no loops: what is shipped was made in the region that ships it, unless a new replica is being filled
+- leaving: what a region writes after the time up to which it goes on sending, it sends to nobody
 - cursors: one passes a change only when the destination holds that change or a newer one
 - watermarks: what a region says has arrived from another up to a time, it holds, or something newer
 - comparing: only what a region had sent to some when it was removed differs; what differs is not there, and stays so
 - tombstones: none goes before every region holds it or something newer; nothing older comes after it (see order)
+- conflicts: what a region keeps as lost for certain is a write of its own that the winner's maker had not applied
 - nothing lost: in the end each item has, in every region, the newest version that any region holding it has applied
 """
 
@@ -24,6 +26,8 @@ from geodyne.model import version as versions
 from geodyne.sim.globalregions import Regions
 from geodyne.sim.loop import PROCESS
 from geodyne.sim.network import Violation
+from geodyne.wire import log_v1_pb2 as log
+from node.conflictlog import ConflictLog
 from node.entries import Decided
 from node.group import Group
 from node.state import SEQUENCE_SHIFT, GroupState
@@ -89,6 +93,10 @@ class GlobalChecks:
         self._passed: dict[tuple[Place, str], int] = {}
         self._said: dict[tuple[str, int, Place], int] = {}  # destination, its life, source: changes below a watermark
         self._graves: dict[bytes, bytes] = {}  # key -> the largest version of a deletion whose tombstone is gone
+        self._history: dict[tuple[Place, bytes], list[bytes]] = {}  # versions of a key, as they were applied
+        self._known: dict[
+            tuple[bytes, bytes], tuple[Place, int]
+        ] = {}  # (key, version): how much of which history it had
         self._claims: list[_Claim] = []  # of destinations that have not applied all that they have committed
         # Of replicators: since when, how far off.
         self._walls = {name: [(0.0, one.clock.skew_us)] for name, one in regions.replicators.items()}
@@ -99,6 +107,7 @@ class GlobalChecks:
         self.arrived = 0  # changes of other regions that were newer
         self.collected = 0  # tombstones
         self.differing = 0  # items, as comparisons said
+        self.conflicts = 0  # losses that were certain
         self.problems: list[str] = []
 
     def problem(self, what: str) -> None:
@@ -136,6 +145,8 @@ class GlobalChecks:
             key, row, version = effect[0], effect[1], effect[2]
             if key in self._keys:
                 image = row.value if row is not None else None
+                if payload.effects[position].HasField("lost"):
+                    self._lost(place, key, version, payload.effects[position].lost)
                 self._change(place, decided.index << SEQUENCE_SHIFT | position, key, version, image)
                 if row is None and not any(name.startswith(CONSUMER) for name in state.definition.consumers):
                     # The table has no other replica: nothing older can arrive, and no tombstone is needed. Whoever
@@ -157,6 +168,10 @@ class GlobalChecks:
         if before is not None and before.version >= version and not again:
             self.problem(f"{place} applies {_named(key, version)} over {_named(key, before.version)}")
         held[key] = Held(version, image)
+        history = self._history.setdefault((place, key), [])
+        if versions.region(version) == place.region:
+            self._known[key, version] = place, len(history)
+        history.append(version)
         known = self._images.setdefault((key, version), image)
         if known != image:
             self.problem(f"{place} has another image of {_named(key, version)}: {image!r}, not {known!r}")
@@ -172,6 +187,17 @@ class GlobalChecks:
         ahead_ms = versions.time_us(version) // 1000 - self._latest_us(place.region) // 1000
         if ahead_ms > CLOCK_SKEW_MS_MAX:
             self.problem(f"{place} applies {_named(key, version)} {ahead_ms} ms before its time")
+
+    def _lost(self, place: Place, key: bytes, won: bytes, lost: log.Lost) -> None:
+        """A write of another region is about to take the place of one that was made here, without having seen it."""
+        if versions.region(lost.version) != place.region or self.held[place][key].version != lost.version:
+            self.problem(f"{place} keeps the loss of {_named(key, lost.version)}, which is not its own to lose")
+        if lost.perhaps or (key, won) not in self._known:
+            return
+        self.conflicts += 1
+        maker, count = self._known[key, won]
+        if lost.version in self._history[maker, key][:count]:
+            self.problem(f"{place} keeps the loss of {_named(key, lost.version)} to {_named(key, won)}, made with it")
 
     def _latest_us(self, region: str) -> int:
         """The latest that the replicator's clock may have shown when it let a change pass that is applied now."""
@@ -262,6 +288,8 @@ class GlobalChecks:
         for change in changes:
             if versions.region(change.version) != region:
                 self.problem(f"{region} sends {_named(change.key, change.version)} on to {link.region}")
+            elif change.key in self._keys and self._left_out(region, change.version):
+                self.problem(f"{region} leaves, and still sends {_named(change.key, change.version)} to {link.region}")
 
     # --- comparing --------------------------------------------------------------------------------------
 
@@ -355,6 +383,7 @@ def watched(checks: GlobalChecks) -> Iterator[None]:
         note(verifier, key, pair)
 
     with (
+        patch.object(ConflictLog, "_work_soon", lambda log: log._buffer.clear()),  # threads write its files
         patch.object(Verifier, "_note", noting),
         patch.object(Group, "_next_decided", next_decided),
         patch.object(DestinationLink, "ship", shipping),

@@ -13,6 +13,8 @@ KINDS_OF_A_RUN = (4, 8)
 FAULTS_OF_A_RUN = (8, 14)
 BURST_CHANCE = 0.4
 BURST_S = 0.8
+MAJORITY_CHANCE = 0.06  # of a run in which one region has three nodes; it costs as much as three runs
+PARTITIONS = (2, 2, 2, 4)  # of the table: each costs as much as a region's writers, and two show what partitions can
 LIFE_CHANCE = 0.35  # of a run in which a region leaves or is wiped, and comes back
 
 # Kind -> how long it lasts, in seconds. The target is a region; where two are meant, the number says which other one.
@@ -42,9 +44,10 @@ def shape(seed: int) -> Shape:
     random = Random(f"shape of {seed}")
     count = random.choice((2, 2, 3))
     nodes = [1] * count
-    if random.random() < 0.1:
+    if random.random() < MAJORITY_CHANCE:
         nodes[random.randrange(count)] = 3
-    return Shape(tuple(nodes), FEED_BYTES if random.random() < 0.4 else 1 << 30)
+    feed_bytes = FEED_BYTES if random.random() < 0.4 else 1 << 30
+    return Shape(tuple(nodes), feed_bytes, random.choice(PARTITIONS))
 
 
 def draw(seed: int) -> tuple[Fault, ...]:

@@ -10,8 +10,9 @@ from contextvars import Context
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
+from unittest.mock import patch
 
-from geodyne.catalog import ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import PartitionRecord, ReplicaStatus, TableRecord, TableStatus
 from geodyne.peermessages import Hello
 from geodyne.rpc.region import RegionClient
 from geodyne.sim.globalwire import Wire
@@ -19,6 +20,8 @@ from geodyne.sim.loop import PROCESS, SimClock, SimLoop
 from geodyne.sim.network import NEUTRAL, SimConnector, Violation, World
 from geodyne.sim.region import Region, SimNode, _patched
 from geodyne.sim.storage import DurableStates, simulated_storage
+from node.catalog import machine
+from node.catalog.machine import PARTITIONS_OF_A_TABLE
 from node.feed.retention import FeedSettings
 from replication.progress import ProgressSettings
 from replication.service import PeerReplicator, Replicator
@@ -35,10 +38,11 @@ TABLE = "T"
 
 
 class Shape(NamedTuple):
-    """What a seed's regions are like: nodes of each, by region; bounds of the feeds."""
+    """What a seed's regions are like: nodes of each, by region; bounds of the feeds; partitions of a table."""
 
     nodes: tuple[int, ...]
     feed_bytes: int
+    partitions: int = PARTITIONS_OF_A_TABLE
 
 
 class GlobalWorld(World):
@@ -216,6 +220,11 @@ class Regions:
         """The regions in which the table is."""
         return tuple(name for name in self.by_name if self.table(name) is not None)
 
+    def members_of(self, name: str) -> frozenset[str]:
+        """The regions that have the table as that region knows it."""
+        table = self.table(name)
+        return frozenset(table.replicas) if table is not None else frozenset()
+
     def steady(self, wanted: Sequence[str], alone: str = "") -> bool:
         """Exactly these regions have the table, and each knows it of each. `alone`: has one of its own."""
         everywhere = dict.fromkeys(wanted, ReplicaStatus.ACTIVE.value) if len(wanted) > 1 else {}
@@ -269,13 +278,25 @@ def _quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
+@contextmanager
+def _tables_of(partitions: int) -> Iterator[None]:
+    """Tables have no more partitions than that."""
+    real = machine._Draft.new_partitions
+
+    def new_partitions(draft: machine._Draft, count: int) -> tuple[PartitionRecord, ...]:
+        return real(draft, min(count, partitions))
+
+    with patch.object(machine._Draft, "new_partitions", new_partitions):
+        yield
+
+
 @asynccontextmanager
 async def regions(seed: int, path: Path, shape: Shape, close_s_max: float) -> AsyncIterator[Regions]:
     """Started regions without tables; checked and closed at the end, within a bound."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SimLoop)
     random = Random(f"regions of {seed}")
-    with simulated_storage(random) as durable, _patched(True, random), _quiet():
+    with simulated_storage(random) as durable, _patched(True, random), _quiet(), _tables_of(shape.partitions):
         all_ = Regions(seed, path, loop, durable, random, shape)
         with all_.wire.replaced():
             try:

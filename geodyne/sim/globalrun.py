@@ -15,6 +15,7 @@ from geodyne.sim.faults import Fault
 from geodyne.sim.globalchecks import GlobalChecks, watched
 from geodyne.sim.globalfaults import draw, shape
 from geodyne.sim.globalinjector import GlobalInjector
+from geodyne.sim.globalmoves import MOVE_MS_MAX, Moves, moving
 from geodyne.sim.globalregions import TABLE, Regions, regions
 from geodyne.sim.globalworkload import KEYS, Writers
 from geodyne.sim.loop import SimLoop
@@ -22,6 +23,7 @@ from geodyne.sim.network import Violation
 from geodyne.sim.run import FILES, Outcome, _run, _told, _without_collector
 from geodyne.sim.storage import ProcessDied
 from node import maintenance
+from node.catalog import writemodes
 from node.feed import duty, tombstones
 from replication import apply, collecting, comparing
 
@@ -32,7 +34,7 @@ CLOSE_S_MAX = 60.0
 EQUAL_S = 90.0  # within this of the end of the writes all regions are equal: half a minute for clocks, the rest to ship
 LOOK_S = 0.5
 VERIFY_LOOK_S = 0.1
-UPKEEP_S, CHECKPOINT_S, FEED_LOOK_MS = 1.0, 5.0, 1_000
+UPKEEP_S, CHECKPOINT_S, FEED_LOOK_MS = 1.0, 8.0, 1_000
 MARKS_EVERY_MS, TOMBSTONES_REST_MS = 1_000, 1_000
 COMPARING: dict[str, float] = {  # replication.comparing
     "BACKGROUND_REST_S": 0.05,
@@ -85,6 +87,7 @@ async def _play(
             (apply, "APPLY_TIMEOUT_MS", APPLY_MS),
             *((comparing, name, value) for name, value in COMPARING.items()),
             (collecting, "TELL_EVERY_MS", MARKS_EVERY_MS),
+            (writemodes, "MOVE_MS_MAX", MOVE_MS_MAX),
             (tombstones, "REST_MS", TOMBSTONES_REST_MS),
         ):
             stack.enter_context(patch.object(module, name, value))
@@ -93,25 +96,40 @@ async def _play(
             stack.enter_context(watched(checks))
             injector = GlobalInjector(all_, checks)
             writers = Writers(all_, seed, counts)
+            moves = Moves(all_, checks, seed) if moving(seed, plan) else None
             try:
                 async with asyncio.timeout(RUN_S_MAX):
-                    await _events(all_, plan, checks, injector, writers)
+                    await _events(all_, plan, checks, injector, writers, moves)
             except TimeoutError as error:
                 raise Violation(f"it is not over after {RUN_S_MAX:.0f} s: {_waits(error)}; {all_.told()}") from None
             finally:
-                counts.update(arrived=checks.arrived, collected=checks.collected, leader_changes=all_.leader_changes)
+                counts.update(
+                    arrived=checks.arrived,
+                    collected=checks.collected,
+                    conflicts=checks.conflicts,
+                    leader_changes=all_.leader_changes,
+                )
                 faults.update(injector.counts)
                 digest[0] = all_.world.digest
 
 
 async def _events(
-    all_: Regions, plan: Sequence[Fault], checks: GlobalChecks, injector: GlobalInjector, writers: Writers
+    all_: Regions,
+    plan: Sequence[Fault],
+    checks: GlobalChecks,
+    injector: GlobalInjector,
+    writers: Writers,
+    moves: Moves | None,
 ) -> None:
     await writers.prepare(READY_S)
+    if moves is not None:
+        await moves.begin()
     writers.start()
     await injector.run(plan)
     checks.check()
     await injector.end()
+    if moves is not None:
+        await moves.end()
     await all_.run_for(CALM_S)
     await writers.stop()
     names = [name for name in all_.by_name if name not in injector.removed]

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from geodyne.catalog import CONFLICT_LOG
 from geodyne.errors import ApiError
 from geodyne.messages import Answer, Moved, Refused, Write, WriteKind, Written
 from geodyne.model.keys import hash_of
@@ -25,10 +26,11 @@ ITEMS = tuple(f"k{number}" for number in range(10))
 COUNTERS = ("n0", "n1")
 KEYS = tuple(key_of(pk) for pk in (*ITEMS, *COUNTERS))
 WRITERS_A_REGION = 2
-PAUSES_S = (0.02, 0.5)
+PAUSES_S = (0.02, 0.5)  # in two regions; with more, longer: each write is applied in all of them, and that is the cost
 TIMEOUT_MS = 4_000
 NO_TABLE_S = 0.3
 TRANSACTING_CHANCE = 0.3  # of a run in which transactions are written too
+CONFLICTS_CHANCE = 0.3  # of a run whose table keeps its conflicts
 
 
 class Writers:
@@ -39,8 +41,10 @@ class Writers:
         self._random = Random(f"writers of {seed}")
         self._counts = counts
         self._transacting = self._random.random() < TRANSACTING_CHANCE
+        self._keeping = Random(f"conflicts of {seed}").random() < CONFLICTS_CHANCE
         self._clock = SimClock(regions.loop, rate=1.0, lease_offset_ms=0, skew_us=0)
         self._stop = asyncio.Event()
+        self._pauses_s = tuple(pause * len(regions.all) / 2 for pause in PAUSES_S)
         self._tasks: list[asyncio.Task[None]] = []
         self._values = 0
         self.acknowledged: list[tuple[str, bytes, str]] = []  # region, key, value
@@ -52,7 +56,11 @@ class Writers:
         for pk in ITEMS[::3]:
             await self.put(first, pk, Random(0))
         await first.control("update_table", {"name": TABLE, "replicas_add": [other.name for other in others]})
-        await self._regions.until_steady([here.name for here in self._regions.all], within_s)
+        names = [here.name for here in self._regions.all]
+        await self._regions.until_steady(names, within_s)
+        if self._keeping:
+            await first.control("update_table", {"name": TABLE, "extra": {CONFLICT_LOG: True}})
+            await self._regions.until_steady(names, within_s)
 
     def start(self) -> None:
         for here in self._regions.all:
@@ -84,7 +92,7 @@ class Writers:
 
     async def _write_on(self, here: Region, random: Random) -> None:
         while not self._stop.is_set():
-            await asyncio.sleep(random.uniform(*PAUSES_S))
+            await asyncio.sleep(random.uniform(*self._pauses_s))
             draw = random.random()
             try:
                 if self._transacting and draw < 0.15:

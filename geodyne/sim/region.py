@@ -370,13 +370,13 @@ class Region:
         name: str = REGION,
         founders: Mapping[str, str] = MEMBERS,
         world: World | None = None,
-        feed: FeedSettings = FEED,
+        feed: FeedSettings | None = None,
     ) -> None:
         """`founders`: nodes and their zones. `world`: the network that it shares with other regions."""
         self.seed = seed
         self.name = name
         self.founders = dict(founders)
-        self.feed = feed
+        self.feed = feed or FEED
         self.path = path
         self.loop = loop
         self.durable = durable

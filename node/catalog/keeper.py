@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from geodyne.catalog import PartitionRecord, TableRecord
+from geodyne.catalog import TABLE_PREFIX, PartitionRecord, TableRecord
 from geodyne.errors import ApiError
 from geodyne.messages import METADATA_PARTITION, Control, ControlDone, Count, NotLeader, Refused, Watch, Watched
 from geodyne.peermessages import Leads
@@ -211,6 +211,7 @@ class CatalogKeeper:
         )
         try:
             changes, answer = evaluate(self.catalog, call.operation, call.body, around)
+            self._check_readable(changes)
         except ApiError as error:
             group.answer_read(asker, Refused(error.kind.code, error.message or ""))
             return
@@ -222,6 +223,15 @@ class CatalogKeeper:
         index = group.change_catalog(revision, changes, wall_us)
         self._in_flight = (group.raft.term, index)
         group.wait_for(index, asker, ControlDone(revision, answer))
+
+    def _check_readable(self, changes: Changes) -> None:
+        """Every node reads a record for as long as it is logged: one that cannot be read would end them all, again and
+        again. Parts of one may come from another region. Raises what reading it raises."""
+        for key, record in changes:
+            if key.startswith(TABLE_PREFIX) and record is not None:
+                table = TableRecord.from_json(orjson.loads(orjson.dumps(record)))
+                for definition, _ in self._definitions(table):
+                    definition.to_wire().SerializeToString()
 
     def _placement_now(self) -> Placement:
         members = self.catalog.members

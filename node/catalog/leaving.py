@@ -32,7 +32,7 @@ from geodyne.catalog import (
 )
 from geodyne.errors import ApiError
 from geodyne.writemodes import WRITES
-from node.catalog import indexes
+from node.catalog import news
 from node.catalog.replicas import name_taken, without, without_news
 from node.catalog.writemodes import check_removable
 
@@ -103,7 +103,7 @@ def dropped(table: TableRecord, region: str, own_region: str, revision: int) -> 
     if region not in table.replicas:
         return table
     deletes = table.leaving is not None and table.leaving.deletes
-    table = without(indexes.told(table, region), region, own_region, revision)
+    table = without(news.told(table, region), region, own_region, revision)
     table = replace(table, status=TableStatus.UPDATING, revision=revision)
     table = overrides.pruned(without_news(table, region))
     if set(table.replicas) != {own_region}:

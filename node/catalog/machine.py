@@ -42,6 +42,7 @@ from node.catalog import (
     leaving,
     members,
     moves,
+    news,
     replicas,
     streams,
     tablesettings,
@@ -168,6 +169,10 @@ class _Draft:
     def put(self, table: TableRecord) -> TableRecord:
         self.changes.append((TABLE_PREFIX + table.name, table.to_json()))
         return table
+
+    def changed(self, before: TableRecord, after: TableRecord) -> Record:
+        """The answer with the table as it is now. One that stays as it was is no change of the catalog."""
+        return {"table": (before if after == before else self.put(after)).to_json()}
 
     def put_member(self, member: MemberRecord) -> Record:
         """Returns what is told of it."""
@@ -302,8 +307,8 @@ def _change_indexes(draft: _Draft, before: TableRecord, table: TableRecord, body
     if body.get("as_replica", False):
         return tablesettings.taken_over(table, body.get("settings"))
     table = overrides.asked(overrides.settled(before, table, draft.around.region), body.get("overrides", {}))
-    table, news = tablesettings.edited(table, body, draft.around.now_ms)
-    return indexes.announced(table, {**body, **news}, draft.revision, _other_members(draft, table))
+    table, settings = tablesettings.edited(table, body, draft.around.now_ms)
+    return news.announced(table, {**body, **settings}, draft.revision, _other_members(draft, table))
 
 
 def _other_members(draft: _Draft, table: TableRecord) -> list[str]:
@@ -346,6 +351,7 @@ def _ensure_replica(draft: _Draft, body: Record) -> Record:
     definition, members = body["definition"], dict(body["members"])
     table = draft.catalog.tables.get(definition["name"])
     if table is None:
+        replicas.check_offered(definition["name"], body["table_id"])
         if definition.get("ttl_attribute"):
             ttl.check_known(draft.around.streams_known)
         if WRITES in definition.get("extra", {}):
@@ -360,15 +366,16 @@ def _ensure_replica(draft: _Draft, body: Record) -> Record:
     members = merged_members(draft.around.region, table.replicas, members)
     if table.replicas == members or table.status is TableStatus.DELETING:
         return {"table": table.to_json()}
+    if table.status is TableStatus.UPDATING and members.keys() - table.replicas.keys():
+        raise _busy(table)  # partitions that have not logged that a replica went would keep marks of it that comes back
     status = TableStatus.UPDATING if table.status is TableStatus.ACTIVE else table.status
-    changed = replace(table, replicas=members, status=status, revision=draft.revision)
-    return {"table": draft.put(changed).to_json()}
+    changed = replicas.joined(table, members, definition.get("added", {}))
+    return {"table": draft.put(replace(changed, status=status, revision=draft.revision)).to_json()}
 
 
 def _set_replica(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
-    changed = replicas.reported(table, body, draft.revision)
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+    return draft.changed(table, replicas.reported(table, body, draft.revision))
 
 
 def _ensure_own(name: str, schema: KeySchema, partitions: int) -> Handler:
@@ -395,15 +402,17 @@ def _same_table(draft: _Draft, body: Record) -> TableRecord:
 
 def _drop_replica(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
-    changed = leaving.dropped(table, body["region"], draft.around.region, draft.revision)
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+    if body.get("as_replica", False):
+        writemodes.check_removable(table, body["region"])  # it may have become active since the other region looked
+    return draft.changed(table, leaving.dropped(table, body["region"], draft.around.region, draft.revision))
 
 
 def _leave_result(draft: _Draft, body: Record) -> Record:
     table, now_ms = _same_table(draft, body), draft.around.now_ms
-    over = {"arrived": body["arrived"], "now_ms": now_ms, "revision": draft.revision}
-    changed = leaving.concluded(table, body["through_us"], **over)
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+    arrived = body["arrived"] and not writemodes.depends_on(table, draft.around.region)
+    revision = draft.revision
+    changed = leaving.concluded(table, body["through_us"], arrived=arrived, now_ms=now_ms, revision=revision)
+    return draft.changed(table, changed)
 
 
 def _set_ttl(draft: _Draft, body: Record) -> Record:
@@ -415,8 +424,8 @@ def _set_ttl(draft: _Draft, body: Record) -> Record:
         changed = ttl.taken_over(table, body, draft.revision)
     else:
         changed = ttl.asked(table, body, draft.around.now_ms, draft.revision)
-        changed = indexes.announced(changed, ttl.news(changed), draft.revision, _other_members(draft, changed))
-    return {"table": (table if changed == table else draft.put(changed)).to_json()}
+        changed = news.announced(changed, ttl.news(changed), draft.revision, _other_members(draft, changed))
+    return draft.changed(table, changed)
 
 
 def _settled(change: Callable[[TableRecord], TableRecord]) -> Handler:
@@ -424,8 +433,7 @@ def _settled(change: Callable[[TableRecord], TableRecord]) -> Handler:
 
     def handle(draft: _Draft, body: Record) -> Record:
         table = draft.table(body["name"])
-        changed = change(table) if table.revision == body["revision"] else table
-        return {"table": (table if changed is table else draft.put(changed)).to_json()}
+        return draft.changed(table, change(table) if table.revision == body["revision"] else table)
 
     return handle
 
@@ -433,8 +441,7 @@ def _settled(change: Callable[[TableRecord], TableRecord]) -> Handler:
 def _of_table(change: Callable[[TableRecord, Record], TableRecord]) -> Handler:
     def handle(draft: _Draft, body: Record) -> Record:
         table = _same_table(draft, body)
-        changed = change(table, body)
-        return {"table": (table if changed == table else draft.put(changed)).to_json()}
+        return draft.changed(table, change(table, body))
 
     return handle
 
@@ -453,11 +460,9 @@ def _set_kinesis(change: Callable[[TableRecord, Record, kinesis.Around], TableRe
         table = _same_table(draft, body)
         if table.status in (TableStatus.CREATING, TableStatus.DELETING):
             raise _busy(table)
-        around = draft.around
-        changed = change(
-            table, body, kinesis.Around(around.now_ms, draft.revision, around.new_id, around.streams_known)
-        )
-        return {"table": (table if changed == table else draft.put(changed)).to_json()}
+        now_ms, new_id, known = draft.around.now_ms, draft.around.new_id, draft.around.streams_known
+        around = kinesis.Around(now_ms, draft.revision, new_id, known)
+        return draft.changed(table, change(table, body, around))
 
     return handle
 
@@ -470,17 +475,15 @@ def _tag_table(draft: _Draft, body: Record) -> Record:
     tags = {key: value for key, value in table.tags.items() if key not in removed} | body.get("add", {})
     if len(tags) > TAGS_MAX:
         raise ApiError("ValidationException", "Number of Tags exceed the current limit for the provided ResourceArn")
-    if tags == table.tags:
-        return {"table": table.to_json()}
-    return {"table": draft.put(replace(table, tags=tags)).to_json()}
+    return draft.changed(table, replace(table, tags=tags))
 
 
 def _index_filled(table: TableRecord, body: Record) -> TableRecord:
     return indexes.filled(table, body["index"], body["revision"], body["partition"])
 
 
-def _index_told(table: TableRecord, body: Record) -> TableRecord:
-    return indexes.told(table, body["region"], body["revision"])
+def _news_told(table: TableRecord, body: Record) -> TableRecord:
+    return news.told(table, body["region"], body["revision"])
 
 
 def _activate(draft: _Draft, body: Record) -> Record:
@@ -504,14 +507,13 @@ def _begin_stream(draft: _Draft, body: Record) -> Record:
     """Internal: every node of the region knows streams by now."""
     table = draft.table(body["name"])
     changed = streams.begun(table, draft.around.now_ms, draft.revision) if draft.around.streams_known else table
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+    return draft.changed(table, changed)
 
 
 def _forget_streams(draft: _Draft, body: Record) -> Record:
     """Internal: streams of the table ended long ago."""
     table = draft.table(body["name"])
-    changed = streams.forgotten(table, draft.around.now_ms, draft.revision)
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+    return draft.changed(table, streams.forgotten(table, draft.around.now_ms, draft.revision))
 
 
 def _put_function(draft: _Draft, body: Record) -> Record:
@@ -656,7 +658,7 @@ _HANDLERS: dict[str, Handler] = {
     ControlOperation.SET_TTL: _set_ttl,
     ControlOperation.TAG_TABLE: _tag_table,
     ControlOperation.INDEX_FILLED: _of_table(_index_filled),
-    ControlOperation.INDEX_TOLD: _of_table(_index_told),
+    ControlOperation.INDEX_TOLD: _of_table(_news_told),
     ControlOperation.DELETE_TABLE: _delete_table,
     ControlOperation.ENSURE_REPLICA: _ensure_replica,
     ControlOperation.SET_REPLICA: _set_replica,

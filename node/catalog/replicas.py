@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from geodyne.catalog import (
+    REPLICA_ADDED,
     REPLICA_PROGRESS,
     REPLICA_TROUBLES,
     SOURCED_MS,
@@ -15,8 +17,11 @@ from geodyne.catalog import (
     TableRecord,
     TableStatus,
 )
-from geodyne.errors import ApiError
+from geodyne.errors import ApiError, replica_exists
 from node.catalog import writemodes
+
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,255}")
+_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
 def changed(table: TableRecord, body: Mapping[str, Any], own_region: str, now_ms: int) -> TableRecord:
@@ -24,11 +29,10 @@ def changed(table: TableRecord, body: Mapping[str, Any], own_region: str, now_ms
     group = dict(table.replicas) or {own_region: ReplicaStatus.ACTIVE}
     for region in body.get("replicas_add", ()):
         if region in group:
-            raise ApiError("ValidationException", already_there(table.name))
+            raise ApiError("ValidationException", replica_exists(table.name))
         group[region] = ReplicaStatus.CREATING
-        table = replace(table, extra={**table.extra, SOURCED_MS: now_ms})
+        table = _note(replace(table, extra={**table.extra, SOURCED_MS: now_ms}), REPLICA_ADDED, region, now_ms)
     for region in body.get("replicas_remove", ()):
-        writemodes.check_removable(table, region)
         if region not in group:
             raise ApiError(
                 "ValidationException", f"Replica not found in region {region} for table with name: '{table.name}'"
@@ -39,12 +43,18 @@ def changed(table: TableRecord, body: Mapping[str, Any], own_region: str, now_ms
     return replace(table, replicas=group)
 
 
-def already_there(name: str) -> str:
-    """What DynamoDB says of a replica whose region has a table of that name."""
-    return (
-        f"Failed to create a the new replica of table with name: '{name}' because one or more replicas already "
-        "existed as tables."
-    )
+def joined(table: TableRecord, members: dict[str, str], added: Mapping[str, int]) -> TableRecord:
+    """With members that another region has told of, and since when it is adding them."""
+    for region in members.keys() - table.replicas.keys() & added.keys():
+        table = _note(table, REPLICA_ADDED, region, added[region])
+    return replace(table, replicas=members)
+
+
+def check_offered(name: str, table_id: str) -> None:
+    """A table that another region says is to be made here: a name that users may give, an id that is part of files'
+    names. Raises ApiError."""
+    if not (_NAME.fullmatch(name) and _ID.fullmatch(table_id)):
+        raise ApiError("ValidationException", "No table that another region may have made here")
 
 
 def name_taken(table: TableRecord) -> ApiError:
@@ -73,7 +83,9 @@ def reported(table: TableRecord, body: Mapping[str, Any], revision: int) -> Tabl
 
 def without_news(table: TableRecord, region: str) -> TableRecord:
     """The replica is no longer on its way, or on another: what was told of that is over."""
-    return _note(_note(table, REPLICA_PROGRESS, region, None), REPLICA_TROUBLES, region, None)
+    for member in (REPLICA_ADDED, REPLICA_PROGRESS, REPLICA_TROUBLES):
+        table = _note(table, member, region, None)
+    return table
 
 
 def without(table: TableRecord, region: str, own_region: str, revision: int) -> TableRecord:

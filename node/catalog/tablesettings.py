@@ -14,18 +14,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from geodyne.catalog import CONFLICT_LOG, OVERRIDES, SETTINGS_CHANGED, IndexRecord, IndexStatus, TableRecord
+from geodyne.catalog import SETTINGS_CHANGED, SHARED_EXTRA, IndexRecord, IndexStatus, TableRecord
 from node.catalog import indexes
 
 _PLAIN = ("billing_mode", "read_units", "write_units", "table_class")
-_EXTRA = ("on_demand_max", "warm", "on_demand_since_ms", "table_class_updated_ms", OVERRIDES, CONFLICT_LOG)
 _INDEX_EXTRA = ("on_demand_max", "warm")
 
 
 def edited(table: TableRecord, body: Mapping[str, Any], now_ms: int) -> tuple[TableRecord, dict[str, Any]]:
     """The table with the time of an edit that a client asked for, and what the other regions are to take over: nothing
     when UPDATE_TABLE's `body` changed no such setting, or there are no other regions."""
-    names = {*_PLAIN, "index_update", "overrides"}.intersection(body) | {*_EXTRA}.intersection(body.get("extra", ()))
+    names = {*_PLAIN, "index_update", "overrides"}.intersection(body) | {*SHARED_EXTRA}.intersection(
+        body.get("extra", ())
+    )
     if not names or not table.is_global:
         return table, {}
     changed_ms = max(now_ms, table.extra.get(SETTINGS_CHANGED, 0) + 1)
@@ -44,7 +45,7 @@ def taken_over(table: TableRecord, settings: Mapping[str, Any] | None) -> TableR
     if settings is None or not newer(table, settings):
         return table
     plain = {name: settings[name] for name in _PLAIN}
-    extra = {name: settings["extra"].get(name) for name in _EXTRA} | {SETTINGS_CHANGED: settings["changed_ms"]}
+    extra = {name: settings["extra"].get(name) for name in SHARED_EXTRA} | {SETTINGS_CHANGED: settings["changed_ms"]}
     table = replace(table, **plain, extra=indexes.merged(table.extra, extra))
     changes = {
         index.name: settings["indexes"][index.name]
@@ -58,7 +59,7 @@ def _snapshot(table: TableRecord) -> dict[str, Any]:
     return {
         "changed_ms": table.extra.get(SETTINGS_CHANGED, 0),
         **{name: getattr(table, name) for name in _PLAIN},
-        "extra": {name: table.extra[name] for name in _EXTRA if name in table.extra},
+        "extra": {name: table.extra[name] for name in SHARED_EXTRA if name in table.extra},
         "indexes": {index.name: _of_index(index) for index in table.indexes if _shared(index)},
     }
 

@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
-from geodyne.catalog import MemberRecord, MemberState, ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import LeavingStage, MemberRecord, MemberState, ReplicaStatus, TableRecord, TableStatus
 from geodyne.errors import ApiError, validation
 from geodyne.limits import KEY_NAME_BYTES_MAX
 from geodyne.writemodes import WRITES, Mode, Stage, WriteMode, write_mode
 from node.catalog.members import all_speak
 
 MOVE_MS_MAX: Final = 120_000  # nobody takes writes meanwhile; then the region that stopped goes on
+NUMBER_MAX: Final = 1 << 53  # of edits, and of times: far beyond all that are made
 WRITES_FORMAT: Final = 5  # of the streams between nodes, from which on they know what the mode is
 
 
@@ -54,9 +55,11 @@ def changed(table: TableRecord, body: Mapping[str, Any], around: Around) -> Tabl
     check_known(around.known)
     if body.get("as_replica", False):
         try:
-            return _taken_over(table, WriteMode.from_json(record or {}), around)
-        except (TypeError, ValueError):
+            told = WriteMode.from_json(record or {})
+        except (AttributeError, TypeError, ValueError):
             raise validation("No write mode of this version") from None
+        _check_told(told)
+        return _taken_over(table, told, around)
     return _asked(table, body, around)
 
 
@@ -99,19 +102,36 @@ def overdue(table: TableRecord, now_ms: int) -> int:
     return mode.attempt if mode.moving and now_ms >= mode.give_up_ms else 0
 
 
+def depends_on(table: TableRecord, region: str) -> bool:
+    """Whether writes are taken in that region, or on their way to it."""
+    mode = write_mode(table)
+    return mode.mode is not Mode.ANY and region in (mode.active, mode.to)
+
+
 def check_removable(table: TableRecord, region: str) -> None:
     """Raises ApiError for a replica that writes depend on."""
-    mode = write_mode(table)
-    if mode.mode is not Mode.ANY and region in (mode.active, mode.to):
+    if depends_on(table, region):
         raise validation(
             f"Writes of table {table.name} depend on its replica in {region}: change its write mode first "
             "(geodyne writes)"
         )
 
 
+def _check_told(record: WriteMode) -> None:
+    """What is taken over is obeyed by all nodes, and later edits count on from it. Raises ApiError."""
+    words = all(isinstance(word, str) and len(word) <= KEY_NAME_BYTES_MAX for word in (record.active, record.home))
+    numbers = (record.number, record.changed_ms)
+    if not words or not all(type(number) is int and 0 <= number <= NUMBER_MAX for number in numbers):
+        raise validation("No write mode of this version")
+
+
 def _taken_over(table: TableRecord, record: WriteMode, around: Around) -> TableRecord:
     if not table.is_global or table.status is TableStatus.DELETING or record.rank <= write_mode(table).rank:
         return table
+    leaving = table.leaving
+    if leaving is not None and leaving.stage is LeavingStage.FENCED and record.active == around.region:
+        # What it took would reach nobody. The others keep it as a replica until they have another active region.
+        raise _in_use(f"The replica of table {table.name} in {around.region} leaves: it takes no writes over")
     return _defined(table, record.anew(), around)
 
 
@@ -143,7 +163,7 @@ def _stopping(table: TableRecord, present: WriteMode, to: str, around: Around) -
     if present.stage is not Stage.SPREAD:
         raise _in_use(f"Not every region of table {table.name} has its present write mode in force yet")
     if table.replicas[to] != ReplicaStatus.ACTIVE:
-        raise _in_use(f"The replica of table {table.name} in {to} is {table.replicas[to]}")
+        raise _not_active(table, to)
     until_ms = around.now_ms + MOVE_MS_MAX
     moving = replace(present, stage=Stage.STOPPING, to=to, attempt=around.revision, stopped=0, give_up_ms=until_ms)
     return _defined(table, moving, around)
@@ -166,6 +186,8 @@ def _wanted(table: TableRecord, present: WriteMode, body: Mapping[str, Any], aro
         raise validation("The attribute that names an item's region belongs to write mode home")
     if active and active not in table.replicas:
         raise validation(f"Table {table.name} has no replica in {active}")
+    if active not in ("", around.region, present.active) and table.replicas[active] != ReplicaStatus.ACTIVE:
+        raise _not_active(table, active)
     if mode is Mode.HOME and not 0 < len(home.encode()) <= KEY_NAME_BYTES_MAX:
         raise validation("Write mode home needs the name of the attribute that names an item's region")
     return _edit(present, mode, active, home, around.now_ms)
@@ -193,6 +215,10 @@ def _defined(table: TableRecord, mode: WriteMode, around: Around) -> TableRecord
 
 def _with(table: TableRecord, mode: WriteMode) -> TableRecord:
     return replace(table, extra={**table.extra, WRITES: mode.to_json()})
+
+
+def _not_active(table: TableRecord, region: str) -> ApiError:
+    return _in_use(f"The replica of table {table.name} in {region} is {table.replicas[region]}")
 
 
 def _in_use(message: str) -> ApiError:

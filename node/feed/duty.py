@@ -45,6 +45,11 @@ class FeedDuty:
         self._standings: dict[int, FeedStanding] = {}
         self._totals: dict[int, int] = {}  # bytes that there were at the last look, less those retained
         self._lost: set[tuple[int, str]] = set()  # told already
+        metrics = service.metrics
+        self._lags = {
+            kind: (metrics.feed_lag_seconds.labels(kind), metrics.feed_lag_bytes.labels(kind))
+            for kind in CONSUMER_KINDS
+        }
 
     def step(self) -> None:
         """Each second."""
@@ -136,9 +141,9 @@ class FeedDuty:
                 waiting[kind] += count
                 if since_us:
                     lags[kind] = max(lags[kind], (now_us - since_us) / 1e6)
-        for kind in CONSUMER_KINDS:
-            metrics.feed_lag_seconds.labels(kind).set(lags[kind])
-            metrics.feed_lag_bytes.labels(kind).set(waiting[kind])
+        for kind, (lag_seconds, lag_bytes) in self._lags.items():
+            lag_seconds.set(lags[kind])
+            lag_bytes.set(waiting[kind])
         metrics.feed_bytes.set(sum(found.bytes for found in self._standings.values()))
         metrics.feeds_full.set(sum(found.full for found in self._standings.values()))
 

@@ -8,13 +8,13 @@ stands still, and so do the tombstones that are newer.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from geodyne.catalog import REPLICA_PREFIX, replica_consumer
 from geodyne.messages import AdvanceCursor
 from geodyne.model import version as versions
+from geodyne.model.keys import KEYS_END
 from node.storage.port import GroupDamaged
 from node.storage.sqlite import StateStore
 
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
     from node.group import Group
     from node.service import NodeService
 
-logger = logging.getLogger("geodyne.node.feed")
-
 SLICE_ROWS = 1024  # looked at in one partition at a time: some 5 ms
 SLICE_BYTES = 512 * 1024  # likewise; the item that reaches the bound still belongs to it
-_KEYS_END = b"\xff" * 64
 SLICES_PER_STEP = 2  # of one node; a step each second
 COLLECTED_MAX = 256  # in one entry
 REST_MS = 30_000  # between two passes over a partition
@@ -99,17 +96,23 @@ class TombstoneDuty:
         )
 
     def _advance(self, group: Group, one: _Pass, now_ms: int) -> None:
+        """Collect what the last slice found, and look through the next one. Raises GroupDamaged."""
         if one.found:
-            wall_us = self._service.clock.wall_us()
-            going = [(key, version) for key, version in one.found if _stands(group, key, version)]
-            one.found = []
-            if going:
-                group.collect(going, one.arrived, wall_us)
-                self._service.metrics.tombstones_collected.inc(len(going))
-                self._service.touch(group)
+            self._collect(group, one)
+        self._look(group, one, now_ms)
+
+    def _collect(self, group: Group, one: _Pass) -> None:
+        going = [(key, version) for key, version in one.found if _still_deleted(group, key, version)]
+        one.found = []
+        if going:
+            group.collect(going, one.arrived, self._service.clock.wall_us())
+            self._service.metrics.tombstones_collected.inc(len(going))
+            self._service.touch(group)
+
+    def _look(self, group: Group, one: _Pass, now_ms: int) -> None:
         limit_us = min(one.stable_us, group.state.safe_us)  # what is written here later must exceed what goes
         looked = self._store.range(
-            group.partition, one.after, _KEYS_END, False, SLICE_ROWS, tombstones=True, bytes_max=SLICE_BYTES
+            group.partition, one.after, KEYS_END, False, SLICE_ROWS, tombstones=True, bytes_max=SLICE_BYTES
         )
         one.head = group.state.feed_head
         exhausted = len(looked) < SLICE_ROWS and sum(len(row.value or b"") for _, row in looked) < SLICE_BYTES
@@ -128,7 +131,7 @@ class TombstoneDuty:
             one.due_ms = 0 if one.found else now_ms + REST_MS
 
 
-def _stands(group: Group, key: bytes, version: bytes) -> bool:
+def _still_deleted(group: Group, key: bytes, version: bytes) -> bool:
     row = group.newest(key)[1]
     locked = bool(group.participant.locks) and group.participant.blocks(key)
     return not locked and row is not None and row.value is None and row.version == version

@@ -6,7 +6,7 @@ from typing import Any
 
 from geodyne import overrides
 from geodyne.catalog import DISASSOCIATION_PROTECTION, ReplicaStatus, TableRecord
-from geodyne.errors import validation
+from geodyne.errors import replica_exists, validation
 from geodyne.limits import THROUGHPUT_UNITS_MAX
 from router.api.context import Context
 from router.api.refusals import INVALID, not_supported
@@ -140,10 +140,7 @@ def _check_regions(regions: list[str], context: Context) -> None:
 
 def _check_new(add: list[str], record: TableRecord) -> None:
     if any(region in record.replicas for region in add):
-        raise validation(
-            f"Failed to create a the new replica of table with name: ‘{record.name}’ because one or more replicas "
-            "already existed as tables."
-        )
+        raise validation(replica_exists(record.name))
 
 
 def _check_members(regions: list[str], record: TableRecord, *, removing: bool) -> None:

@@ -92,10 +92,13 @@ def test_a_name_that_is_taken_fails_the_replica_says_why_and_the_replica_can_be_
     other.close()
 
 
-def test_a_region_that_is_lost_is_forgotten_and_its_table_can_be_deleted_when_it_is_back(regions: Cluster) -> None:
+def test_a_region_that_is_lost_is_forgotten_and_has_a_table_of_its_own_when_it_is_back(regions: Cluster) -> None:
     home, other = (regions.client(region) for region in REGIONS)
     create_table(home, LOST)
     make_global(regions, HOME, LOST, REGIONS)
+    switched = regions.run("writes", LOST, "--mode", "one", "--active", OTHER)
+    assert switched.returncode == 0, switched.stderr
+    other.put_item(TableName=LOST, Item={"pk": {"S": "kept"}})
     refused = regions.run("forget", LOST, OTHER)
     assert refused.returncode != 0
     assert "answers" in refused.stderr
@@ -104,6 +107,12 @@ def test_a_region_that_is_lost_is_forgotten_and_its_table_can_be_deleted_when_it
     until("its link is down", lambda: _forget(regions))
     until("home is alone", lambda: "Replicas" not in described(home, LOST))
     regions.start_processes(replicators)
+    with pytest.raises(other.exceptions.ClientError, match="depend on its replica"):
+        other.delete_table(TableName=LOST)
+    until("it is told that it was forgotten", lambda: _forget(regions))
+    until("it is alone", lambda: "Replicas" not in described(other, LOST))
+    until("it is ready", lambda: described(other, LOST)["TableStatus"] == "ACTIVE")
+    assert contents(other, LOST)
     other.delete_table(TableName=LOST)
     until("its table is gone", lambda: LOST not in other.list_tables()["TableNames"])
     home.close()

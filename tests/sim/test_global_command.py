@@ -63,7 +63,9 @@ def test_a_violation_ends_with_the_line_that_replays_it(tmp_path: Path, monkeypa
     assert capsys.readouterr().out.splitlines()[-1] == f"replay: geodyne sim --seeds 7..7 --global --plan '{needed}'"
     assert main(["sim", "--global", "--seeds", "7", "--plan", str(needed)]) == 1
     assert main(["sim", "--global", "--seeds", "7", "--plan", "none"]) == 0
-    assert main(["sim", "--global", "--seeds", "7", "--plan", "1:disk:us-east-1:0:1"]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["sim", "--global", "--seeds", "7", "--plan", "1:disk:us-east-1:0:1"])
+    assert "between regions there is no fault 'disk'" in capsys.readouterr().err
 
 
 def _fails_at_seven(needed: Any) -> Any:

@@ -13,7 +13,8 @@ from unittest.mock import patch
 
 import pytest
 
-from geodyne.catalog import TO_COMPARE, TableRecord
+from geodyne.catalog import DISASSOCIATION_PROTECTION, TO_COMPARE, LeavingStage, TableRecord
+from geodyne.sim import network
 from geodyne.sim.globalchecks import GlobalChecks, watched
 from geodyne.sim.globalregions import TABLE, Regions, Shape, regions
 from geodyne.sim.globalrun import compared
@@ -28,6 +29,7 @@ from node.storage.port import Row
 from replication import collecting, comparing
 from replication import watermarks as marking
 from replication.comparing import Comparing
+from replication.tail import Tail
 from replication.verify import Standing, Verifier
 
 FIRST, SECOND, THIRD = "us-east-1", "eu-west-1", "ap-south-1"
@@ -98,6 +100,58 @@ def test_what_a_removed_region_had_sent_to_one_member_alone_reaches_all_once_it_
         await until(all_, lambda: not any(checks.difference(name) for name in all_.by_name), 10.0)
 
     among_three(tmp_path, play)
+
+
+# --- a region leaves, and the others forget it at different times
+
+
+def nothing_is_fenced() -> AbstractContextManager[Any]:
+    return patch.object(Tail, "set_fence", lambda self, fence_us: None)
+
+
+def stage(all_: Regions, name: str) -> LeavingStage | None:
+    table = all_.table(name)
+    return table.leaving.stage if table is not None and table.leaving is not None else None
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+def test_members_that_forget_a_leaving_region_at_different_times_have_the_same_of_it(
+    tmp_path: Path, fenced: bool
+) -> None:
+    """The second goes on hearing it and is not heard, while the third has forgotten it already."""
+
+    async def play(all_: Regions, checks: GlobalChecks, writers: Writers) -> None:
+        leaving, first, second = all_.by_name[FIRST], all_.replicators[FIRST], all_.replicators[SECOND]
+        await leaving.control("update_table", {"name": TABLE, "extra": {DISASSOCIATION_PROTECTION: False}})
+        await leaving.control("update_table", {"name": TABLE, "leave": True})
+        await until(all_, lambda: stage(all_, FIRST) is LeavingStage.FENCED, 30.0)
+        table = all_.table(FIRST)
+        assert table is not None
+        assert table.leaving is not None
+        through_us = table.leaving.through_us
+        await all_.run_for((through_us - first.clock.wall_us()) / 1e6 - 1.0)
+        all_.world.block(second.id, first.id)
+        await writers.put(leaving, "k1", Random(1))  # goes to both: it is early enough
+        await until(all_, lambda: stage(all_, FIRST) and THIRD not in all_.members_of(FIRST), 10.0)
+        assert SECOND in all_.members_of(FIRST)
+        await writers.put(leaving, "k2", Random(1))
+        await all_.run_for(1.0)
+        all_.world.heal()
+        await until(all_, lambda: all_.steady([SECOND, THIRD], alone=FIRST), STEADY_S)
+        rows = {name: checks.stored(name) for name in all_.by_name}
+        early, late = key_of("k1"), key_of("k2")
+        assert rows[SECOND][early] == rows[THIRD][early] == rows[FIRST][early]
+        assert (rows[SECOND] == rows[THIRD]) == fenced
+        assert (rows[SECOND].get(late) == rows[FIRST][late]) != fenced
+        if fenced:
+            await compared(all_, [SECOND, THIRD])
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(network, "KEEPALIVE_S", 60.0))  # what is not answered goes on
+        if not fenced:
+            stack.enter_context(nothing_is_fenced())
+            stack.enter_context(pytest.raises(Violation, match="leaves, and still sends"))
+        among_three(tmp_path, play)
 
 
 # --- a region is removed for ever, after some of what it wrote reached one of the others alone

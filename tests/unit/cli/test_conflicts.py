@@ -48,9 +48,13 @@ def record(number: int, region: str = EAST, perhaps: bool = False) -> dict[str, 
 class Processes:
     """What each process has, and what it was asked."""
 
-    def __init__(self, kept: Mapping[str, list[int]], silent: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, kept: Mapping[str, list[int]], silent: tuple[str, ...] = (), without: tuple[str, ...] = ()
+    ) -> None:
+        """`silent` processes do not answer; regions `without` the table have it nowhere."""
         self.kept = kept
         self.silent = silent
+        self.without = without
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
     async def administer(self, address: str, call: str, body: dict[str, Any], token: str, _: float) -> Answer | None:
@@ -58,6 +62,8 @@ class Processes:
         self.asked.append((address, body))
         if address in self.silent:
             return None
+        if address.partition("/")[0] in self.without:
+            return Answer(200, b'{"error": "there is no such table"}')
         if "replicator" in address:
             result: dict[str, Any] = {"region": address.partition("/")[0], "on": body.get("on", True)}
         elif body["operation"] == "purge":
@@ -127,6 +133,13 @@ def test_a_node_that_does_not_answer_is_named_and_hides_nothing_of_the_others(mo
     everyone = tuple(process.id for process in TOPOLOGY.processes())
     with pytest.raises(CommandError, match="does not answer"):
         asked(Processes({}, silent=everyone), monkeypatch)
+
+
+def test_a_region_without_a_replica_has_nothing_to_tell_and_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = asked(Processes({f"{EAST}/node-a": [1]}, without=(WEST,)), monkeypatch)
+    assert (numbers(found), found["untold"]) == ([1], {})
+    with pytest.raises(CommandError, match="no such table"):
+        asked(Processes({}, without=(EAST, WEST)), monkeypatch)
 
 
 def test_the_first_region_that_can_switches_it_for_all_and_every_node_purges(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,8 @@ class Told:
         monkeypatch.setattr(probe, "administer", self.administer)
 
     async def administer(self, address: str, call: str, body: dict[str, Any], *_: object) -> Answer | None:
+        if call == "writes":
+            return Answer(200, json.dumps({"error": f"there is no table {body['table']}"}).encode())
         assert call == "network"
         if address in self.silent:
             return None
@@ -81,7 +83,9 @@ def test_what_is_asked_is_kept_for_processes_that_start_later_and_forgotten_by_a
 
 
 def test_a_change_that_cannot_be_kept_is_not_made(cluster: Cluster) -> None:
-    cluster.file = cluster.file.parent / "missing" / "network.json"
+    no_folder = cluster.file.with_name("run")
+    no_folder.write_text("")
+    cluster.file = no_folder / "network.json"
     cluster.networking = Networking(TOPOLOGY, cluster.file)
     with pytest.raises(CommandError, match="nothing has changed"):
         cluster.ask("cut", one=EAST, other=WEST)
@@ -112,6 +116,18 @@ def test_cuts_and_pauses_say_how_long_they_will_last(cluster: Cluster) -> None:
     assert cluster.ask("pause", table="t", region=WEST, seconds=5)["pauses"][1]["region"] == WEST
     assert [one["region"] for one in cluster.ask("resume", table="t", region=WEST)["pauses"]] == [None]
     assert cluster.ask("resume", table="t")["pauses"] == []
+
+
+def test_a_pause_of_a_table_that_no_region_has_is_refused(cluster: Cluster) -> None:
+    async def main() -> None:
+        children = {process.id: Child(process, (), cluster.file) for process in cluster.topology.processes()}
+        for child in children.values():
+            child.ready.set()
+        with pytest.raises(CommandError, match="no region has a table misspelt"):
+            await cluster.networking.administer(children, {"operation": "pause", "table": "misspelt", "seconds": 5})
+
+    asyncio.run(main())
+    assert cluster.state == NetworkState()
 
 
 def test_only_what_is_named_of_a_path_changes(cluster: Cluster) -> None:
@@ -169,12 +185,8 @@ def asked(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, A
         requests.append(request)
         return cluster.ask(**{name: value for name, value in request.items() if name != "command"})
 
-    class Running:
-        def read_run(self) -> dict[str, str]:
-            return {"control": "here"}
-
     monkeypatch.setattr(control, "call", call)
-    monkeypatch.setattr(datadir, "find_running", lambda _directory: Running())
+    monkeypatch.setattr(datadir, "running_control", lambda _directory: "here")
     return requests
 
 

@@ -94,6 +94,23 @@ def test_without_a_watermark_what_is_missing_is_not_known() -> None:
     assert writes.missing(both(ONE, ONE), ONE.to_json(), WEST) == [f"how far {WEST} has what {EAST} took is not known"]
 
 
+def test_nothing_is_missing_where_the_region_is_the_active_one_already() -> None:
+    assert writes.missing(both(ONE, ONE), ONE.to_json(), EAST) == []
+
+
+def test_a_switch_whose_active_region_does_not_answer_names_the_way_out() -> None:
+    def ask(more: Mapping[str, Any]) -> dict[str, Any]:
+        return {EAST: {"error": "it is not ready"}, WEST: answer(WEST, ONE)}
+
+    with pytest.raises(CommandError, match="it is not ready .*--force"):
+        writes.change(options(active=WEST), ask)
+
+
+def test_a_region_that_the_others_have_forgotten_is_shown_as_such() -> None:
+    regions = {EAST: answer(EAST, ONE), WEST: {**answer(WEST, MOVED), "replicas": {WEST: "ACTIVE"}}}
+    assert writes.as_text(regions).splitlines()[1].startswith(f"  {EAST}: forgotten by the others")
+
+
 def test_force_needs_a_region() -> None:
     with pytest.raises(CommandError, match="--force needs"):
         writes.change(options(force=True), Cluster(both(ONE, ONE)).ask)

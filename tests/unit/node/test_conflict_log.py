@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,68 @@ def test_a_request_that_is_none_is_refused(folder: Path, asked: dict[str, Any]) 
         assert "error" in await kept.log.administer(asked)
 
     running(folder, act)
+
+
+def test_a_table_on_which_conflicts_never_end_is_told_of_all_the_same(folder: Path) -> None:
+    async def act(kept: Kept) -> None:
+        async def conflicts() -> None:
+            for number in range(1, 100_000):
+                kept.note(conflict(number))
+                await asyncio.sleep(0.001)
+
+        kept.note(conflict(0))
+        busy = asyncio.create_task(conflicts())
+        async with asyncio.timeout(10):
+            await kept.show()
+            answer = await kept.log.administer({"operation": "purge", "table": TABLE})
+        busy.cancel()
+        assert answer == {"result": {"node": "here/node-a"}}
+
+    running(folder, act)
+
+
+def test_what_is_noted_while_a_journal_goes_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(kept: Kept) -> None:
+        loop, drop = asyncio.get_running_loop(), Journals.drop
+
+        def slow(journals: Journals, tables: set[str]) -> None:
+            noted = threading.Event()
+            if tables:
+                loop.call_soon_threadsafe(kept.note, conflict(2))
+                loop.call_soon_threadsafe(noted.set)
+                assert noted.wait(10)
+            drop(journals, tables)
+
+        monkeypatch.setattr(Journals, "drop", slow)
+        kept.note(conflict(1))
+        await kept.log.administer({"operation": "purge", "table": TABLE})
+        await kept.log.close()
+        assert await kept.numbers() == [2]
+
+    running(folder, act)
+
+
+def test_nothing_is_written_to_nor_waited_for_in_what_is_no_file_of_the_log(folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"")
+
+    def link(path: Path) -> None:
+        path.symlink_to(elsewhere)
+
+    for put_there in (link, os.mkfifo):
+
+        async def act(kept: Kept) -> None:
+            kept.note(conflict(1))
+            answer = await kept.log.administer({"operation": "show", "table": TABLE})
+            assert "here/node-a" in answer["error"]
+            assert kept.dropped == 1
+
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{the_table(CATALOG).id}.log"
+        put_there(path)
+        running(folder, act)
+        assert elsewhere.read_bytes() == b""
+        path.unlink()
 
 
 def test_what_lost_is_the_same_for_whoever_reads_the_entry_back() -> None:

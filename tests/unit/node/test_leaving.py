@@ -9,7 +9,7 @@ import pytest
 from geodyne.catalog import LeavingStage, TableStatus
 from node.catalog.leaving import BEYOND_MS, WAIT_MS_MAX
 from node.catalog.machine import Catalog
-from tests.unit.node.test_index_catalog import AROUND, global_table, made, refused, run, settle, the_table
+from tests.unit.node.test_index_catalog import AROUND, DEFINITION, global_table, made, refused, run, settle, the_table
 
 LEAVE = {"name": "T", "leave": True}
 UNPROTECTED = {"name": "T", "extra": {"disassociation_protection": False}}
@@ -110,3 +110,22 @@ def test_a_table_that_leaves_is_changed_by_nobody_else() -> None:
     catalog = leaving()
     for operation, body in (("update_table", {"name": "T", "read_units": 9}), ("delete_table", {"name": "T"})):
         assert refused(catalog, operation, body)[0] == "ResourceInUseException"
+
+
+def test_a_replica_comes_back_only_once_every_partition_has_logged_that_it_was_gone() -> None:
+    """A partition that never did would keep the mark up to which all of the former replica is here, and take changes of
+    the new one, whose clocks may be behind, for ones that were deleted since."""
+    catalog = global_table()
+    table = the_table(catalog)
+    run(catalog, "drop_replica", {"name": "T", "region": "eu"})
+    back = {"definition": {"name": "T"}, "members": {**table.replicas, "eu": "CREATING"}, "table_id": table.id}
+    assert refused(catalog, "ensure_replica", back)[0] == "ResourceInUseException"
+    settle(catalog)
+    run(catalog, "ensure_replica", back)
+    assert the_table(catalog).replicas["eu"] == "CREATING"
+
+
+@pytest.mark.parametrize(("name", "table_id"), [("$transactions", "t"), ("a/b", "t"), ("T", "../../t"), ("T", "")])
+def test_no_region_makes_tables_here_whose_names_mean_something_else(name: str, table_id: str) -> None:
+    body = {"definition": {**DEFINITION, "name": name}, "members": {AROUND.region: "ACTIVE"}, "table_id": table_id}
+    assert refused(Catalog(), "ensure_replica", body)[0] == "ValidationException"

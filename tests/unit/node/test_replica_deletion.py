@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from geodyne.catalog import LeavingStage, TableStatus, replica_consumer
+from geodyne.errors import replica_exists
 from node.catalog.leaving import BEYOND_MS, SOURCE_KEPT_MS
 from node.catalog.machine import Catalog
-from node.catalog.replicas import already_there
 from node.state import definition_of
 from tests.unit.node.test_index_catalog import AROUND, global_table, made, refused, run, settle, the_table
 
@@ -142,4 +142,4 @@ def test_a_name_that_another_table_has_is_taken_for_good_and_one_that_goes_is_no
 
 def test_a_member_is_not_added_twice() -> None:
     body = {"name": "T", "replicas_add": [NEW]}
-    assert refused(adding(), "update_table", body) == ("ValidationException", already_there("T"))
+    assert refused(adding(), "update_table", body) == ("ValidationException", replica_exists("T"))

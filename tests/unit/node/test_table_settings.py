@@ -7,6 +7,7 @@ from typing import Any
 from geodyne.catalog import CONFLICT_LOG, SETTINGS_CHANGED
 from node.catalog.machine import Catalog
 from node.state import Definition, definition_of
+from replication import lifecycle
 from tests.unit.node.test_index_catalog import an_index, global_table, made, run, settle, the_table
 
 
@@ -41,6 +42,16 @@ def test_a_change_of_indexes_alone_is_passed_on_too() -> None:
     catalog = global_table(an_index("one"))
     run(catalog, "update_table", {"name": "T", "index_update": {"one": {"read_units": 3, "write_units": 4}}})
     assert passed_on(catalog)["indexes"]["one"]["read_units"] == 3
+
+
+def test_a_new_replica_begins_with_all_that_an_edit_passes_on() -> None:
+    catalog = global_table()
+    extra = {"on_demand_max": {"read": 9}, "on_demand_since_ms": 5, "table_class_updated_ms": 6, CONFLICT_LOG: True}
+    run(catalog, "update_table", {"name": "T", "extra": extra})
+    settings = passed_on(catalog)
+    begun = lifecycle.definition_of(the_table(catalog))["extra"]
+    assert begun == {**settings["extra"], SETTINGS_CHANGED: settings["changed_ms"]}
+    assert extra.items() <= begun.items()
 
 
 def test_a_setting_that_was_taken_off_goes_elsewhere_too() -> None:

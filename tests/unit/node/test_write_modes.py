@@ -24,6 +24,7 @@ from node.storage.port import Row
 from node.transactions.state import Prepared, PreparedItem
 from node.window import Window
 from tests.unit.node.test_index_catalog import AROUND, global_table, led, refused, run, settle, the_table
+from tests.unit.node.test_leaving import conclude, leaving
 
 OWN, OTHER, THIRD = "us-east-1", "eu-west-1", "ap-south-1"
 HOME = WriteRule(OWN, OTHER, "home", regions=(OTHER, OWN))
@@ -331,3 +332,86 @@ def test_modes_are_refused_while_a_node_would_not_obey() -> None:
     with pytest.raises(ApiError) as error:
         evaluate(catalog, "set_writes", {"name": "T", "mode": "one"}, replace(AROUND, writes_known=False))
     assert error.value.kind.code == "ServiceUnavailable"
+
+
+def test_a_region_is_not_made_active_that_has_no_complete_replica() -> None:
+    catalog = with_other()
+    other = the_other(catalog)
+    for status in ("CREATION_FAILED", "CREATING", "DELETING"):
+        run(catalog, "set_replica", {"name": "T", "region": other, "status": status})
+        settle(catalog)
+        for change in ({"mode": "one"}, {"mode": "home", "home": "h"}):
+            code, message = refused(catalog, "set_writes", {"name": "T", "active": other, **change})
+            assert code == "ResourceInUseException"
+            assert status in message
+
+
+def test_no_region_forgets_the_one_that_is_active_because_another_one_says_so() -> None:
+    """Between the other's look at its own record and this step writes may have moved; then nobody would take any."""
+    catalog = one_everywhere()
+    other = the_other(catalog)
+    mode = write_mode(the_table(catalog))
+    told(catalog, replace(mode, active=other, number=mode.number + 1))
+    settle(catalog)
+    forget = {"name": "T", "region": other, "as_replica": True}
+    assert "depend on its replica" in refused(catalog, "drop_replica", forget)[1]
+    asked(catalog, mode="one", active=OWN, force=True)
+    settle(catalog)
+    run(catalog, "drop_replica", forget)
+    assert other not in the_table(catalog).replicas
+
+
+def made_active(catalog: Catalog) -> WriteMode:
+    """Another region hands writes to this one, which it does not know to be leaving."""
+    return WriteMode(Mode.ONE, OWN, "", write_mode(the_table(catalog)).number + 1, 10)
+
+
+def test_a_replica_that_becomes_active_while_it_waits_to_leave_stays() -> None:
+    catalog = leaving()
+    told(catalog, made_active(catalog))
+    settle(catalog)
+    conclude(catalog, arrived=True)
+    settle(catalog)
+    table = the_table(catalog)
+    assert (table.leaving, table.status, len(table.replicas)) == (None, TableStatus.ACTIVE, 3)
+
+
+def test_a_replica_whose_writes_stay_behind_takes_none_over() -> None:
+    """What it took beyond the fence would reach no other region."""
+    catalog = leaving()
+    conclude(catalog, arrived=True)
+    settle(catalog)
+    body = {"name": "T", "as_replica": True, "mode_record": made_active(catalog).to_json()}
+    assert refused(catalog, "set_writes", body)[0] == "ResourceInUseException"
+    elsewhere = replace(made_active(catalog), active=the_other(catalog))
+    assert told(catalog, elsewhere).active == the_other(catalog)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"number": 1 << 60},
+        {"number": "7"},
+        {"number": True},
+        {"number": None},
+        {"changed_ms": -1},
+        {"changed_ms": 1.5},
+        {"active": 5},
+        {"active": [OTHER]},
+        {"active": "r" * 1000},
+        {"home": None},
+        {"mode": "two"},
+        {"mode": []},
+        {"stage": 3},
+    ],
+)
+def test_a_record_of_another_region_that_nodes_could_not_obey_is_not_taken_over(change: dict[str, Any]) -> None:
+    record = {**WriteMode(Mode.ONE, OTHER, "", 7, 10).to_json(), **change}
+    body = {"name": "T", "as_replica": True, "mode_record": record}
+    assert refused(with_other(), "set_writes", body)[0] == "ValidationException"
+
+
+def test_a_record_that_is_none_is_not_taken_over() -> None:
+    for record in ("one", 5, [1]):
+        body = {"name": "T", "as_replica": True, "mode_record": record}
+        assert refused(with_other(), "set_writes", body)[0] == "ValidationException"

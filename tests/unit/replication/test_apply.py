@@ -24,8 +24,11 @@ class Destination:
     def change(self, number: int, us: int, image: bytes | None = b"x") -> Change:
         return Change(key_of(number), version(us, "a"), image, 1)
 
-    def submit(self, number: int, *changes: Change, table_id: str = "", source: str = "a") -> None:
-        self.applier.submit(Ship(number, "t", table_id or self.table.id, changes), self.receipts.append, source)
+    def submit(
+        self, number: int, *changes: Change, table_id: str = "", source: str = "a", stream: object = None
+    ) -> None:
+        ship = Ship(number, "t", table_id or self.table.id, changes)
+        self.applier.submit(ship, self.receipts.append, source, stream)
 
     async def settle(self) -> None:
         for _ in range(50):
@@ -98,6 +101,39 @@ def test_a_region_that_is_no_member_gives_nothing() -> None:
         await there.settle()
         assert [receipt.outcome for receipt in there.receipts] == [Outcome.NO_TABLE]
         assert there.region.items("t") == {}
+
+    asyncio.run(run())
+
+
+def test_what_waited_while_its_region_was_removed_is_not_applied() -> None:
+    async def run() -> None:
+        there = Destination()
+        there.submit(1, there.change(1, 5))
+        there.submit(2, there.change(1, 6))
+        there.region.control("drop_replica", name="t", region="a")
+        there.region.control("update_table", name="t", replicas_add=["c"])
+        await there.settle()
+        assert {(receipt.id, receipt.outcome) for receipt in there.receipts} == {
+            (1, Outcome.FAILED),
+            (2, Outcome.FAILED),
+        }
+        assert there.region.items("t") == {}
+
+    asyncio.run(run())
+
+
+def test_what_waits_does_not_grow_with_the_streams_that_break() -> None:
+    async def run() -> None:
+        there = Destination()
+        for number in range(50):  # before the lane has its first turn
+            stream = object()
+            there.submit(number, there.change(1, 5), stream=stream)
+            there.applier.withdraw(stream)
+        there.submit(50, there.change(1, 6), stream=object())
+        await there.settle()
+        [call] = [call for call in there.region.calls if isinstance(call, ApplyChanges)]
+        assert [change.version for change in call.changes] == [version(6, "a")]
+        assert [receipt.id for receipt in there.receipts] == [50]
 
     asyncio.run(run())
 

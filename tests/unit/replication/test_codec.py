@@ -7,15 +7,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geodyne.messages import Change
+from geodyne.model.version import make
 from geodyne.peermessages import Hello
 from geodyne.rpc.codecparts import CodecError
+from geodyne.wire import replication_v1_pb2 as wire
 from replication.codec import DestinationMessage, decode_destination, decode_source, encode_destination, encode_source
 from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, Watermark, change_bytes
 
+VERSION = make(5, b"east")
 changes = st.builds(
     Change,
-    st.binary(max_size=20),
-    st.binary(max_size=12),
+    st.binary(min_size=1, max_size=20),
+    st.builds(make, st.integers(0, (1 << 64) - 1), st.sampled_from([b"a", b"eu-west-1"])),
     st.none() | st.binary(max_size=20),
     st.integers(0, 9),
     st.none() | st.binary(max_size=12),
@@ -30,8 +33,25 @@ def test_a_ship_is_the_same_after_the_wire(items: list[Change]) -> None:
 
 
 def test_a_tombstone_differs_from_an_empty_image() -> None:
-    ship = Ship(1, "t", "i", (Change(b"k", b"v", None, 0), Change(b"l", b"v", b"", 0)), 4)
+    ship = Ship(1, "t", "i", (Change(b"k", VERSION, None, 0), Change(b"l", VERSION, b"", 0)), 2 + 2 * len(VERSION))
     assert decode_source(encode_source([ship])) == [ship]
+
+
+@pytest.mark.parametrize(
+    ("key", "version"), [(b"", VERSION), (b"k", b""), (b"k", VERSION[:8]), (b"k", VERSION + b"\xff")]
+)
+def test_a_change_without_key_or_version_is_a_codec_error(key: bytes, version: bytes) -> None:
+    """Once it is in a log, nobody can read on."""
+    with pytest.raises(CodecError):
+        decode_source(encode_source([Ship(1, "t", "i", (Change(key, version, b"{}", 2),), 4)]))
+
+
+@pytest.mark.parametrize("definition", ["[]", "5", '"name"', "null"])
+def test_a_command_whose_definition_is_no_object_is_a_codec_error(definition: str) -> None:
+    batch = wire.SourceBatch()
+    batch.commands.add(id=1, operation="OPERATION_ENSURE", table="t", definition_json=definition.encode())
+    with pytest.raises(CodecError):
+        decode_source(batch.SerializeToString())
 
 
 def test_hellos_stand_alone() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from geodyne.catalog import LEAVING, IndexNews, Leaving, LeavingStage, TableRecord, TableStatus
+from geodyne.catalog import LEAVING, Leaving, LeavingStage, News, TableRecord, TableStatus
 from geodyne.messages import Change, FeedPage, FeedRecord
 from replication.lifecycle import (
     Action,
@@ -17,7 +17,7 @@ from replication.lifecycle import (
     LeaveResult,
     Look,
     Peer,
-    TellIndexes,
+    TellNews,
     in_transition,
     plan,
 )
@@ -58,8 +58,8 @@ def test_it_gives_up_in_time_and_changes_of_settings_go_first() -> None:
     waiting = leaving(LeavingStage.WAITING)
     assert planned(waiting, {}, now_ms=8_999) == [Look("b"), Look("c")]
     assert planned(waiting, {}, now_ms=9_000) == [Look("b"), Look("c"), LeaveResult(100, arrived=False)]
-    news = leaving(LeavingStage.WAITING, index_news=(IndexNews(5, {"index_remove": "x"}, ("b",)),))
-    assert planned(news, {"b": ALL, "c": ALL}) == [TellIndexes("b", 5)]
+    news = leaving(LeavingStage.WAITING, index_news=(News(5, {"index_remove": "x"}, ("b",)),))
+    assert planned(news, {"b": ALL, "c": ALL}) == [TellNews("b", 5)]
 
 
 def test_each_region_forgets_it_once_it_has_all_that_may_still_come_and_is_dropped_after_that() -> None:

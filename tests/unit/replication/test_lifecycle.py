@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from geodyne.catalog import IndexNews, ReplicaStatus, TableRecord, TableStatus, merged_members
+from geodyne.catalog import News, ReplicaStatus, TableRecord, TableStatus, merged_members
 from replication.lifecycle import (
     Action,
     Delete,
@@ -20,7 +20,7 @@ from replication.lifecycle import (
     Peer,
     ScanState,
     StartScan,
-    TellIndexes,
+    TellNews,
     TellProgress,
     TellTrouble,
     definition_of,
@@ -48,10 +48,10 @@ def test_a_settled_table_needs_nothing() -> None:
 
 
 def test_changes_of_indexes_are_told_one_after_the_other() -> None:
-    news = (IndexNews(5, {"index_remove": "x"}, ("b",)), IndexNews(7, {"index_remove": "y"}, ("b", "c")))
+    news = (News(5, {"index_remove": "x"}, ("b",)), News(7, {"index_remove": "y"}, ("b", "c")))
     changed = replace(table(a="ACTIVE", b="ACTIVE", c="ACTIVE"), index_news=news)
     assert in_transition(changed, "a")
-    assert set(plan("a", changed, {}, {}, {})) == {TellIndexes("b", 5), TellIndexes("c", 7)}
+    assert set(plan("a", changed, {}, {}, {})) == {TellNews("b", 5), TellNews("c", 7)}
 
 
 def test_a_member_does_nothing_about_its_own_creation() -> None:

@@ -23,9 +23,9 @@ def test_ships_come_in_in_their_order_and_no_more_is_sent_than_the_window_holds(
         came: list[int] = []
         submit = Applier.submit
 
-        def noting(applier: Applier, ship: Ship, reply: Reply, source: str) -> None:
+        def noting(applier: Applier, ship: Ship, reply: Reply, source: str, stream: object) -> None:
             came.append(ship.id)
-            submit(applier, ship, reply, source)
+            submit(applier, ship, reply, source, stream)
 
         monkeypatch.setattr(Applier, "submit", noting)
         async with Pair() as pair:

@@ -7,7 +7,7 @@ import asyncio
 from geodyne.messages import Change, DigestRows
 from replication.comparing import AGAIN_MS, FIRST_MS, NEEDED_FIRST_MS, Comparing
 from replication.digests import OwnItems, PeerItems
-from replication.verify import Comparison, Verdict, Verifier
+from replication.verify import EXPIRED_BEYOND_US, Comparison, Verdict, Verifier
 from tests.unit.replication.fake_region import FakeClock, FakePartition, FakeRegion, key_of, version
 from tests.unit.replication.test_replicator import Cluster, scenario, until
 
@@ -156,6 +156,30 @@ async def test_what_may_still_be_on_its_way_is_neither_equal_nor_different(clust
     _part(home, late.key).rows[late.key] = late
     found = await _verify(cluster, patience_s=0.6)
     assert (found.verdict, found.differing, found.unsettled) == (Verdict.UNKNOWN, 0, 1)
+
+
+@scenario("a", "b")
+async def test_an_item_that_expired_in_one_region_is_no_difference_before_its_deletion_must_have_arrived(
+    cluster: Cluster,
+) -> None:
+    """Its version follows that of the image, so the watermark is beyond it from the start."""
+    home = await _replicated(cluster)
+    there = cluster.regions["b"]
+    before = _part(home, key_of(5)).rows[key_of(5)]
+    expired = Change(key_of(5), version(int.from_bytes(before.version[:8]) + 1, "a"), None, 0)
+    _part(home, key_of(5)).rows[key_of(5)] = expired  # not in the feed: it never arrives
+    found = await _verify(cluster, patience_s=1.5)
+    assert (found.verdict, found.differing, found.unsettled) == (Verdict.UNKNOWN, 0, 1)
+
+    async def promise() -> None:
+        await until(lambda: any(isinstance(call, DigestRows) and call.listed for call in there.calls), "seen")
+        home.promise("t", home.clock.wall_us() + 2 * EXPIRED_BEYOND_US)
+
+    there.calls.clear()
+    later = asyncio.create_task(promise())
+    found = await _verify(cluster)
+    await later
+    assert (found.verdict, found.differing) == (Verdict.DIFFERENT, 1)
 
 
 @scenario("a", "b")

@@ -38,6 +38,11 @@ def test_a_region_that_goes_is_not_told() -> None:
     assert plan_writes("a", table(MODE, replicas=going), {}, {}) == [WritesSpread(3)]
 
 
+def test_a_replica_that_could_not_be_made_holds_up_no_move() -> None:
+    failed = {"a": "ACTIVE", "b": "CREATION_FAILED"}
+    assert plan_writes("a", table(MODE, replicas=failed), {}, {}) == [WritesSpread(3)]
+
+
 def test_writes_are_handed_over_once_everything_before_the_last_definition_is_there() -> None:
     assert plan_writes("a", table(replace(STOPPED, stage=Stage.STOPPING)), {}, {"b": 1 << 60}) == []
     assert plan_writes("a", table(STOPPED), {}, {}) == []
