@@ -72,7 +72,7 @@ static: setup
 
 JOBS := 2
 check: static
-	@$(PYTEST) -n $(JOBS) -m "not long and not cluster" tests/unit tests/tidy tests/deploy
+	@$(PYTEST) -n $(JOBS) --max-worker-restart=0 -m "not long and not cluster" tests/unit tests/tidy tests/deploy
 
 # The report goes to standard output, and depends on the sources and the seeds alone.
 SEEDS := 1..80
@@ -82,7 +82,7 @@ sim: setup
 # The simulation goes first: the last line is pytest's summary. What runs beside what: tests/sharing.py.
 test: setup clients-js
 	@$(MAKE) --no-print-directory --jobs=2 static sim
-	@$(PYTEST) -n $(JOBS) -m "not long"
+	@$(PYTEST) -n $(JOBS) --max-worker-restart=0 -m "not long"
 
 test-long: setup clients-js
 	@$(PYTEST) -m long

@@ -124,8 +124,8 @@ REPLICA_PROGRESS = "replica_progress"  # {region: percent} of the replicas that 
 CONFLICT_LOG = "conflict_log"  # True: conflicts are kept (node.feed.conflicts); replicas have it in common
 LEAVING = "leaving"  # while its replica leaves: Leaving, as JSON
 OVERRIDES = "overrides"  # of settings, by region (geodyne.overrides)
-# {region: milliseconds}: when a replica that is not complete yet was asked for. A table there that is older by more than
-# clocks are apart is none that was made for it: its region was forgotten, and came back with what it had.
+# {region: milliseconds}: when a replica that is not complete yet was asked for. A table there that is older, by more
+# than clocks are apart, was not made for it: its region was forgotten, and came back with what it had.
 REPLICA_ADDED = "replica_added"
 ADDED_CLOCKS_MS = 60_000
 REPLICA_TROUBLES = "replica_troubles"  # {region: for people}: why it is not made, or not gone

@@ -211,33 +211,34 @@ class Reconciler:
             del work.troubles[region]
 
     async def _perform(self, table: TableRecord, work: _TableWork, action: Action, attempts: _Attempts) -> None:
-        where = (
-            action.to if isinstance(action, StartScan) else getattr(action, "at", "") or getattr(action, "region", "")
-        )
-        about = action.region if isinstance(action, Forget) else where
         try:
             await self._act(table, work, action)
         except (LinkDownError, ApiError, ScanMovedError) as error:
-            reason = error.reason if isinstance(error, ApiError) else str(error)
-            if work.errors.get(where) != reason:
-                log.warning("replica step failed", extra={"table": table.name, "region": where, "reason": reason})
-            work.errors[where] = reason
-            if not isinstance(action, TellTrouble | TellProgress):
-                text = f"Region {where} cannot be reached" if isinstance(error, LinkDownError) else reason
-                known = work.troubles.get(about)
-                if known is None or known.text != text:
-                    work.troubles[about] = _Trouble(text, self._clock.lease_ms())
+            self._failed(table, work, action, error)
             attempts.failures += 1
         else:
             if not isinstance(action, TellTrouble | TellProgress):  # which say nothing of the region itself
-                work.errors.pop(where, None)
-                work.troubles.pop(about, None)
+                work.errors.pop(_where(action), None)
+                work.troubles.pop(_about(action), None)
             attempts.failures = 0
             self._on_progress()
         finally:
             work.tasks.pop(action, None)
             delay_ms = min(POLL_MS << min(attempts.failures, 8), RETRY_MS_MAX)
             attempts.not_before_ms = self._clock.lease_ms() + delay_ms
+
+    def _failed(self, table: TableRecord, work: _TableWork, action: Action, error: Exception) -> None:
+        """Keep why for people; the catalog is told of what lasts."""
+        where, reason = _where(action), error.reason if isinstance(error, ApiError) else str(error)
+        if work.errors.get(where) != reason:
+            log.warning("replica step failed", extra={"table": table.name, "region": where, "reason": reason})
+        work.errors[where] = reason
+        if isinstance(action, TellTrouble | TellProgress):
+            return
+        text = f"Region {where} cannot be reached" if isinstance(error, LinkDownError) else reason
+        known = work.troubles.get(_about(action))
+        if known is None or known.text != text:
+            work.troubles[_about(action)] = _Trouble(text, self._clock.lease_ms())
 
     async def _act(self, table: TableRecord, work: _TableWork, action: Action) -> None:
         match action:
@@ -354,6 +355,24 @@ class Reconciler:
         work.said[region] = Peer(result.present, result.status, result.members, result.error_code)
         if result.error_code:
             raise ApiError("ServiceUnavailable", f"{region}: {result.error_code}: {result.error_message}")
+
+
+def _where(action: Action) -> str:
+    """The region that is asked, or that the own catalog is told of; "" where it is of the table alone."""
+    match action:
+        case Ensure(at) | Forget(at) | Look(at) | Delete(at) | TellNews(at) | TellWrites(at):
+            return at
+        case StartScan(to):
+            return to
+        case MarkActive(region) | MarkFailed(region) | Drop(region) | TellTrouble(region) | TellProgress(region):
+            return region
+        case LeaveResult() | WritesSpread() | HandWrites():
+            return ""
+
+
+def _about(action: Action) -> str:
+    """The region whose replica it brings into being or to its end."""
+    return action.region if isinstance(action, Forget) else _where(action)
 
 
 def _never_paused(_table: str, _region: str) -> bool:
