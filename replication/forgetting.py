@@ -34,10 +34,8 @@ class Forgetting:
         if operation == "forget" and connected:
             return {"error": f"{lost} answers {self._own}: remove its replica with UpdateTable or DeleteTable"}
         try:
-            if operation == "part":
-                table = await self._part(name)
-            else:
-                table = await self._drop(name, lost if operation == "forget" else "")
+            dropped = lost if operation == "forget" else ""
+            table = await (self._part(name) if operation == "part" else self._drop(name, dropped))
         except ApiError as error:
             return {"error": error.reason}
         replicas = table.replicas if table is not None else {}

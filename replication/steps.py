@@ -84,8 +84,9 @@ class ReplicaSteps:
         if table is not None and table.id == command.table_id:
             if table.status is TableStatus.DELETING:
                 return table
-            self._check_member(source, table)
-            self._check_made_anew(table, command)
+            if table.is_global:  # else it has left, and its name is taken
+                self._check_member(source, table)
+                self._check_made_anew(table, command)
             if wanted == dict(current):
                 return table
             for region in wanted.keys() - current.keys():

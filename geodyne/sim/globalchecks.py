@@ -172,10 +172,12 @@ class GlobalChecks:
         if versions.region(version) == place.region:
             self._known[key, version] = place, len(history)
         history.append(version)
+        origin = versions.region(version)
         known = self._images.setdefault((key, version), image)
+        if known != image and origin == place.region and self._forgotten(key, version, origin):
+            known = self._images[key, version] = image
         if known != image:
             self.problem(f"{place} has another image of {_named(key, version)}: {image!r}, not {known!r}")
-        origin = versions.region(version)
         if origin == place.region:
             own = self._own.setdefault(place, _Own())
             own.sequences.append(sequence)
@@ -187,6 +189,13 @@ class GlobalChecks:
         ahead_ms = versions.time_us(version) // 1000 - self._latest_us(place.region) // 1000
         if ahead_ms > CLOCK_SKEW_MS_MAX:
             self.problem(f"{place} applies {_named(key, version)} {ahead_ms} ms before its time")
+
+    def _forgotten(self, key: bytes, version: bytes, origin: str) -> bool:
+        """A region that was removed, and is back with a clock that was set back, may make a version again. Of the first
+        one nothing may be left, then."""
+        others = [name for name in self._regions.by_name if name != origin]
+        held = [self.of(name).get(key) for name in others]
+        return origin in self.gone and all(one is None or one.version != version for one in held)
 
     def _lost(self, place: Place, key: bytes, won: bytes, lost: log.Lost) -> None:
         """A write of another region is about to take the place of one that was made here, without having seen it."""

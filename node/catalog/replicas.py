@@ -75,6 +75,8 @@ def reported(table: TableRecord, body: Mapping[str, Any], revision: int) -> Tabl
             return _compared(table, region, body.get("compared"))
         return _told(table, region, body) if status in (ReplicaStatus.CREATING, ReplicaStatus.DELETING) else table
     table = without_news(replace(table, replicas={**table.replicas, region: wanted}), region)
+    if wanted == ReplicaStatus.ACTIVE:
+        return _note(table, REPLICA_ADDED, region, None)
     if wanted != ReplicaStatus.CREATION_FAILED:
         return table
     table = _note(table, REPLICA_TROUBLES, region, body.get("trouble") or None)
@@ -83,15 +85,13 @@ def reported(table: TableRecord, body: Mapping[str, Any], revision: int) -> Tabl
 
 def without_news(table: TableRecord, region: str) -> TableRecord:
     """The replica is no longer on its way, or on another: what was told of that is over."""
-    for member in (REPLICA_ADDED, REPLICA_PROGRESS, REPLICA_TROUBLES):
-        table = _note(table, member, region, None)
-    return table
+    return _note(_note(table, REPLICA_PROGRESS, region, None), REPLICA_TROUBLES, region, None)
 
 
 def without(table: TableRecord, region: str, own_region: str, revision: int) -> TableRecord:
     """A replica is gone. The others are to be compared: what it had sent to some of them alone, nobody sends on."""
     rest = {name: status for name, status in table.replicas.items() if name != region}
-    table = _note(replace(table, replicas=rest), TO_COMPARE, region, None)
+    table = _note(_note(replace(table, replicas=rest), TO_COMPARE, region, None), REPLICA_ADDED, region, None)
     if table.leaving is not None:  # it is no replica itself soon
         return table
     for name in rest.keys() - {own_region}:

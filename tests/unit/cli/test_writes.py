@@ -102,7 +102,7 @@ def test_a_switch_whose_active_region_does_not_answer_names_the_way_out() -> Non
     def ask(more: Mapping[str, Any]) -> dict[str, Any]:
         return {EAST: {"error": "it is not ready"}, WEST: answer(WEST, ONE)}
 
-    with pytest.raises(CommandError, match="it is not ready .*--force"):
+    with pytest.raises(CommandError, match=r"it is not ready .*--force"):
         writes.change(options(active=WEST), ask)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from geodyne.catalog import ADDED_CLOCKS_MS
 from geodyne.messages import ApplyChanges, Change
 from replication.apply import Applier
 from replication.values import CLOCK_SKEW_MS_MAX, Outcome, Receipt, Ship
@@ -16,6 +17,7 @@ class Destination:
         self.region = FakeRegion("b", self.clock)
         self.region.create("t")
         self.region.control("update_table", name="t", replicas_add=["a"])
+        self.region.control("set_replica", name="t", region="a", status="ACTIVE")
         self.table = self.region.table("t")
         self.held: list[int] = []
         self.applier = Applier(self.region, self.clock, lambda _ship, ahead_ms: self.held.append(ahead_ms))
@@ -101,6 +103,29 @@ def test_a_region_that_is_no_member_gives_nothing() -> None:
         await there.settle()
         assert [receipt.outcome for receipt in there.receipts] == [Outcome.NO_TABLE]
         assert there.region.items("t") == {}
+
+    asyncio.run(run())
+
+
+def test_what_a_region_wrote_before_its_replica_was_asked_for_waits_until_that_is_complete() -> None:
+    """It was forgotten and is back: what was deleted since must not come with what it still had to send."""
+
+    async def run() -> None:
+        there = Destination()
+        there.region.control("drop_replica", name="t", region="a")
+        there.region.control("update_table", name="t", replicas_add=["a"])
+        now_us = there.clock.wall_us()
+        third = Change(key_of(3), version(5, "c"), b"x", 1)  # what it sends of other regions tells nothing
+        there.submit(1, there.change(1, now_us - (ADDED_CLOCKS_MS + 1_000) * 1_000), there.change(2, now_us))
+        there.submit(2, there.change(2, now_us), third)
+        await there.settle()
+        assert [receipt.outcome for receipt in there.receipts] == [Outcome.NO_TABLE, Outcome.APPLIED]
+        there.region.control("set_replica", name="t", region="a", status="CREATION_FAILED")
+        there.submit(3, there.change(2, now_us + 1))
+        there.region.control("set_replica", name="t", region="a", status="ACTIVE")
+        there.submit(4, there.change(1, 5))
+        await there.settle()
+        assert [receipt.outcome for receipt in there.receipts[2:]] == [Outcome.NO_TABLE, Outcome.APPLIED]
 
     asyncio.run(run())
 

@@ -111,3 +111,33 @@ async def test_a_lost_region_is_forgotten_and_leaves_alone_when_it_is_back(clust
     assert b.items("t"), "its rows stay"
     assert cluster.replicas("a") == dict.fromkeys("ac", "ACTIVE")
     assert a.table("t").status is TableStatus.ACTIVE
+
+
+def test_a_forgotten_region_that_is_back_is_not_obeyed_and_made_no_replica_with_what_it_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it has may have been deleted everywhere else, and the tombstone collected."""
+    for module in ("steps", "apply"):
+        monkeypatch.setattr(f"replication.{module}.ADDED_CLOCKS_MS", 0)
+    monkeypatch.setattr("replication.reconcile.TROUBLE_TOLD_MS", 50)
+
+    @scenario("a", "b", "c")
+    async def test(cluster: Cluster) -> None:
+        a, b, _ = await three(cluster)
+        await cluster.stop("b")
+        b.write("t", key_of(77), b"late")
+        for name in "ac":
+            cluster.regions[name].control("drop_replica", name="t", region="b")
+        both = dict.fromkeys("ac", "ACTIVE")
+        await cluster.start("b")
+        b.control("update_table", name="t", replicas_remove=["c"])
+        await until(lambda: "no replica in b" in b.table("t").extra.get("replica_troubles", {}).get("c", ""), "refused")
+        a.control("update_table", name="t", replicas_add=["b"])
+        await until(lambda: cluster.replicas("a")["b"] == "CREATION_FAILED", "it has failed in a")
+        assert key_of(77) not in a.items("t")
+        a.control("update_table", name="t", replicas_remove=["b"])
+        await until(lambda: [cluster.replicas(n) for n in "ac"] == [both, both], "it is removed")
+        assert key_of(77) not in a.items("t")
+        assert len(a.items("t")) == 30
+
+    test()

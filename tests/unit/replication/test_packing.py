@@ -196,6 +196,7 @@ class Pair:
         self.b = FakeRegion("b", self.clock)
         self.b.create("t")
         self.b.control("update_table", name="t", replicas_add=["a"])
+        self.b.control("set_replica", name="t", region="a", status="ACTIVE")
         self.address = f"127.0.0.1:{_free_port()}"
         self.hello = Hello("cluster", "b", "b/replicator-1", 1, newest, oldest)
         self.link = DestinationLink("b", self.address, "b/replicator-1", self.hello._replace(region="a"), Random(1))
