@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         return EXIT_UNKNOWN
     print(json.dumps(found, indent=2) if arguments.json else as_text(found))
     code = exit_code(found)
-    if code == EXIT_UNKNOWN:
+    if code == EXIT_UNKNOWN and found["comparisons"]:
         print("ask again once all regions answer and have caught up (geodyne status)", file=sys.stderr)
     return code
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from geodyne.catalog import MemberRecord
 from geodyne.clock import SystemClock
 from geodyne.messages import Control
 from node.catalog.keeper import CatalogKeeper
@@ -40,6 +41,7 @@ def offered(**change: Any) -> list[Any]:
         placement=Placement([Member("us-east-1/a", "a")]),
         submit=lambda _call: None,
     )
+    keeper.catalog.members["us-east-1/a"] = MemberRecord("us-east-1/a", "a", format=99)
     leader = Leader()
     body = {"definition": {**DEFINITION, **change}, "members": {"us-east-1": "ACTIVE", "eu": "ACTIVE"}, "table_id": "t"}
     keeper.control(leader, Control("ensure_replica", body), Asker(lambda _response: None, 1), 0)  # type: ignore[arg-type]
@@ -57,6 +59,7 @@ def test_a_table_that_makes_sense_is_logged() -> None:
         {"range_type": ["S"]},
         {"indexes": [{"name": "i"}]},
         {"ttl_attribute": 7},
+        {"extra": {"writes": {"mode": "two"}}},
         {"extra": {"writes": {"mode": "home", "active": 5, "home": 7}}},
         {"extra": {"writes": "one"}},
         {"created": 1, "read_units": 1 << 70},
@@ -64,6 +67,6 @@ def test_a_table_that_makes_sense_is_logged() -> None:
 )
 def test_one_that_nodes_could_not_read_is_not(change: dict[str, Any]) -> None:
     logged: list[Any] = []
-    with pytest.raises((LookupError, TypeError, ValueError)):  # the caller answers "internal server error"
+    with pytest.raises((AttributeError, LookupError, TypeError, ValueError)):  # the caller answers an error
         logged += offered(**change)
     assert logged == []
