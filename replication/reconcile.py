@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from geodyne.catalog import ControlOperation, ReplicaStatus, TableRecord
+from geodyne.catalog import REPLICA_ADDED, ControlOperation, ReplicaStatus, TableRecord
 from geodyne.errors import ApiError, replica_exists
 from geodyne.ports import Clock
 from geodyne.writemodes import EVERYWHERE, WRITES, Rank, WriteMode, write_mode
@@ -255,7 +255,10 @@ class Reconciler:
             case Look(at):  # no member has that name: nothing changes
                 self._note(work, at, await self._link(at).command(Operation.FORGET, table.name, table.id, region=""))
             case Delete(at):
-                self._note(work, at, await self._link(at).command(Operation.DELETE, table.name, table.id))
+                added = {"added": table.extra.get(REPLICA_ADDED, {})}
+                self._note(
+                    work, at, await self._link(at).command(Operation.DELETE, table.name, table.id, definition=added)
+                )
             case StartScan(to, everything):
                 await self._scan(table, work, to, everything=everything)
             case MarkActive(region):

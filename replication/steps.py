@@ -136,6 +136,8 @@ class ReplicaSteps:
         if not table.is_global:
             return None  # it has left, with its rows: it is nobody's replica
         self._check_member(source, table)
+        if self._is_older(table, command):
+            return None  # the replica that is to go never came into being: this table had its name
         return await self._control(
             ControlOperation.DELETE_TABLE,
             {"name": command.table, "as_replica": True, "table_id": command.table_id},
@@ -160,9 +162,13 @@ class ReplicaSteps:
 
     def _check_made_anew(self, table: TableRecord, command: Command) -> None:
         """Rows of before this region was forgotten may have been deleted since. Raises ApiError."""
-        added_ms = command.definition.get("added", {}).get(self._own, 0)
-        if command.members.get(self._own) == ReplicaStatus.CREATING and table.created_ms + ADDED_CLOCKS_MS < added_ms:
+        if command.members.get(self._own) == ReplicaStatus.CREATING and self._is_older(table, command):
             raise ApiError("TableAlreadyExistsException", replica_exists(table.name))
+
+    def _is_older(self, table: TableRecord, command: Command) -> bool:
+        """Whether the table was here before the replica that is spoken of was asked for."""
+        added_ms = int(command.definition.get("added", {}).get(self._own, 0))
+        return table.created_ms + ADDED_CLOCKS_MS < added_ms
 
     async def _look(self, command: Command) -> TableRecord | None:
         """The table as the metadata leader has it. Dropping a member that no table has changes nothing."""

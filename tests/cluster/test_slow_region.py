@@ -36,6 +36,7 @@ FEED_MB = 1.0  # the least that may be set
 PARTITIONS = 4
 WRITERS = 3
 ITEM_BYTES = 20_000
+PAUSE_S = 0.03  # of each writer after a write: some 100 writes, 2 MB, a second, whatever the machine can do
 ITEMS = 300  # that are written again and again
 FEED_BYTES_MAX = PARTITIONS * 4 * int(FEED_MB * (1 << 20))  # with what is written between two looks, each second
 GROWTH_BYTES_MAX = 96 << 20  # of the replicator: pages, batches, gRPC's buffers, the path's 8 MB
@@ -86,6 +87,7 @@ def test_a_region_that_takes_little_costs_the_others_clients_nothing_and_is_made
         key = f"item-{numbers.randrange(ITEMS)}"
         client.put_item(TableName="slow", Item={"pk": {"S": key}, "b": {"B": numbers.randbytes(ITEM_BYTES)}})
         written.add(key)
+        time.sleep(PAUSE_S)
 
     before = resident_bytes(replicator.pid)
     growth = feed_bytes = 0.0

@@ -139,5 +139,7 @@ def test_a_forgotten_region_that_is_back_is_not_obeyed_and_made_no_replica_with_
         await until(lambda: [cluster.replicas(n) for n in "ac"] == [both, both], "it is removed")
         assert key_of(77) not in a.items("t")
         assert len(a.items("t")) == 30
+        assert b.table("t").status is not TableStatus.DELETING, "the other table of that name is left alone"
+        assert key_of(77) in b.items("t")
 
     test()
