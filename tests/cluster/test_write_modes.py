@@ -170,6 +170,7 @@ def _homed(client: Any, key: Any) -> str:
     return str(client.get_item(TableName=TABLE, Key=key, ConsistentRead=True)["Item"]["home"]["S"])
 
 
+@pytest.mark.long
 def test_a_region_takes_over_by_force_and_says_what_may_be_missing(regions: Cluster) -> None:
     writes(regions, "--mode", "one", "--active", HOME)
     ids = [process.id for process in regions.processes(HOME)]

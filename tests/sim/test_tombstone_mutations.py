@@ -48,7 +48,7 @@ def not_yet_in_the_other_region() -> AbstractContextManager[object]:
 
 
 def whatever_was_found_goes() -> AbstractContextManager[object]:
-    return patch.object(tombstones, "_stands", lambda group, key, version: True)
+    return patch.object(tombstones, "_still_deleted", lambda group, key, version: True)
 
 
 @contextmanager
