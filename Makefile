@@ -15,7 +15,7 @@ PYTEST := $(BIN)/python -m pytest
 
 help:
 	@echo "make up         set up what is needed and run the default cluster until Ctrl-C"
-	@echo "make test       set up and run every test that belongs to every change"
+	@echo "make test       set up and run every test that belongs to every change, $(JOBS) at a time (JOBS=N for others)"
 	@echo "make setup      virtual environment, dependencies, generated code, .venv/bin/geodyne"
 	@echo "make check      the quick gate: format, lint, types, imports, fast tests"
 	@echo "make sim        simulate a region under faults for about a minute (SEEDS=A..B for other runs)"
@@ -70,19 +70,19 @@ static: setup
 	@$(BIN)/mypy $(PACKAGES)
 	@$(BIN)/lint-imports --no-logo
 
+JOBS := 2
 check: static
-	@$(PYTEST) -m "not long and not cluster" tests/unit tests/tidy tests/deploy
+	@$(PYTEST) -n $(JOBS) --max-worker-restart=0 -m "not long and not cluster" tests/unit tests/tidy tests/deploy
 
 # The report goes to standard output, and depends on the sources and the seeds alone.
 SEEDS := 1..80
-JOBS := 2
 sim: setup
 	@$(BIN)/geodyne sim --seeds $(SEEDS) --jobs $(JOBS) --fresh
 
-# The simulation goes first: the last line is pytest's summary.
-test: static clients-js
-	@$(MAKE) --no-print-directory sim
-	@$(PYTEST) -m "not long"
+# The simulation goes first: the last line is pytest's summary. What runs beside what: tests/sharing.py.
+test: setup clients-js
+	@$(MAKE) --no-print-directory --jobs=2 static sim
+	@$(PYTEST) -n $(JOBS) --max-worker-restart=0 -m "not long"
 
 test-long: setup clients-js
 	@$(PYTEST) -m long

@@ -28,7 +28,6 @@ from geodyne.catalog import (
 )
 from geodyne.errors import ApiError
 from geodyne.messages import FROM_COMMITTED, Control, ControlDone
-from geodyne.model.keys import KeySchema
 from geodyne.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -209,7 +208,7 @@ class KinesisDelivery:
         for table, destination in self._held():
             if destination.status is KinesisStatus.ENABLING:
                 continue
-            schema = KeySchema(table.hash_key, table.hash_type, table.range_key, table.range_type)
+            schema = table.key_schema
             for partition in table.partitions:
                 source = TableSource(
                     destination.id, table.name, self._region.region, schema, partition.id, partition.epoch

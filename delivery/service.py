@@ -21,7 +21,6 @@ from delivery.runner import Figures, Runner, Surroundings
 from delivery.stream import RegionStream
 from delivery.worker import PythonFunction
 from geodyne.catalog import TableRecord
-from geodyne.model.keys import KeySchema
 from geodyne.streams import stream_arn
 from geodyne.triggers.functions import ARCHIVE, HTTP, FunctionSpec
 from geodyne.triggers.mapping import Mapping as EventSourceMapping
@@ -213,7 +212,7 @@ class Deliverer:
             if view is None:
                 continue
             arn = stream_arn(self._own, self._account, table.name, mapping.stream_label)
-            schema = KeySchema(table.hash_key, table.hash_type, table.range_key, table.range_type)
+            schema = table.key_schema
             for partition in table.partitions:
                 source = Source(arn, self._own, view, schema, partition.id, partition.epoch)
                 wanted[_Key(mapping.uuid, partition.id, partition.epoch)] = _Wanted(mapping, spec, source)

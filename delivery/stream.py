@@ -51,7 +51,7 @@ class RegionStream:
                 return await self._region.call(call, timeout_ms=timeout_ms)
             except ApiError as error:
                 if not tries_left:
-                    raise StreamUnavailable(error.message or error.kind.code) from None
+                    raise StreamUnavailable(error.reason) from None
                 call, timeout_ms = again or call, CALL_TIMEOUT_MS
         raise AssertionError("the last try returns or raises")
 

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from geodyne.model.keys import KeySchema
+
 HASH_SPACE = 1 << 64
 SYSTEM_PREFIX = "$"  # of the names of the region's own tables: no name that CreateTable takes begins so
 TABLE_PREFIX = "table/"  # of the key of a table's record; the rest is its name
@@ -30,16 +32,27 @@ class ControlOperation(StrEnum):
     UPDATE_TABLE      name, and any of: billing_mode, read_units, write_units, deletion_protection, table_class,
                       stream (view type or null), replicas_add [region], replicas_remove [region], extra (merged; a
                       null member is removed), index_add (definition of one global index), index_remove (name),
-                      index_update {name: {read_units, write_units, extra}}    -> table
-                      An optional table_id, and as_replica: asked by another region, so not to be passed on
+                      index_update {name: {read_units, write_units, extra}}, overrides {region: geodyne.overrides},
+                      leave: true                                              -> table
+                      An optional table_id, and as_replica: asked by another region, so not to be passed on; then
+                      settings (node.catalog.tablesettings), taken over if they are the newest
     SET_TTL           name, attribute, enabled; interval_ms: refused if the last change is not as long ago -> table
                       as_replica, changed_ms: another region's change of that time, taken over if it is the newest
     TAG_TABLE         name, add {key: value}, remove [key]                     -> table; not while DELETING
     INDEX_FILLED      name, index, revision (of the index), partition          -> table; from that partition's leader
-    INDEX_TOLD        name, region, revision: that region has taken over the index change of that revision -> table
+    INDEX_TOLD        name, region, revision: that region has taken over the News of that revision -> table
     DELETE_TABLE      name                                                    -> table (as it was, DELETING)
     ENSURE_REPLICA    definition, members {region: status}, table_id          -> table; idempotent, from another region
-    SET_REPLICA       name, region, status, expected: only from that status   -> table
+    SET_REPLICA       name, region, status, expected: only from that status; progress: percent, of one that is and
+                      stays CREATING; trouble: for people, "" for none, of one that is and stays as it is, or with
+                      CREATION_FAILED; compared: revision (of TO_COMPARE), of one that is and stays ACTIVE  -> table
+    LEAVE_RESULT      name, through_us, arrived: what became of the wait of a table that is to leave its replicas; of an
+                      older wait it changes nothing                            -> table
+    SET_WRITES        name, mode, active, home (geodyne.writemodes; null: as it is), force     -> table
+                      or as_replica, mode_record: another region's record, taken over if it is the newest; with
+                      neither it only looks
+    WRITES_RESULT     name, and spread: the number of the mode that every region has in force; or handed: the attempt
+                      whose writes are all where they are to be taken next      -> table
     DROP_REPLICA      name, region: forget a member of a global table; ""     -> table (only looks)
     ENSURE_LEDGER     the table of geodyne.ledger, made if there is none       -> table
     ENSURE_HEALTH     the table of geodyne.healthcheck, likewise               -> table
@@ -74,6 +87,9 @@ class ControlOperation(StrEnum):
     ENSURE_REPLICA = "ensure_replica"
     SET_REPLICA = "set_replica"
     DROP_REPLICA = "drop_replica"
+    SET_WRITES = "set_writes"
+    WRITES_RESULT = "writes_result"
+    LEAVE_RESULT = "leave_result"
     ENSURE_LEDGER = "ensure_ledger"
     ENSURE_HEALTH = "ensure_health"
     NODE_LIST = "node_list"
@@ -94,13 +110,30 @@ class ControlOperation(StrEnum):
 
 
 INDEX_CONSUMER = "index"  # under which the partitions of a table keep the cursor of its global indexes
-
-
 STREAM_PREFIX = "stream/"  # of the name under which partitions keep how far a stream has been trimmed
 TRIGGER_PREFIX = "trigger/"  # of a bookmark that begins with what is written after it was made,
 TRIGGER_OLDEST_PREFIX = "trigger-oldest/"  # and of one that begins with the oldest records there are
+REPLICA_PREFIX = "replica/"  # of the consumer that holds the feed for another region; the rest is its name
 KINESIS_PREFIX = "kinesis/"  # of the consumer that holds the feed for a Kinesis data stream; the rest is its id
 STREAM_RETENTION_S = 86_400  # of records, and of streams that have ended
+
+
+# Members of a table's `extra`:
+SETTINGS_CHANGED = "settings_changed_ms"  # of the newest edit of what replicas have in common
+REPLICA_PROGRESS = "replica_progress"  # {region: percent} of the replicas that are being filled from here
+CONFLICT_LOG = "conflict_log"  # True: conflicts are kept (node.feed.conflicts); replicas have it in common
+LEAVING = "leaving"  # while its replica leaves: Leaving, as JSON
+OVERRIDES = "overrides"  # of settings, by region (geodyne.overrides)
+# {region: milliseconds}: when a replica that is not complete yet was asked for. A table there that is older, by more
+# than clocks are apart, was not made for it: its region was forgotten, and came back with what it had.
+REPLICA_ADDED = "replica_added"
+ADDED_CLOCKS_MS = 60_000
+REPLICA_TROUBLES = "replica_troubles"  # {region: for people}: why it is not made, or not gone
+TO_COMPARE = "to_compare"  # {region: revision}: members to compare with, since another one was dropped at that revision
+SOURCED_MS = "sourced_ms"  # when replicas were last added from here
+DISASSOCIATION_PROTECTION = "disassociation_protection"  # False: its replica may leave
+# Those that replicas have in common, beside SETTINGS_CHANGED: throughput settings (router.api.throughput) as well.
+SHARED_EXTRA = ("on_demand_max", "warm", "on_demand_since_ms", "table_class_updated_ms", OVERRIDES, CONFLICT_LOG)
 
 
 def stream_consumer(label: str) -> str:
@@ -115,7 +148,7 @@ def kinesis_consumer(destination: str) -> str:
 
 def replica_consumer(region: str) -> str:
     """The name under which the partitions of a global table keep the cursor of a destination region."""
-    return f"replica/{region}"
+    return REPLICA_PREFIX + region
 
 
 class TableStatus(StrEnum):
@@ -127,8 +160,34 @@ class TableStatus(StrEnum):
 
 class ReplicaStatus(StrEnum):
     CREATING = "CREATING"
+    CREATION_FAILED = "CREATION_FAILED"  # for good: it can only be removed
     ACTIVE = "ACTIVE"
     DELETING = "DELETING"
+
+
+REPLICA_HOLDING = (ReplicaStatus.CREATING, ReplicaStatus.ACTIVE)  # changes are kept until it has them
+
+
+class LeavingStage(StrEnum):
+    WAITING = "waiting"
+    FENCED = "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A replica that leaves its global table (node.catalog.leaving). `through_us` is the time of a version."""
+
+    stage: LeavingStage
+    through_us: int
+    give_up_ms: int  # wall clock; 0: never
+    deletes: bool = False  # its rows and table go once it has left: what was asked is DeleteTable
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Leaving:
+        return Leaving(LeavingStage(data["stage"]), data["through_us"], data["give_up_ms"], data.get("deletes", False))
 
 
 class TtlStatus(StrEnum):
@@ -308,17 +367,18 @@ class IndexRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexNews:
-    """A change of a global table's indexes or Time to Live, made here at catalog `revision`, that `regions` are yet to
-    take over. `change` has index_add, index_remove or both, as UPDATE_TABLE takes them, or ttl, as SET_TTL does."""
+class News:
+    """A change of a global table's indexes, settings or Time to Live, made here at catalog `revision`, that `regions`
+    are yet to take over. `change` has any of index_add, index_remove and settings, as UPDATE_TABLE takes them, or ttl,
+    as SET_TTL does."""
 
     revision: int
     change: dict[str, Any]
     regions: tuple[str, ...]
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> IndexNews:
-        return IndexNews(data["revision"], data["change"], tuple(data["regions"]))
+    def from_json(data: dict[str, Any]) -> News:
+        return News(data["revision"], data["change"], tuple(data["regions"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,7 +468,7 @@ class TableRecord:
     tags: dict[str, str] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)
     indexes: tuple[IndexRecord, ...] = ()
-    index_news: tuple[IndexNews, ...] = ()
+    index_news: tuple[News, ...] = ()  # of indexes, and more since: the name is that of earlier records
     ttl_attribute: str | None = None  # None when off; still named while it is being disabled
     ttl_status: TtlStatus = TtlStatus.DISABLED
     ttl_changed_ms: int = 0  # when somebody asked for the last change
@@ -425,6 +485,17 @@ class TableRecord:
     @property
     def is_global(self) -> bool:
         return bool(self.replicas)
+
+    @property
+    def key_schema(self) -> KeySchema:
+        """That of the table's items."""
+        return KeySchema(self.hash_key, self.hash_type, self.range_key, self.range_type)
+
+    @property
+    def leaving(self) -> Leaving | None:
+        """How its replica leaves the global table, None when it does not."""
+        data = self.extra.get(LEAVING)
+        return None if data is None else Leaving.from_json(data)
 
     @property
     def all_partitions(self) -> tuple[PartitionRecord, ...]:
@@ -469,7 +540,7 @@ class TableRecord:
                 "status": TableStatus(data["status"]),
                 "partitions": _partitions_from_json(data["partitions"]),
                 "indexes": tuple(IndexRecord.from_json(index) for index in data.get("indexes", ())),
-                "index_news": tuple(IndexNews.from_json(news) for news in data.get("index_news", ())),
+                "index_news": tuple(News.from_json(news) for news in data.get("index_news", ())),
                 "streams": tuple(StreamRecord.from_json(stream) for stream in data.get("streams", ())),
                 "bookmarks": tuple(data.get("bookmarks", ())),
                 "kinesis": tuple(KinesisDestination.from_json(one) for one in data.get("kinesis", ())),

@@ -43,6 +43,8 @@ CATALOGUE: dict[str, ErrorKind] = {
         ErrorKind("ResourceInUseException"),
         ErrorKind("ResourceConflictException", status=409),
         ErrorKind("TableNotFoundException"),
+        ErrorKind("TableAlreadyExistsException"),
+        ErrorKind("GlobalTableNotFoundException"),
         ErrorKind("LimitExceededException", retryable=True),
         ErrorKind("ConditionalCheckFailedException"),
         ErrorKind("DuplicateItemException"),
@@ -72,6 +74,19 @@ class ApiError(Exception):
         self.kind = CATALOGUE[code]
         self.message = message
         self.details = details
+
+    @property
+    def reason(self) -> str:
+        """For people: the message, or the code of an error that has none."""
+        return self.message or self.kind.code
+
+
+def replica_exists(table: str) -> str:
+    """What DynamoDB says of a new replica whose region has a table of that name."""
+    return (
+        f"Failed to create a the new replica of table with name: ‘{table}’ because one or more replicas already "
+        "existed as tables."
+    )
 
 
 def validation(message: str) -> ApiError:

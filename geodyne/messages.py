@@ -115,13 +115,15 @@ class Change(NamedTuple):
     """One version of one item, as replication carries it. `image` None is a tombstone.
 
     `version` is 8 bytes of big-endian hybrid logical time (microseconds) followed by the region's name:
-    byte order is the last-writer-wins order.
+    byte order is the last-writer-wins order. `base` is the version of the row that it replaced where it was made, b""
+    where there was none, None when it is not known (node.feed.conflicts).
     """
 
     key: bytes
     version: bytes
     image: bytes | None
     size: int
+    base: bytes | None = None
 
 
 class ApplyChanges(NamedTuple):
@@ -176,6 +178,41 @@ class ReadRows(NamedTuple):
     strong: bool = True
 
 
+DIGEST_BYTES = 16
+DIGEST_MODULUS = 1 << 8 * DIGEST_BYTES  # of sums of digests, which stand for the rows of a range
+
+
+class RowDigest(NamedTuple):
+    """A row without its value: `digest` is of key, version and image together, b"" for a tombstone."""
+
+    key: bytes
+    version: bytes
+    digest: bytes
+
+
+class DigestRows(NamedTuple):
+    """What the first items of [low, high) come to, for comparing regions; answered by Digested at the leader.
+
+    With `listed` row by row, tombstones included. Only to nodes that speak stream format 5.
+    """
+
+    partition: int
+    epoch: int
+    low: bytes
+    high: bytes
+    listed: bool = False
+    strong: bool = True
+
+
+class Renew(NamedTuple):
+    """Write rows, images and tombstones, as they are, under new versions of this region: those whose version is still
+    the named one. Answered by Applied with their number. Only to nodes that speak stream format 5."""
+
+    partition: int
+    epoch: int
+    rows: tuple[RowDigest, ...]
+
+
 class Prepare(NamedTuple):
     """The part of a transaction that falls to one partition: all of it or nothing.
 
@@ -226,7 +263,7 @@ class ReadFeed(NamedTuple):
     """Change records after cursor `after`, waiting up to `wait_ms` for the first; answered by FeedPage.
 
     `origin` restricts the answer to changes whose version was made in that region ("" for all); the cursor
-    moves past the others.
+    moves past the others. With `safe_us` other than 0 a larger `FeedPage.safe_us` is worth an answer as well.
     """
 
     partition: int
@@ -236,6 +273,7 @@ class ReadFeed(NamedTuple):
     max_bytes: int
     wait_ms: int
     origin: str = ""
+    safe_us: int = 0
 
 
 class ListShards(NamedTuple):
@@ -270,12 +308,19 @@ class ReadStream(NamedTuple):
 
 
 class AdvanceCursor(NamedTuple):
-    """Commit a consumer's cursor in the partition's own log; answered by Applied."""
+    """Commit a consumer's cursor in the partition's own log; answered by Applied.
+
+    With `stable_us` it moves nothing (and `sequence` is 0, so that an older node moves nothing either), but tells what
+    has arrived: everything that was written up to then in any region is in every region, and per other region, up to
+    when everything that it wrote is here. Tombstones are collected by it. Times of versions, in microseconds.
+    """
 
     partition: int
     epoch: int
     consumer: str
     sequence: int
+    stable_us: int = 0
+    arrived: tuple[tuple[str, int], ...] = ()
 
 
 class Control(NamedTuple):
@@ -306,6 +351,8 @@ Call = (
     | ApplyChanges
     | ApplyIndex
     | ReadRows
+    | DigestRows
+    | Renew
     | ReadFeed
     | ListShards
     | ReadStream
@@ -395,6 +442,16 @@ class Rows(NamedTuple):
     last_key: bytes | None  # None: the partition is exhausted
 
 
+class Digested(NamedTuple):
+    """`digest` is the sum of the digests of `rows` live rows, modulo 2^128, so that it does not depend on how the range
+    was cut; `last_key` None: the range is exhausted."""
+
+    rows: int
+    digest: bytes
+    last_key: bytes | None
+    listed: tuple[RowDigest, ...] = ()
+
+
 class FeedRecord(NamedTuple):
     """`wall_us`: the leader's clock at the change, never before the last record's; `expired`: its time was up."""
 
@@ -411,6 +468,10 @@ class FeedPage(NamedTuple):
     next: int  # the cursor after these records
     head: int  # the newest sequence of the partition
     trimmed: bool  # the cursor lies before what is retained: resynchronise
+    # Of a page that reaches the head: what the region writes in the partition beyond it has larger versions (µs), but
+    # for items that expire, whose deletions are told late. 0: not known.
+    safe_us: int = 0
+    revision: int = 0  # likewise: of the definition that is in force after these records
 
 
 class ShardSpan(NamedTuple):
@@ -512,6 +573,7 @@ Answer = (
     | Page
     | Applied
     | Rows
+    | Digested
     | FeedPage
     | Shards
     | StreamPage

@@ -25,11 +25,17 @@ class Heartbeat(NamedTuple):
 
 
 class HeartbeatAck(NamedTuple):
-    """`support_epoch` grows whenever the acknowledging node withdraws its support from the other in any group."""
+    """`support_epoch` grows whenever the acknowledging node withdraws its support from the other in any group.
+
+    `wall_us` is its wall clock when this left, `held_ms` for how long it had held it until then (node.clocks); 0 when
+    it comes from a version that did not tell.
+    """
 
     incarnation: int
     sent_at_ms: int
     support_epoch: int
+    wall_us: int = 0
+    held_ms: int = 0
 
 
 class VoteRequest(NamedTuple):

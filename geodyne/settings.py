@@ -37,6 +37,11 @@ TTL_CHANGE_INTERVAL_S_MAX = 86_400.0
 SHARD_LIFE_S = 4 * 3_600.0  # after which a stream of a table gets a new shard in each partition
 SHARD_LIFE_S_MIN = 1.0
 SHARD_LIFE_S_MAX = 86_400.0
+# Far above what NTP leaves between machines of a region, and a tenth of what another region holds as from the future.
+CLOCK_OFFSET_MS_MAX = 1_000  # a node whose clock is further off its region's does not lead (node.clocks)
+CLOCK_OFFSET_MS_LEAST = 100.0
+CLOCK_OFFSET_MS_MOST = 60_000.0
+
 FEED_MB = 1_024.0  # MiB of changes that a partition keeps for those who have not read them
 FEED_MB_MIN = 1.0
 FEED_MB_MAX = 65_536.0
@@ -86,6 +91,8 @@ class ProcessConfig:
     shard_life_s: float = SHARD_LIFE_S  # nodes only
     feed_mb: float = FEED_MB  # nodes only
     kinesis_endpoint: str = ""  # delivery only: the URL of a Kinesis-compatible endpoint, "" when there is none
+    clock_offset_ms_max: float = CLOCK_OFFSET_MS_MAX  # nodes only
+    network_file: str = ""  # what is asked of the network at run time (geodyne.network), "" when nobody writes it
     routes_file: str = ""  # global endpoint only: where policies that are changed at run time are kept, "" nowhere
     admin_token: str = field(default="", repr=False)  # a secret; "": administration asks for a local peer only
     launch_file: str = field(default="", compare=False)
@@ -118,6 +125,11 @@ class ProcessConfig:
             raise SettingsError("admin_token must be 32 to 128 letters, digits, hyphens and underscores")
         if not FEED_MB_MIN <= self.feed_mb <= FEED_MB_MAX:
             raise SettingsError(f"feed_mb must be from {FEED_MB_MIN:g} to {FEED_MB_MAX:.0f}, not {self.feed_mb}")
+        if not CLOCK_OFFSET_MS_LEAST <= self.clock_offset_ms_max <= CLOCK_OFFSET_MS_MOST:
+            raise SettingsError(
+                f"clock_offset_ms_max must be from {CLOCK_OFFSET_MS_LEAST:g} to {CLOCK_OFFSET_MS_MOST:.0f} "
+                f"milliseconds, not {self.clock_offset_ms_max}"
+            )
         for name, endpoint in (("listen", self.listen), ("metrics", self.metrics)):
             if not endpoint.host or not 0 <= endpoint.port <= PORT_MAX:
                 raise SettingsError(f"{name} must be a host and a port from 0 to {PORT_MAX}, not {endpoint}")
@@ -154,7 +166,9 @@ class ProcessConfig:
             "ttl_change_interval_s": self.ttl_change_interval_s,
             "shard_life_s": self.shard_life_s,
             "feed_mb": self.feed_mb,
+            "clock_offset_ms_max": self.clock_offset_ms_max,
             "kinesis_endpoint": self.kinesis_endpoint,
+            **({"network_file": self.network_file} if self.network_file else {}),
             **({"routes_file": self.routes_file} if self.routes_file else {}),
             **({"admin_token": self.admin_token} if self.admin_token else {}),
             "topology": self.topology.to_json(),
@@ -190,7 +204,7 @@ def load(path: Path) -> ProcessConfig:
 
 
 _TEXTS = ("cluster_id", "process_id", "role", "region", "zone", "data_dir", "credentials", "capacity", "log_level")
-_OPTIONAL_TEXTS = ("kinesis_endpoint", "routes_file", "admin_token")  # as well, and they are "" then
+_OPTIONAL_TEXTS = ("kinesis_endpoint", "network_file", "routes_file", "admin_token")  # as well, and they are "" then
 _MEMBERS = {*_TEXTS, "format", "listen", "metrics", "auth", "topology"}
 # In files that an older version has written these are missing.
 _OPTIONAL = {
@@ -199,6 +213,7 @@ _OPTIONAL = {
     "ttl_change_interval_s": TTL_CHANGE_INTERVAL_S,
     "shard_life_s": SHARD_LIFE_S,
     "feed_mb": FEED_MB,
+    "clock_offset_ms_max": CLOCK_OFFSET_MS_MAX,
 }
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from geodyne.network import ROUND_TRIP_MS_MAX, LinkQuality, NetworkError, quality_member
 from geodyne.routing import ROUTING_MEMBERS, Routing, RoutingError, routing_from
 
 REGIONS_MAX = 16
@@ -19,7 +20,6 @@ ZONES_MAX = 6
 NODES_PER_ZONE_MAX = 16
 ROUTERS_MAX = 16
 REPLICATORS_MAX = 4
-ROUND_TRIP_MS_MAX = 10_000.0
 PORT_MAX = 65_535
 
 GLOBAL = "global"  # the pseudo-region of the processes of the global endpoint; never the name of a region
@@ -38,6 +38,7 @@ MEASURED_ROUND_TRIP_MS: Mapping[frozenset[str], float] = {
     frozenset(("us-east-1", "ap-northeast-2")): 178.0,
     frozenset(("eu-west-1", "ap-northeast-2")): 180.0,
 }
+IMPAIRMENTS = ("jitter_ms", "loss", "bandwidth_mbit")  # members of LinkQuality beside the round trip
 UNKNOWN_ROUND_TRIP_MS = 100.0  # between regions that neither the file nor the table above names
 
 REGION_NAME_FORM = "like us-east-1: lower-case words joined by hyphens"
@@ -113,6 +114,7 @@ class Topology:
     global_location: str  # the region from which the global endpoint measures distance by default
     round_trip_ms: Mapping[frozenset[str], float] = field(default_factory=dict)
     zone_round_trip_ms: float = 0.0
+    impairments: Mapping[frozenset[str], LinkQuality] = field(default_factory=dict)  # of pairs that have any
     routing: Routing = field(default_factory=Routing)  # what the global endpoint begins with
 
     def processes(self) -> Iterator[ProcessSpec]:
@@ -139,6 +141,11 @@ class Topology:
         if one == other and one in self.regions:
             return 0.0
         return self.round_trip_ms[frozenset((one, other))]
+
+    def region_quality(self, one: str, other: str) -> LinkQuality:
+        """The path between two regions; a clear one within a region. Raises KeyError for an unknown region."""
+        impaired = self.impairments.get(frozenset((one, other)), LinkQuality())
+        return impaired._replace(round_trip_ms=self.region_round_trip_ms(one, other))
 
     def one_way_ms(self, origin: ProcessSpec, target: ProcessSpec) -> float:
         """The delay that the network between two processes adds to each byte, in each direction."""
@@ -195,6 +202,10 @@ class Topology:
             },
             "round_trip_ms": [[*sorted(pair), value] for pair, value in self.round_trip_ms.items()],
             "zone_round_trip_ms": self.zone_round_trip_ms,
+            **{
+                name: [[*sorted(pair), getattr(quality, name)] for pair, quality in self.impairments.items()]
+                for name in (IMPAIRMENTS if self.impairments else ())
+            },
         }
 
     @staticmethod
@@ -221,6 +232,7 @@ class Topology:
             data["global"]["location"],
             {frozenset((one, other)): float(value) for one, other, value in data["round_trip_ms"]},
             float(data["zone_round_trip_ms"]),
+            _impairments({name: _pairs(data.get(name, ())) for name in IMPAIRMENTS}),  # none in older files
             routing_from(data["global"].get("routing", {}), tuple(regions)),  # none in files of an older version
         )
 
@@ -313,7 +325,7 @@ class _Reader:
 
     def topology(self) -> Topology:
         data = self._data
-        _known(data, (), {"regions", "global", "round_trip_ms", "zone_round_trip_ms"})
+        _known(data, (), {"regions", "global", "round_trip_ms", "zone_round_trip_ms", *IMPAIRMENTS})
         entries = _table(data.get("regions", {}), ("regions",))
         if not 1 <= len(entries) <= REGIONS_MAX:
             raise _KeyProblemError(("regions",), f"between 1 and {REGIONS_MAX} regions are needed, not {len(entries)}")
@@ -330,6 +342,7 @@ class _Reader:
             location,
             self._round_trips(data.get("round_trip_ms", {}), tuple(regions)),
             _milliseconds(data.get("zone_round_trip_ms", 0), ("zone_round_trip_ms",)),
+            _impairments({name: self._pairs(name, data.get(name, {}), tuple(regions)) for name in IMPAIRMENTS}),
             self._routing(global_, tuple(regions)),
         )
 
@@ -361,10 +374,16 @@ class _Reader:
         return port
 
     def _round_trips(self, value: Any, names: tuple[str, ...]) -> dict[frozenset[str], float]:
-        path = ("round_trip_ms",)
+        found = self._pairs("round_trip_ms", value, names)
         pairs = [frozenset((one, other)) for i, one in enumerate(names) for other in names[i + 1 :]]
+        return {pair: found.get(pair, MEASURED_ROUND_TRIP_MS.get(pair, UNKNOWN_ROUND_TRIP_MS)) for pair in pairs}
+
+    def _pairs(self, key: str, value: Any, names: tuple[str, ...]) -> dict[frozenset[str], float]:
+        """One number for all pairs of regions, or a table with those of some."""
+        path = (key,)
         if not isinstance(value, dict):
-            return dict.fromkeys(pairs, _milliseconds(value, path))
+            pairs = [frozenset((one, other)) for i, one in enumerate(names) for other in names[i + 1 :]]
+            return dict.fromkeys(pairs, _path_number(value, path))
         found: dict[frozenset[str], float] = {}
         for one, row in value.items():
             for other, delay in _table(row, (*path, one)).items():
@@ -376,8 +395,27 @@ class _Reader:
                     raise _KeyProblemError(at, "a region has no distance to itself; zones have zone_round_trip_ms")
                 if frozenset((one, other)) in found:
                     raise _KeyProblemError(at, "this pair of regions is given twice")
-                found[frozenset((one, other))] = _milliseconds(delay, at)
-        return {pair: found.get(pair, MEASURED_ROUND_TRIP_MS.get(pair, UNKNOWN_ROUND_TRIP_MS)) for pair in pairs}
+                found[frozenset((one, other))] = _path_number(delay, at)
+        return found
+
+
+def _path_number(value: Any, path: tuple[str, ...]) -> float:
+    """A number that says something about a path, by the key that it stands under."""
+    if path[0] not in IMPAIRMENTS:
+        return _milliseconds(value, path)
+    try:
+        return quality_member(path[0], value)
+    except NetworkError as error:
+        raise _KeyProblemError(path, str(error).removeprefix(f"{path[0]} ")) from None
+
+
+def _impairments(members: Mapping[str, Mapping[frozenset[str], float]]) -> dict[frozenset[str], LinkQuality]:
+    pairs = {pair for values in members.values() for pair, value in values.items() if value}
+    return {pair: LinkQuality(**{name: values.get(pair, 0.0) for name, values in members.items()}) for pair in pairs}
+
+
+def _pairs(rows: Iterable[tuple[str, str, float]]) -> dict[frozenset[str], float]:
+    return {frozenset((one, other)): float(value) for one, other, value in rows}
 
 
 def _table(value: Any, path: tuple[str, ...]) -> dict[str, Any]:

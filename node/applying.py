@@ -5,6 +5,7 @@ Deterministic: reads no clock, no store and no chance, so that all replicas are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import orjson
@@ -13,8 +14,9 @@ from geodyne.model import version as versions
 from geodyne.wire import log_v1_pb2 as log
 from node.catalog.machine import Changes
 from node.entries import Decided
+from node.feed.conflicts import Conflict, conflicts_of
 from node.state import SEQUENCE_SHIFT, Definition, GroupState, source_of
-from node.storage.port import Row
+from node.storage.port import GroupUpdate, Row
 from node.window import Window
 
 
@@ -26,10 +28,21 @@ class Scrubbed(NamedTuple):
     high: bytes
 
 
+class AppliedBatch(NamedTuple):
+    """What applying some entries asks of storage, and what follows once storage has it."""
+
+    update: GroupUpdate
+    applied_keys: list[tuple[bytes, int]]
+    catalog: list[tuple[int, Changes]]
+    fed: bool
+    scrub: Scrubbed | None = None
+    conflicts: Sequence[Conflict] = ()
+
+
 class Outcome:
     """What applying some entries comes to, beside the state itself."""
 
-    __slots__ = ("catalog", "effects", "feed", "keys", "rows", "scrub", "shards", "trim")
+    __slots__ = ("catalog", "conflicts", "effects", "feed", "keys", "rows", "scrub", "shards", "trim")
 
     def __init__(self) -> None:
         self.rows: dict[bytes, Row | None] = {}
@@ -40,12 +53,16 @@ class Outcome:
         self.scrub: Scrubbed | None = None
         self.shards = False  # those of a stream have changed
         self.effects = 0  # and entries: a measure of the work
+        self.conflicts: list[Conflict] = []  # that a table keeps
 
     def apply(self, state: GroupState, window: Window, decided: Decided) -> None:
         """The next entry: its effects first, then what it changes beside them."""
         index, payload = decided.index, decided.payload
         records = [effect.SerializeToString() for effect in payload.effects] if state.definition.feed else ()
-        self.effects += 1 + len(decided.effects)
+        self.effects += 1 + len(decided.effects) + len(payload.collected)
+        for tombstone in payload.collected:
+            self.rows[tombstone.key] = None
+            self.keys.append((tombstone.key, index))
         for position, effect in enumerate(decided.effects):
             key, row, version, items_delta, bytes_delta, write_id, outcome = effect
             self.rows[key] = row
@@ -58,6 +75,8 @@ class Outcome:
                 self.feed.append((sequence, state.fed(sequence, records[position], payload.wall_us)))
             if write_id is not None and outcome is not None:
                 window.remember(write_id, outcome, payload.wall_us)
+        if state.definition.conflicts:
+            self.conflicts += conflicts_of(payload.effects, payload.wall_us)
         for step in payload.transactions:
             window.transactions.apply(step, payload.wall_us)
         state.applied_index = index
@@ -73,6 +92,10 @@ class Outcome:
         if marked:
             state.define(Definition.from_wire(payload.definition), payload.wall_us)
             self.shards = self.shards or bool(state.definition.streams)
+        for mark in payload.arrived:
+            state.arrived[mark.region] = max(mark.us, state.arrived.get(mark.region, 0))
+        if payload.safe_us:
+            state.promise(payload.safe_us)
         if payload.HasField("roll"):
             state.roll(payload.roll.label, payload.wall_us)
             self.shards = True

@@ -15,11 +15,13 @@ from geodyne.messages import (
     METADATA_PARTITION,
     AdvanceCursor,
     Answer,
+    Applied,
     ApplyChanges,
     ApplyIndex,
     Busy,
     Call,
     Control,
+    DigestRows,
     Finish,
     Get,
     ListShards,
@@ -32,12 +34,14 @@ from geodyne.messages import (
     ReadStream,
     ReadTogether,
     Refused,
+    Renew,
     Request,
     Response,
     StreamPage,
     Watch,
     Write,
 )
+from node.digests import renew_rows
 from node.feed.pages import read_page
 from node.feed.streams import list_shards, read_stream
 from node.group import Asker, Group
@@ -67,6 +71,8 @@ PartitionCall = (
     | ListShards
     | ReadStream
     | ReadRows
+    | DigestRows
+    | Renew
     | Prepare
     | Finish
     | ReadTogether
@@ -91,6 +97,8 @@ class Calls:
             ListShards: self._list_shards,
             ReadStream: self._read_stream,
             ReadRows: self._read_rows,
+            DigestRows: self._read_rows,
+            Renew: self._renew,
             Watch: self._watch,
             Prepare: self._prepare,
             Finish: self._finish,
@@ -178,6 +186,12 @@ class Calls:
             group.apply_changes(call, asker, self._service.wall_us)
             self._service.proposed(group)
 
+    def _renew(self, call: Renew, request: Request, asker: Asker) -> None:
+        group = self._for_leader(call, request, asker)
+        if group is not None and self._takes_changes(group, asker):
+            renew_rows(group, call, asker, self._service.wall_us)
+            self._service.proposed(group)
+
     def _apply_index(self, call: ApplyIndex, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
         if group is not None and self._log_keeps_up(asker):
@@ -205,7 +219,10 @@ class Calls:
 
     def _advance_cursor(self, call: AdvanceCursor, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker)
-        if group is not None:
+        if group is not None and call.stable_us:
+            self._service.tombstones.hear(group, call)
+            asker.answer(Applied(0))
+        elif group is not None:
             group.advance_cursor(call, asker, self._service.wall_us)
             self._service.proposed(group)
 
@@ -225,7 +242,7 @@ class Calls:
         if group is not None:
             self._service.scans.add(call, asker, group)
 
-    def _read_rows(self, call: ReadRows, request: Request, asker: Asker) -> None:
+    def _read_rows(self, call: ReadRows | DigestRows, request: Request, asker: Asker) -> None:
         group = self._for_leader(call, request, asker) if call.strong else self._group_of(call, asker)
         if group is not None:
             self._service.scans.add(call, asker, group)

@@ -20,10 +20,13 @@ from geodyne.limits import ITEM_COLLECTION_BYTES_MAX
 from geodyne.messages import METADATA_PARTITION
 from geodyne.peermessages import PeerMessage
 from geodyne.ports import ClientConnector, Clock, PeerNetwork
+from geodyne.settings import CLOCK_OFFSET_MS_MAX
 from node.catalog.keeper import CatalogKeeper, catalog_records
 from node.catalog.placement import REPLICAS, rings_by_zone
+from node.conflictlog import ConflictLog
 from node.failing import unusable
 from node.feed.retention import FeedSettings
+from node.formatmark import FormatMark
 from node.group import Group
 from node.groups import Groups
 from node.handover import HandOver
@@ -168,6 +171,8 @@ class Node:
         await self.service.membership.wait_closed()
         await self.region_link.close()
         await self.service.transfers.wait_closed()
+        if self.service.conflicts is not None:
+            await self.service.conflicts.close()
         self._log.close()  # its last callbacks still write to the state
         await self._store.close()
         self._directory.close()
@@ -222,6 +227,7 @@ class Node:
             "short": membership.short(),
             "newcomers": sum(group.raft.newcomer for group in self.service.groups),
             "behind": dict(Counter(peer for group in self.service.groups for peer in group.raft.behind())),
+            "clock": {"node": self.place.node_id, **self.service.clocks.status()},
             "apart": [peer for peer in self.service.peers if not self.service.network.connected(peer)],
         }
 
@@ -266,10 +272,12 @@ def open_node(
     rebuild_after_s: float = REBUILD_AFTER_S,
     ttl: TtlSettings | None = None,
     feed: FeedSettings | None = None,
+    clock_offset_ms_max: float = CLOCK_OFFSET_MS_MAX,
 ) -> Node:
     """Open the data directory and recover. `disk` is the log's, the machine's own unless given.
     `collection_bytes_max` bounds what one partition key may have in a table with local indexes. The replicas of a node
-    that has been silent for `rebuild_after_s` are rebuilt on other nodes of its zone.
+    that has been silent for `rebuild_after_s` are rebuilt on other nodes of its zone. It does not lead while its clock
+    is off the region's by more than `clock_offset_ms_max`.
 
     Raises node.storage.port.StorageError for data that cannot be used."""
     with _told_to_the_operator(place):
@@ -288,6 +296,7 @@ def open_node(
                 rebuild_after_s,
                 ttl or TtlSettings(),
                 feed or FeedSettings(),
+                clock_offset_ms_max,
             )
         except BaseException:
             directory.close()
@@ -322,6 +331,7 @@ def _open(
     rebuild_after_s: float,
     ttl: TtlSettings,
     feed: FeedSettings,
+    clock_offset_ms_max: float,
 ) -> Node:
     settings = RaftSettings()
     metrics = NodeMetrics(registry)
@@ -382,7 +392,13 @@ def _open(
     if stored is not None:
         keeper.restore(stored.catalog_revision, catalog_records(store))
     handover = HandOver(service, place.peers())
+    service.clocks.watch.bound_us = round(clock_offset_ms_max * 1_000)
+    service.clocks.give_away = partial(handover.offer_all, right_clocks_only=True)
     space = service.space = SpaceGuard(disk or PosixDisk(), directory.path, metrics, handover.offer_all)
+    conflicts = service.conflicts = ConflictLog(
+        directory.path / "conflicts", place.node_id, metrics, lambda: keeper.catalog
+    )
+    conflicts.suspended = lambda: space.low
     maintenance = Maintenance(
         groups, log, store, metrics, space, handover.balance, service.publish_counts, service.look_after
     )
@@ -391,7 +407,7 @@ def _open(
 
 def _connect(service: NodeService, groups: Groups, directory: DataDirectory) -> None:
     """What these tell each other, without knowing each other."""
-    service.data_grows = partial(_grow, directory)
+    service.mark = FormatMark(directory.format, partial(_grow, directory))
     service.outgrow = directory.outgrow
     groups.adopted = service.adopt
     groups.dropped = service.moved
@@ -399,10 +415,10 @@ def _connect(service: NodeService, groups: Groups, directory: DataDirectory) -> 
     groups.failed = partial(service.failure.happened, "the state")
 
 
-def _grow(directory: DataDirectory) -> None:
+def _grow(directory: DataDirectory, format: int) -> None:
     """Raises StateFailed."""
     try:
-        directory.grow()
+        directory.grow(format)
     except OSError as error:
         raise StateFailed(f"the mark of {directory.path}: {error.strerror or error}") from error
 

@@ -11,6 +11,18 @@ from node.outcomes import outcome_from_wire, outcome_to_wire
 from node.raft.configuration import Configuration, configuration_of
 from node.storage.port import Row
 
+PROMISE_TAG = b"\x51"  # of EntryPayload.safe_us on the wire, 8 bytes (little endian) follow
+
+
+def promising(us: int, payload: bytes) -> bytes:
+    """The payload of an entry, with EntryPayload.safe_us. It comes first, so that it is seen without decoding."""
+    return PROMISE_TAG + us.to_bytes(8, "little") + payload
+
+
+def promises(payload: bytes) -> bool:
+    """Whether an entry has EntryPayload.safe_us."""
+    return payload[:1] == PROMISE_TAG
+
 
 class Effect(NamedTuple):
     """The result of one write. `row` None: the key is gone and no tombstone is kept."""
@@ -46,9 +58,16 @@ class EntryBuilder:
         self.effects: list[Effect] = []
         self.size = 0
 
-    def add(self, effect: Effect, old_image: bytes | None, expired: bool = False) -> None:
+    def add(
+        self,
+        effect: Effect,
+        old_image: bytes | None,
+        expired: bool = False,
+        base: bytes | None = None,
+        lost: log.Lost | None = None,
+    ) -> None:
         """All of it or nothing: what followers read and what this leader applies must be the same. `expired`: nobody
-        asked for the deletion, the item's time had come."""
+        asked for the deletion, the item's time had come. `base`, `lost`: see node.feed.conflicts."""
         count = len(self.effects)
         try:
             self._add(effect, old_image)
@@ -57,6 +76,11 @@ class EntryBuilder:
             raise
         if expired:
             self.payload.effects[-1].expired = True
+        if base is not None:
+            self.payload.effects[-1].base = base
+        if lost is not None:
+            self.payload.effects[-1].lost.CopyFrom(lost)
+            self.size += len(lost.image)
         self.effects.append(effect)
 
     def _add(self, effect: Effect, old_image: bytes | None) -> None:

@@ -42,17 +42,19 @@ from geodyne.messages import (
 )
 from geodyne.model import version as versions
 from geodyne.wire import log_v1_pb2 as log
-from node.applying import Outcome, Scrubbed
+from node.applying import AppliedBatch, Outcome
 from node.catalog.machine import Changes
 from node.engine.localindexes import LocalIndexes
+from node.engine.writemode import expires_here
 from node.engine.writes import Verdict, evaluate
-from node.entries import Decided, Effect, EntryBuilder, decode
+from node.entries import Decided, Effect, EntryBuilder, decode, promising
+from node.feed import conflicts
 from node.indexes.sources import BatchStanding, Sources, after, news, standing
 from node.itemcollections import ItemCollections
 from node.overlay import Overlay
 from node.raft.change import Step
 from node.raft.core import Raft, Role
-from node.state import SEQUENCE_SHIFT, Definition, GroupState, put_source
+from node.state import SEQUENCE_SHIFT, Definition, GroupState, outdated, put_source, still_arrived
 from node.storage.port import GroupUpdate, Row
 from node.storage.sqlite import StateStore
 from node.transactions.participant import Participant
@@ -78,16 +80,6 @@ class Asker(NamedTuple):
 
     def answer(self, answer: Answer) -> None:
         self.reply(Response(self.id, answer))
-
-
-class AppliedBatch(NamedTuple):
-    """What applying some entries asks of storage, and what follows once storage has it."""
-
-    update: GroupUpdate
-    applied_keys: list[tuple[bytes, int]]
-    catalog: list[tuple[int, Changes]]
-    fed: bool
-    scrub: Scrubbed | None = None
 
 
 class Backlog:
@@ -130,6 +122,8 @@ class Group:
         self._in_flight: dict[tuple[int, int], tuple[int, Written]] = {}  # write id -> (index, answer), not applied
         self._waiting: dict[int, list[tuple[Asker, Answer]]] = {}  # index -> answers that its commit releases
         self._answered_to = raft.commit_index
+        self._arrived: dict[str, int] = {}  # GroupState.arrived, as of the log's end, while serving
+        self._promised_us = 0  # the newest that was logged under this leadership
         self._last_us = 0  # newest version made or applied; the leader's own until applied
         self._reads: list[tuple[Asker, Answer]] = []  # looked up this turn, not yet confirmed by the lease
         self._unconfirmed: deque[tuple[int, list[tuple[Asker, Answer]]]] = deque()  # (since ms, reads)
@@ -143,6 +137,7 @@ class Group:
         self.handing_over = False
         self.participant = Participant(self)
         self.feed_full = False  # the indexes are too far behind for more changes
+        self.promises = False  # every node of the region knows what EntryPayload.safe_us means
         self.frozen = 0  # how many snapshots are being begun or installed: while any is, nothing is applied
         self.damaged = ""  # what of the state is; then nothing is answered from it until a snapshot has replaced it
 
@@ -174,6 +169,8 @@ class Group:
             if self.damaged or not self._catch_up() or self.damaged:
                 return  # the driver asks again when there is more to apply
             self._last_us = self.state.last_us
+            self._promised_us = self.state.safe_us
+            self._arrived = dict(self.state.arrived)
             self._marker_proposed = self.state.definition.revision
             self._bind(self.state.definition)
             self.serving = True
@@ -282,7 +279,7 @@ class Group:
         """What a write comes to: the row it was judged by, the verdict, the size of the item collection after it (-1:
         not known) and the log index that the verdict rests on."""
         rests_on, prior = self.newest(call.key)
-        verdict = evaluate(call, prior, self._definition.indexes)
+        verdict = evaluate(call, prior, self._definition.indexes, self._definition.writes)
         if not self._definition.indexes:
             return prior, verdict, -1, rests_on
         judged = self._collections.judge(self._definition, self._local, call, prior, verdict)
@@ -314,12 +311,26 @@ class Group:
         for change in call.changes:
             index, prior = self.newest(change.key)
             newest_index = max(newest_index, index)
-            if prior is not None and prior.version >= change.version:
+            if outdated(change, prior, self._arrived):
                 continue
             row = Row(change.image, change.version, change.size)
-            newest_index = self._add(change.key, row, change.version, prior, None, None, wall_us)
+            defined = self._definition
+            lost = conflicts.loss(change, prior, self._region, bool(defined.ttl)) if defined.conflicts else None
+            newest_index = self._add(change.key, row, change.version, prior, None, None, wall_us, lost=lost)
             applied += 1
         self._answer_after(newest_index, asker, Applied(applied))
+
+    def collect(self, going: Sequence[tuple[bytes, bytes]], arrived: Sequence[tuple[str, int]], wall_us: int) -> None:
+        """On the serving leader: log that these tombstones (key, version), which stand, go (node.feed.tombstones)."""
+        self.seal()
+        builder = self._open(wall_us)
+        for region, us in arrived:
+            builder.payload.arrived.add(region=region, us=us)
+            self._arrived[region] = max(us, self._arrived.get(region, 0))
+        for key, version in going:
+            builder.payload.collected.add(key=key, version=version)
+            self._overlay.put(key, builder.index, None)
+        self.seal()  # this is no turn
 
     def apply_index(self, call: ApplyIndex, asker: Asker, wall_us: int) -> None:
         """Take over what a partition of the table has for this partition of its global index."""
@@ -350,11 +361,17 @@ class Group:
 
     @property
     def expires_by(self) -> str:
-        """While serving: the attribute that tells when items expire, "" for none, as of the log's end."""
-        return self._definition.ttl
+        """While serving: the attribute that tells when items expire, "" if none goes here; as of the log's end."""
+        return self._definition.deletes_by
+
+    def expires_here(self, row: Row) -> bool:
+        """Whether the table's write mode has this region delete an item whose time has come."""
+        return expires_here(self._definition.writes, row.value)
 
     def foreign(self, row: Row) -> bool:
-        """Whether another region of the global table made this image."""
+        """Whether another region of the global table made this image, and deletes it in time."""
+        if self._definition.writes is not None:
+            return False  # the region that may write the item deletes it, whoever made the image
         return self._definition.tombstones and versions.region(row.version).encode() != self._region
 
     def expire(self, key: bytes, prior: Row, wall_us: int) -> None:
@@ -362,6 +379,11 @@ class Group:
         version = versions.make(versions.time_us(prior.version) + 1, self._region)
         row = Row(None, version, 0) if self._definition.tombstones else None
         self._add(key, row, version, prior, None, None, wall_us, expired=True)
+
+    def renew(self, key: bytes, prior: Row, wall_us: int) -> int:
+        """Log a row, as it is now, under a new version (node.digests); returns the entry's index."""
+        version = versions.make(self._next_us(wall_us, prior), self._region)
+        return self._add(key, prior._replace(version=version), version, prior, None, None, wall_us)
 
     def advance_cursor(self, call: AdvanceCursor, asker: Asker, wall_us: int) -> None:
         builder = self._open(wall_us)
@@ -376,6 +398,12 @@ class Group:
         if roll:
             builder.payload.roll.label = roll
         builder.size += 96 * (len(cursors) + 1)
+        self.seal()  # this is no turn
+
+    def promise(self, wall_us: int) -> None:
+        """On the serving leader of a quiet partition: log that what it writes from now on has versions beyond this."""
+        self._last_us = max(self._last_us, wall_us)
+        self._open(wall_us)
         self.seal()  # this is no turn
 
     def change_catalog(self, revision: int, changes: Changes, wall_us: int) -> int:
@@ -412,6 +440,7 @@ class Group:
         builder = self._open(wall_us)
         builder.payload.definition.CopyFrom(definition.to_wire())
         builder.size += 256
+        self._last_us = max(self._last_us, wall_us)  # what was written before is told to have arrived without delay
         self._marker_proposed = definition.revision
         self._bind(definition)
         self.seal()
@@ -438,6 +467,7 @@ class Group:
     def _bind(self, definition: Definition) -> None:
         self._definition = definition
         self._local = LocalIndexes.of(definition)
+        self._arrived = still_arrived(self._arrived, definition)
 
     # --- building entries --------------------------------------------------------------------------------
 
@@ -468,6 +498,7 @@ class Group:
         wall_us: int,
         collection: int = -1,
         expired: bool = False,
+        lost: log.Lost | None = None,
     ) -> int:
         """Add an effect to the entry of this turn. `collection`: the size of the item collection after it, if known."""
         builder = self._open(wall_us)
@@ -475,8 +506,9 @@ class Group:
         live_after = row is not None and row.value is not None
         bytes_delta = (row.size if row is not None else 0) - (prior.size if prior is not None else 0)
         old_image = prior.value if prior is not None and self._definition.old_images else None
+        base = conflicts.base_of(prior, self._arrived) if self._definition.conflicts else None
         effect = Effect(key, row, version, live_after - live_before, bytes_delta, write_id, outcome)
-        builder.add(effect, old_image, expired)
+        builder.add(effect, old_image, expired, base, lost)
         self._overlay.put(key, builder.index, row)
         if not live_after:
             self.participant.deletions.note(key)
@@ -515,6 +547,9 @@ class Group:
         if builder is None:
             return
         payload: bytes = builder.payload.SerializeToString()
+        if self.promises and self._definition.tombstones and self._last_us > self._promised_us:
+            builder.payload.safe_us = self._promised_us = self._last_us  # what comes next exceeds it (_next_us)
+            payload = promising(self._last_us, payload)
         index = self.raft.propose(payload)
         assert index == builder.index
         self.uncommitted_bytes += len(payload)
@@ -624,7 +659,7 @@ class Group:
             return None
         last = self._appliable_index
         state = self.state
-        definition, local = state.definition, self.local_indexes
+        definition, local, safe_us = state.definition, self.local_indexes, state.safe_us
         outcome = Outcome()
         while state.applied_index < last and outcome.effects <= effects_max and outcome.scrub is None:
             decided = self._next_decided(state.applied_index + 1)  # what is scrubbed is what storage holds after it
@@ -637,8 +672,8 @@ class Group:
         feed, trim = outcome.feed, outcome.trim
         stored = state.to_bytes()
         update = GroupUpdate(self.partition, outcome.rows, feed, trim, stored, indexes, reindex, state.definition.ttl)
-        fed = bool(feed) or trim is not None or outcome.shards
-        return AppliedBatch(update, outcome.keys, outcome.catalog, fed, outcome.scrub)
+        fed = bool(feed) or trim is not None or outcome.shards or state.safe_us > safe_us
+        return AppliedBatch(update, outcome.keys, outcome.catalog, fed, outcome.scrub, outcome.conflicts)
 
     def _in_flight_no_more(self, decided: Decided) -> None:
         if self._in_flight:

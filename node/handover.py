@@ -30,16 +30,23 @@ class HandOver:
         """There are other nodes in the region."""
         self._peers = tuple(peers)
 
-    def offer_all(self) -> list[Group]:
+    def offer_all(self, *, right_clocks_only: bool = False) -> list[Group]:
         """Offer every group that this node leads to a connected voter: to one that has everything if there is one, and
-        of those to one that has been up for a while. Returns the groups that are on their way."""
+        of those to one whose clock is right and that has been up for a while. Returns the groups that are on their
+        way."""
         service, now_ms = self._service, self._service.now_ms()
         led = [group for group in service.groups if group.leading]
         for group in led:
             if group.handing_over:
                 continue
             peers = [peer for peer in group.raft.voters if service.network.connected(peer)]
-            ready = {peer: (group.raft.can_take_over(peer, now_ms), self._settled(peer, now_ms)) for peer in peers}
+            unfit = service.clocks.unfit(peers)
+            if right_clocks_only:
+                peers = [peer for peer in peers if peer not in unfit]
+            ready = {
+                peer: (group.raft.can_take_over(peer, now_ms), peer not in unfit, self._settled(peer, now_ms))
+                for peer in peers
+            }
             any(self._offer(group, peer, now_ms) for peer in sorted(peers, key=ready.__getitem__, reverse=True))
         service.leads_changed()
         return [group for group in led if group.handing_over]
@@ -59,6 +66,8 @@ class HandOver:
             peer = group.raft.should_transfer_to(now_ms)
             if peer and service.healing.unsound(group.partition, peer):
                 continue  # it would give leadership back at once
+            if peer and service.clocks.watch.peer_off(peer):
+                continue
             if peer and service.membership.leaving(group.partition, peer):
                 continue
             if peer and now_ms - since.get(peer, now_ms) >= STEADY_MS and self._offer(group, peer, now_ms):

@@ -19,7 +19,8 @@ from node.storage.port import GroupDamaged
 from node.storage.sqlite import StateStore
 
 if TYPE_CHECKING:
-    from node.group import AppliedBatch, Group
+    from node.applying import AppliedBatch
+    from node.group import Group
     from node.service import NodeService
 
 logger = logging.getLogger("geodyne.node.storage")

@@ -24,7 +24,7 @@ class Heartbeats:
         self._service = service
         self._settings = settings
         self.set_peers(peers)
-        self._held_acks: dict[str, HeartbeatAck] = {}
+        self._held_acks: dict[str, tuple[HeartbeatAck, int]] = {}  # since when, by the lease clock
         self._heard_ms: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._loss_timer: asyncio.TimerHandle | None = None
@@ -52,14 +52,17 @@ class Heartbeats:
         self._heard_ms[peer] = now_ms
         if ack is not None:
             if peer in self._paced:
-                self._held_acks[peer] = ack
+                self._held_acks[peer] = ack, now_ms
             else:
-                service.network.send(peer, ack)
+                service.network.send(peer, ack._replace(wall_us=service.clock.wall_us()))
                 service.network.send(peer, service.liveness.heartbeat(now_ms))
         self.pass_on(now_ms)
 
     def on_ack(self, peer: str, message: HeartbeatAck, now_ms: int) -> None:
-        self._service.liveness.on_heartbeat_ack(peer, message, now_ms)
+        service = self._service
+        service.liveness.on_heartbeat_ack(peer, message, now_ms)
+        if message.incarnation == service.liveness.peer_incarnation(peer):
+            service.clocks.heard(peer, message.sent_at_ms, message.held_ms, message.wall_us, now_ms)
         self.pass_on(now_ms)
 
     def on_disconnected(self, peer: str, now_ms: int) -> None:
@@ -91,9 +94,10 @@ class Heartbeats:
         send = self._service.network.send
         heartbeat = self._service.liveness.heartbeat(now_ms)
         for peer in peers:
-            ack = self._held_acks.pop(peer, None)
-            if ack is not None:
-                send(peer, ack)
+            held = self._held_acks.pop(peer, None)
+            if held is not None:
+                ack, since_ms = held
+                send(peer, ack._replace(wall_us=self._service.clock.wall_us(), held_ms=max(0, now_ms - since_ms)))
             send(peer, heartbeat)
 
     # --- what follows ------------------------------------------------------------------------------------

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from geodyne.catalog import MemberState, PartitionRecord
 from geodyne.errors import ApiError
 from geodyne.messages import METADATA_PARTITION, Control
+from geodyne.rpc.codec import STREAM_FORMAT
 from node.catalog.machine import MOVE_BEGIN, MOVE_DONE, NODE_STATE, NODES_SEEN
 from node.catalog.members import all_speak, listed
 from node.catalog.placement import REPLICAS
-from node.catalog.streams import STREAMS_FORMAT
 from node.raft.change import Act
 
 if TYPE_CHECKING:
@@ -244,6 +244,8 @@ class Membership:
         if self._leads_metadata():
             self._watch_members(self._service.now_ms())
             self.plan()
+            if self._service.catalog.awaits_time:
+                self._service.leads_changed()
         if self._service.groups.lingering:
             self._service.replicas_freed()
         self._measure()
@@ -273,7 +275,7 @@ class Membership:
             self._quiet_revision = keeper.revision
 
     def _speaks(self, node: str) -> int:
-        return STREAMS_FORMAT if node == self._service.node_id else self._formats.get(node, 0)
+        return STREAM_FORMAT if node == self._service.node_id else self._formats.get(node, 0)
 
     def _may_begin(self) -> bool:
         """Every node that takes part knows entries that change a configuration."""

@@ -11,6 +11,7 @@ _SECONDS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 
 class NodeMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._of_feeds_and_expiry(registry)
+        self._of_damage_disks_and_clocks(registry)
         self.leader_partitions = Gauge(
             "geodyne_leader_partitions", "Partitions that this node leads and serves", registry=registry
         )
@@ -64,6 +65,9 @@ class NodeMetrics:
         self.newcomers = Gauge(
             "geodyne_newcomers", "Replicas here that count for nothing until they have caught up", registry=registry
         )
+        self.checkpoints = Counter("geodyne_checkpoints", "Completed checkpoints of the state", registry=registry)
+
+    def _of_damage_disks_and_clocks(self, registry: CollectorRegistry) -> None:
         self.damage = Counter(
             "geodyne_damage_found",
             "Times that something read from the state or the log was not as written",
@@ -92,7 +96,14 @@ class NodeMetrics:
         self.disk_free_bytes = Gauge(
             "geodyne_disk_free_bytes", "Free space where the node's data lies", registry=registry
         )
-        self.checkpoints = Counter("geodyne_checkpoints", "Completed checkpoints of the state", registry=registry)
+        self.clock_offset_seconds = Gauge(
+            "geodyne_clock_offset_seconds",
+            "This node's wall clock less the median of its region's; 0 while too few of them are known",
+            registry=registry,
+        )
+        self.clock_wrong = Gauge(
+            "geodyne_clock_wrong", "1 while the node stands back from leading because of its clock", registry=registry
+        )
 
     def _of_feeds_and_expiry(self, registry: CollectorRegistry) -> None:
         self.ttl_deleted = Counter(
@@ -126,6 +137,25 @@ class NodeMetrics:
             "geodyne_feeds_full",
             "Partitions led here that refuse writes because global indexes are too far behind",
             registry=registry,
+        )
+        self.tombstones = Gauge(
+            "geodyne_tombstones",
+            "Tombstones in partitions led here, as of the last look through each",
+            registry=registry,
+        )
+        self.tombstones_collected = Counter(
+            "geodyne_tombstones_collected",
+            "Tombstones that went because every region has what they hide",
+            registry=registry,
+        )
+        self.conflicts = Counter(
+            "geodyne_conflicts",
+            "Writes made here that lost to another region's which had not seen them, in tables that keep conflicts",
+            ["lost", "won"],
+            registry=registry,
+        )
+        self.conflicts_dropped = Counter(
+            "geodyne_conflicts_dropped", "Records of conflicts that this node could not keep", registry=registry
         )
         self.feed_places_lost = Counter(
             "geodyne_feed_places_lost",

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from geodyne.messages import Answer, Moved, NotLeader, Range, ReadRows, Refused
+from geodyne.messages import Answer, DigestRows, Moved, NotLeader, Range, ReadRows, Refused
 from geodyne.model.indexkeys import item_key_of
+from node.digests import digest_rows
 from node.engine.ranges import PageBuilder
 from node.feed.pages import read_rows
 from node.storage.port import GroupDamaged, Row
@@ -31,7 +32,7 @@ class _Scan:
 
     __slots__ = ("asker", "builder", "call", "index", "partition", "term")
 
-    def __init__(self, call: Range | ReadRows, asker: Asker, group: Group) -> None:
+    def __init__(self, call: Range | ReadRows | DigestRows, asker: Asker, group: Group) -> None:
         self.call = call
         self.asker = asker
         self.builder = PageBuilder(call) if isinstance(call, Range) else None
@@ -55,7 +56,7 @@ class Scans:
         """True while a step would do something."""
         return bool(self._ready)
 
-    def add(self, call: Range | ReadRows, asker: Asker, group: Group) -> None:
+    def add(self, call: Range | ReadRows | DigestRows, asker: Asker, group: Group) -> None:
         self._ready.append(_Scan(call, asker, group))
 
     def news(self, partition: int) -> None:
@@ -98,7 +99,6 @@ class Scans:
             self._held.setdefault(scan.partition, []).append(scan)
             return True
         if scan.builder is None:
-            assert isinstance(call, ReadRows)
             self._finish(scan, group)
             return True
         return self._step_page(scan, scan.builder, group)
@@ -145,6 +145,8 @@ class Scans:
         answer: Answer
         if isinstance(call, ReadRows):
             answer = read_rows(self._store, call)
+        elif isinstance(call, DigestRows):
+            answer = digest_rows(self._store, call)
         else:
             assert scan.builder is not None
             answer = scan.builder.page()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import NoReturn
@@ -46,8 +47,8 @@ def _peers(nodes: Sequence[NodeAddress]) -> dict[str, str]:
     return {node.id: node.address for node in nodes if node.address}
 
 
-async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
-    """Run a node until `stop`. Raises StorageError, AddressUnavailable or OSError when it cannot start."""
+def _open(config: ProcessConfig) -> tuple[Node, CollectorRegistry]:
+    """The node of this data directory, and what its metrics are registered with. Raises as open_node."""
     region = config.topology.regions[config.region]
     place = NodePlace(
         config.cluster_id,
@@ -57,25 +58,27 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         Path(config.data_dir),
         region.founded(),
     )
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    registry.register(PROCESS_FAULTS)
+    node = open_node(
+        place,
+        clock=SystemClock(),
+        random=SystemRandom(),
+        registry=registry,
+        fatal=_fatal,
+        rebuild_after_s=config.rebuild_after_s,
+        ttl=TtlSettings(config.ttl_interval_s),
+        feed=FeedSettings.of(config.shard_life_s, config.feed_mb),
+        clock_offset_ms_max=config.clock_offset_ms_max,
+    )
+    return node, registry
 
-    def open_once() -> tuple[Node, CollectorRegistry]:
-        registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        registry.register(PROCESS_FAULTS)
-        node = open_node(
-            place,
-            clock=SystemClock(),
-            random=SystemRandom(),
-            registry=registry,
-            fatal=_fatal,
-            rebuild_after_s=config.rebuild_after_s,
-            ttl=TtlSettings(config.ttl_interval_s),
-            feed=FeedSettings.of(config.shard_life_s, config.feed_mb),
-        )
-        return node, registry
 
-    opened = await opened_when_usable(place.data_dir, config.metrics, open_once, stop)
+async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
+    """Run a node until `stop`. Raises StorageError, AddressUnavailable or OSError when it cannot start."""
+    opened = await opened_when_usable(Path(config.data_dir), config.metrics, partial(_open, config), stop)
     if opened is None:
         return
     node, registry = opened
@@ -94,13 +97,15 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         await node.region_link.members_changed(zones, _peers(nodes))
         node.members_changed(zones)
 
+    conflicts = node.service.conflicts
+    assert conflicts is not None
     observe = ObserveServer(
         config.metrics.host,
         config.metrics.port,
         registry,
         health=node.health,
         status=node.status,
-        admin=members.admin(on_members),
+        admin={**members.admin(on_members), "conflicts": conflicts.administer},
         admin_token=config.admin_token,
     )
     await server.start()

@@ -37,13 +37,18 @@ from geodyne.peermessages import (
     VoteRequest,
 )
 from geodyne.ports import Clock, PeerNetwork
+from node.applying import AppliedBatch
 from node.calls import Calls
-from node.catalog.keeper import CatalogKeeper, catalog_records
+from node.catalog.keeper import CatalogKeeper, catalog_records, told_revision
+from node.clocks import ClockGuard
+from node.conflictlog import ConflictLog
 from node.early import EarlyMessages
 from node.failing import StorageFailure
 from node.feed.duty import FeedDuty
 from node.feed.retention import FeedSettings
-from node.group import AppliedBatch, Group
+from node.feed.tombstones import TombstoneDuty
+from node.formatmark import FormatMark
+from node.group import Group
 from node.groups import Groups
 from node.healing import Healing
 from node.heartbeats import Heartbeats
@@ -137,7 +142,9 @@ class NodeService:
         self._fatal = fatal
         self.failure = StorageFailure(self, fatal)
         self.space: SpaceGuard | None = None
-        self.data_grows: Callable[[], None] = _nothing  # before what older versions would misread is written
+        self.conflicts: ConflictLog | None = None
+        self.clocks = ClockGuard(clock, liveness, metrics)
+        self.mark = FormatMark()  # raised before what older versions would misread is written
         self.outgrow: Callable[[int], None] = _ignore_number  # the next start is to have a larger incarnation
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests: list[tuple[Sequence[Request], Callable[[Response], None]]] = []
@@ -159,6 +166,7 @@ class NodeService:
         self.indexes = IndexDuties(self, store, metrics)
         self.expiring = Expiring(self, store, ttl)
         self.feeds = FeedDuty(self, store, feed)
+        self.tombstones = TombstoneDuty(self, store)
 
     def members_changed(self, members: Mapping[str, str]) -> None:
         """The launch file names other nodes (node id -> zone), this one included. The network knows them already."""
@@ -349,8 +357,9 @@ class NodeService:
             if group.partition == METADATA_PARTITION:  # a newcomer may be a member now, and have it all already
                 self.groups.settle(self.catalog.next_partition())
         if effects.configuration_changed:
-            self.data_grows()
+            self.mark.members_change()
         if effects.entries:
+            self.mark.entries(effects.entries)
             log.append(group.partition, effects.entries)
             index, term = effects.entries[-1].index, effects.entries[-1].term
         for peer, message in effects.before:
@@ -584,6 +593,8 @@ class NodeService:
                 self.indexes.news(group.partition)
             if batch.scrub is not None:
                 self.scrub.applied(group, batch.scrub)
+            if batch.conflicts and self.conflicts is not None:
+                self.conflicts.note(group.partition, batch.conflicts, leading=group.serving)
             for revision, changes in batch.catalog:
                 self.catalog.apply(revision, changes)
             if group.partition == METADATA_PARTITION:
@@ -591,8 +602,8 @@ class NodeService:
                 if batch.catalog:
                     self._retry_controls()
                     self._catalog_changed()
-            if group.state.definition.revision != group.reported_revision:
-                group.reported_revision = group.state.definition.revision
+            if (told := told_revision(group)) != group.reported_revision:
+                group.reported_revision = told
                 self.expiring.review(group)
                 self.leads_changed()
 
@@ -626,8 +637,7 @@ class NodeService:
 
     def _catalog_changed(self) -> None:
         """Take up and put down replicas as the catalog now says, and tell everybody."""
-        if any(table.streams for table in self.catalog.catalog.tables.values()):
-            self.data_grows()
+        self.mark.tables(self.catalog.catalog.tables.values())
         self._touched.update(self.catalog.changed())
         self.leads_changed()
         self.membership.review()
@@ -644,6 +654,10 @@ class NodeService:
         self.scrub.step()
         self.membership.maintain()
         self.feeds.step()
+        self.tombstones.step()
+        if self.conflicts is not None:
+            self.conflicts.sweep()
+        self.clocks.step(self.peers)
 
     def publish_counts(self) -> None:
         """Tell watchers how many items the partitions hold that have changed."""
@@ -673,10 +687,6 @@ class NodeService:
         self.membership.forget(group.partition)
         self.scans.news(group.partition)
         self.waits.news(group.partition)
-
-
-def _nothing() -> None:
-    return None
 
 
 def _ignore_number(number: int) -> None:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from geodyne.catalog import (
+    CONFLICT_LOG,
     INDEX_CONSUMER,
     KINESIS_PREFIX,
+    REPLICA_HOLDING,
     STREAM_PREFIX,
     TRIGGER_OLDEST_PREFIX,
     IndexStatus,
-    ReplicaStatus,
     TableRecord,
     kinesis_consumer,
     replica_consumer,
     stream_consumer,
 )
+from geodyne.messages import Change
+from geodyne.model import version as versions
 from geodyne.model.indexkeys import IndexSchema
 from geodyne.model.keys import KeySchema
 from geodyne.wire import log_v1_pb2 as log
+from geodyne.writemodes import write_mode
+from node.engine.writemode import WriteRule, rule_from_wire, rule_of, rule_to_wire
 from node.feed.records import stamped
 from node.feed.shards import Shard, Shards, StreamDefinition, defined, rolled, trimmed
 from node.raft.configuration import Configuration
+from node.storage.port import Row
 
 SEQUENCE_SHIFT = 16  # a change record's sequence is its entry's index, shifted, plus its position in the entry
 
@@ -54,6 +60,13 @@ class Definition(NamedTuple):
     streams: tuple[StreamDefinition, ...] = ()
     bookmarks: tuple[str, ...] = ()
     ttl: str = ""  # the attribute that tells when items expire; "": they do not
+    conflicts: bool = False  # effects have bases, and name what lost to them (node.feed.conflicts)
+    writes: WriteRule | None = None  # which writes of clients are taken; None: all
+
+    @property
+    def deletes_by(self) -> str:
+        """`ttl`, but "" where the region must not write any item."""
+        return "" if self.writes is not None and self.writes.closed else self.ttl
 
     @property
     def timed(self) -> bool:
@@ -77,9 +90,12 @@ class Definition(NamedTuple):
             consumers=self.consumers,
             bookmarks=self.bookmarks,
             ttl=self.ttl,
+            conflicts=self.conflicts,
         )
         for stream in self.streams:
             message.streams.add(label=stream.label, view=stream.view, ended=stream.ended)
+        if self.writes is not None:
+            rule_to_wire(self.writes, message.writes)
         if self.key is not None:
             _put_attributes(message.key, _key_pairs(self.key))
         for index in self.indexes:
@@ -120,6 +136,8 @@ class Definition(NamedTuple):
             tuple(StreamDefinition(stream.label, stream.view, stream.ended) for stream in message.streams),
             tuple(message.bookmarks),
             message.ttl,
+            message.conflicts,
+            rule_from_wire(message.writes) if message.HasField("writes") else None,
         )
 
 
@@ -145,7 +163,7 @@ def _key_schema(pairs: Sequence[tuple[str, str]]) -> KeySchema:
 
 def definition_of(table: TableRecord, region: str) -> Definition:
     """What the partitions of a table must do, as the catalog has it."""
-    key = KeySchema(table.hash_key, table.hash_type, table.range_key, table.range_type)
+    key = table.key_schema
     indexes = tuple(
         IndexDefinition(
             index.name,
@@ -161,7 +179,7 @@ def definition_of(table: TableRecord, region: str) -> Definition:
     consumers = [
         replica_consumer(name)
         for name, status in table.replicas.items()
-        if name != region and status != ReplicaStatus.DELETING
+        if name != region and status in REPLICA_HOLDING
     ]
     indexed = any(not index.slot for index in indexes)
     if indexed:
@@ -183,7 +201,22 @@ def definition_of(table: TableRecord, region: str) -> Definition:
         streams=streams,
         bookmarks=table.bookmarks,
         ttl=table.expires_by,
+        conflicts=table.is_global and bool(table.extra.get(CONFLICT_LOG)),
+        writes=rule_of(write_mode(table), region, tuple(sorted(table.replicas))) if table.is_global else None,
     )
+
+
+def still_arrived(arrived: Mapping[str, int], definition: Definition) -> dict[str, int]:
+    """Under a new definition: a region that comes back after it was removed has nothing of what it once had."""
+    return {region: us for region, us in arrived.items() if replica_consumer(region) in definition.consumers}
+
+
+def outdated(change: Change, prior: Row | None, arrived: Mapping[str, int]) -> bool:
+    """Whether a change that arrives has lost already to the row that is here. Where there is none, and all that the
+    change's region wrote up to then has been here, the item was deleted and its tombstone has been collected."""
+    if prior is not None:
+        return prior.version >= change.version
+    return bool(arrived) and versions.time_us(change.version) <= arrived.get(versions.region(change.version), 0)
 
 
 def index_definition(table: TableRecord) -> Definition:
@@ -225,6 +258,7 @@ class GroupState:
     __slots__ = (
         "applied_index",
         "applied_term",
+        "arrived",
         "bytes",
         "catalog_revision",
         "configuration",
@@ -239,6 +273,7 @@ class GroupState:
         "feed_us",
         "items",
         "last_us",
+        "safe_us",
         "shards",
         "sources",
     )
@@ -257,6 +292,8 @@ class GroupState:
         self.feed_us = 0  # of the newest record
         self.feed_total = 0  # bytes of all records that there ever were
         self.shards: Shards = {}
+        self.safe_us = 0  # what this region writes here after the entries that were applied has larger versions
+        self.arrived: dict[str, int] = {}  # other regions: all that they wrote up to a time is here, or was
         self.catalog_revision = 0
         self.epoch = epoch
         self.sources: dict[int, IndexSource] = {}  # partitions of a global index only: by partition of the table
@@ -268,6 +305,7 @@ class GroupState:
         if definition.timed and not self.definition.timed:
             self.feed_us = wall_us  # replicas of a version that kept no times may have disagreed about it
         self.shards = defined(self.shards, definition.streams, self.feed_head, wall_us) if definition.streams else {}
+        self.arrived = still_arrived(self.arrived, definition)
         cursors = {name: self.cursors.get(name, self.feed_head) for name in definition.consumers if not self.lost(name)}
         for name in definition.bookmarks:
             cursors[name] = self.cursors.get(name, 0 if name.startswith(TRIGGER_OLDEST_PREFIX) else self.feed_head)
@@ -282,6 +320,11 @@ class GroupState:
         """The feed is to be trimmed up to a sequence: a consumer that has not passed it loses its place."""
         if self.cursors.get(consumer, sequence) < sequence:
             del self.cursors[consumer]
+
+    def promise(self, us: int) -> None:
+        """The leader has logged that all later versions of this region will be larger. Every later leader keeps it."""
+        self.safe_us = max(self.safe_us, us)
+        self.last_us = max(self.last_us, us)
 
     def fed(self, sequence: int, effect: bytes, wall_us: int) -> bytes:
         """The change record of a serialised effect, the newest one from now on."""
@@ -328,7 +371,10 @@ class GroupState:
             epoch=self.epoch,
             feed_us=self.feed_us,
             feed_total=self.feed_total,
+            safe_us=self.safe_us,
         )
+        for region, us in self.arrived.items():
+            message.arrived.add(region=region, us=us)
         for label, shards in self.shards.items():
             for opened_us, after, last, closed_us in shards:
                 message.shards.add(label=label, opened_us=opened_us, after=after, last=last, closed_us=closed_us)
@@ -368,6 +414,8 @@ class GroupState:
         state.feed_floor = message.feed_floor
         state.feed_us = message.feed_us
         state.feed_total = message.feed_total
+        state.safe_us = message.safe_us
+        state.arrived = {mark.region: mark.us for mark in message.arrived}
         state.shards = _shards_of(state.definition, message.shards)
         state.catalog_revision = message.catalog_revision
         state.sources = dict(map(source_of, message.sources))

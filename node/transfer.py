@@ -299,8 +299,7 @@ class SnapshotTransfers:
         group.frozen += 1
         try:
             state = GroupState.from_bytes(importing.state)
-            if state.configuration is not None or state.definition.streams:
-                self._service.data_grows()
+            self._service.mark.state(state)
             await importing.commit()
             raft, index, term = group.raft, chunk.snapshot_index, chunk.snapshot_term
             if raft.install_snapshot(index, term, state.configuration):  # else the log has it all, and more

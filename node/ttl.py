@@ -11,6 +11,7 @@ Must hold:
 - An item that a transaction has locked stays until the next look.
 - In a global table the region that wrote an image deletes it, so that one region's stream tells of the deletion as one
   for its time. The others do it in its stead only after a while: it may be away.
+- Where the table's write mode names one region for an item, that one alone deletes it, at once.
 - The version of a deletion follows that of the image that was judged, and nothing else: a write that another region
   made since then, and that has not come here yet, prevails wherever it arrives.
 """
@@ -102,7 +103,8 @@ class Expiring:
             filled = self._store.expiries_filled(group.partition)
             filling += not filled
             try:
-                due = self._store.expiring(group.partition, (first, b""), last, 1) if group.serving else []
+                deletes = group.serving and bool(group.expires_by)
+                due = self._store.expiring(group.partition, (first, b""), last, 1) if deletes else []
             except GroupDamaged:
                 continue  # the store has told who heals it
             if due:
@@ -180,6 +182,8 @@ def expire(group: Group, expiry: Expiry, key: bytes, wall_us: int) -> bool:
         return False
     _, row = group.newest(key)
     if row is None or not expiry.due(row.value, wall_us - FOREIGN_GRACE_US if group.foreign(row) else wall_us):
+        return False
+    if not group.expires_here(row):
         return False
     group.expire(key, row, wall_us)
     return True

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from geodyne.catalog import PartitionRecord, TableRecord, TableStatus
+from geodyne.catalog import ADDED_CLOCKS_MS, REPLICA_ADDED, PartitionRecord, ReplicaStatus, TableRecord, TableStatus
 from geodyne.errors import ApiError
 from geodyne.messages import Applied, ApplyChanges, Change
 from geodyne.model import version as versions
@@ -43,10 +43,12 @@ class Counts:
 class _Pending:
     """A shipped batch that waits for some lanes."""
 
-    __slots__ = ("applied", "parts", "reason", "reply", "ship")
+    __slots__ = ("applied", "parts", "reason", "reply", "ship", "source", "stream")
 
-    def __init__(self, ship: Ship, reply: Reply, parts: int) -> None:
+    def __init__(self, ship: Ship, reply: Reply, source: str, stream: object, parts: int) -> None:
         self.ship = ship
+        self.source = source
+        self.stream = stream
         self.reply = reply
         self.parts = parts
         self.applied = 0
@@ -74,12 +76,11 @@ class Applier:
         self._lanes: dict[int, _Lane] = {}
         self.counts = Counts()
 
-    def submit(self, ship: Ship, reply: Reply) -> None:
-        """Apply a batch; `reply` is called once, possibly at once."""
+    def submit(self, ship: Ship, reply: Reply, source: str, stream: object = None) -> None:
+        """Apply a batch of the region `source` that came on `stream`; `reply` is called once, possibly at once."""
         self.counts.received += len(ship.changes)
-        table = self._region.catalog.tables.get(ship.table)
-        if table is None or table.id != ship.table_id or table.status is TableStatus.DELETING:
-            reply(Receipt(ship.id, Outcome.NO_TABLE, reason=f"table {ship.table} is not here"))
+        if refusal := self._refusal(ship, source):
+            reply(Receipt(ship.id, Outcome.NO_TABLE, reason=refusal))
             return
         if not ship.changes:
             reply(Receipt(ship.id, Outcome.APPLIED))
@@ -94,7 +95,13 @@ class Applier:
                 Receipt(ship.id, Outcome.HELD, retry_after_ms=min(wait_ms, _RETRY_AFTER_MAX), reason="from the future")
             )
             return
-        self._enqueue(table, ship, reply)
+        self._enqueue(self._region.catalog.tables[ship.table], ship, reply, source, stream)
+
+    def withdraw(self, stream: object) -> None:
+        """A stream has ended: of what came on it, nothing that still waits is applied. Its source ships it again, and
+        what waits for a partition without a leader must not grow with each stream that breaks."""
+        for lane in self._lanes.values():
+            lane.queue = deque(part for part in lane.queue if part[0].stream is not stream)
 
     async def close(self) -> None:
         """Stop; batches without a receipt stay without one."""
@@ -103,7 +110,22 @@ class Applier:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _enqueue(self, table: TableRecord, ship: Ship, reply: Reply) -> None:
+    def _refusal(self, ship: Ship, source: str) -> str:
+        """Why a batch is not applied as the catalog is now; "" if it is."""
+        table = self._region.catalog.tables.get(ship.table)
+        if table is None or table.id != ship.table_id or table.status is TableStatus.DELETING:
+            return f"table {ship.table} is not here"
+        if not table.is_global:  # its replica has left; the source has yet to see that it is dropped
+            return f"table {ship.table} is no replica here"
+        if table.replicas.get(source) in (None, ReplicaStatus.CREATION_FAILED):
+            # Tombstones that hide what a removed region has not sent yet may be gone: it would bring items back.
+            return f"table {ship.table} has no replica in {source}"
+        added_ms = table.extra.get(REPLICA_ADDED, {}).get(source, 0)
+        if added_ms and _oldest_us(ship, source) < (added_ms - ADDED_CLOCKS_MS) * 1_000:
+            return f"{source} wrote that before its replica was added"  # likewise; it waits until that one is complete
+        return ""
+
+    def _enqueue(self, table: TableRecord, ship: Ship, reply: Reply, source: str, stream: object) -> None:
         groups: dict[int, tuple[PartitionRecord, list[Change]]] = {}
         for change in ship.changes:
             partition = table.partition_of(hash_of(change.key))
@@ -111,7 +133,7 @@ class Applier:
             if group is None:
                 group = groups[partition.id] = (partition, [])
             group[1].append(change)
-        pending = _Pending(ship, reply, len(groups))
+        pending = _Pending(ship, reply, source, stream, len(groups))
         for partition, changes in groups.values():
             lane = self._lanes.setdefault(partition.id, _Lane())
             lane.queue.append((pending, changes))
@@ -121,10 +143,16 @@ class Applier:
     async def _drain(self, partition: PartitionRecord, lane: _Lane) -> None:
         try:
             while lane.queue:
-                parts, changes = _take(lane.queue)
-                applied, reason = await self._apply(partition, changes)
+                taken = _take(lane.queue)
+                refusals = [self._refusal(pending.ship, pending.source) for pending, _ in taken]  # it may have waited
+                parts = [part for part, refusal in zip(taken, refusals, strict=True) if not refusal]
+                changes = [change for _, part in parts for change in part]
+                applied, reason = await self._apply(partition, changes) if changes else (0, "")
                 for position, (pending, _) in enumerate(parts):
                     self._finish_part(pending, applied if position == 0 else 0, reason)
+                for (pending, _), refusal in zip(taken, refusals, strict=True):
+                    if refusal:
+                        self._finish_part(pending, 0, refusal)
         finally:
             lane.task = None
             if self._lanes.get(partition.id) is lane:
@@ -136,7 +164,7 @@ class Applier:
         try:
             answer = await self._region.call(call, timeout_ms=APPLY_TIMEOUT_MS)
         except ApiError as error:
-            return 0, f"partition {partition.id}: {error.message or error.kind.code}"
+            return 0, f"partition {partition.id}: {error.reason}"
         except Exception as error:  # a fault of ours must not leave the source waiting for a receipt
             log.exception("apply failed", extra={"partition": partition.id})
             return 0, f"partition {partition.id}: {error!r}"
@@ -158,17 +186,21 @@ class Applier:
             pending.reply(Receipt(pending.ship.id, Outcome.APPLIED, pending.applied))
 
 
+def _oldest_us(ship: Ship, source: str) -> int:
+    """Of what the source wrote itself."""
+    times = (versions.time_us(each.version) for each in ship.changes if versions.region(each.version) == source)
+    return min(times, default=1 << 64)
+
+
 _RETRY_AFTER_MAX = (1 << 32) - 1  # the field's width on the wire
 
 
-def _take(queue: deque[tuple[_Pending, list[Change]]]) -> tuple[list[tuple[_Pending, list[Change]]], list[Change]]:
+def _take(queue: deque[tuple[_Pending, list[Change]]]) -> list[tuple[_Pending, list[Change]]]:
     """The next parts, in order, up to APPLY_BYTES_MAX; at least one."""
     parts: list[tuple[_Pending, list[Change]]] = []
-    changes: list[Change] = []
     size = 0
     while queue and size < APPLY_BYTES_MAX:
         part = queue.popleft()
         parts.append(part)
-        changes.extend(part[1])
         size += sum(map(change_bytes, part[1]))
-    return parts, changes
+    return parts

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from geodyne.catalog import PartitionRecord, TableRecord
 from geodyne.errors import ApiError
 from geodyne.messages import Change, Moved, ReadRows, Rows
 from geodyne.model import version as versions
+from geodyne.model.keys import hash_of
 from replication.link import DestinationLink
 from replication.ports import Region
 from replication.values import Outcome, Receipt, change_bytes
@@ -28,6 +29,31 @@ PAGES_IN_FLIGHT_MAX = 4  # of one partition
 PARTITIONS_AT_ONCE_MAX = 4  # of one table and destination
 READ_TIMEOUT_MS = 10_000
 RETRY_S = 0.5
+
+
+class ScanGate:
+    """What is asked of all scans of one table to one destination: to rest, until they are told to go on."""
+
+    __slots__ = ("_open",)
+
+    def __init__(self, paused: bool = False) -> None:
+        self._open = asyncio.Event()
+        self.set_paused(paused)
+
+    def set_paused(self, paused: bool) -> None:
+        """What was shipped arrives; a page that was read waits here."""
+        if paused:
+            self._open.clear()
+        else:
+            self._open.set()
+
+    @property
+    def paused(self) -> bool:
+        return not self._open.is_set()
+
+    async def passed(self) -> None:
+        """Returns when scans may ship."""
+        await self._open.wait()
 
 
 class ScanMovedError(Exception):
@@ -42,6 +68,23 @@ class ScanStats:
     running: int = 0
 
 
+class ScanProgress:
+    """How far the scan of a table has come. A scan follows the hashes of keys, over which rows are spread evenly."""
+
+    def __init__(self, partitions: Iterable[PartitionRecord]) -> None:
+        self._spans = {partition.id: (partition.low, partition.high) for partition in partitions}
+        self._done = dict.fromkeys(self._spans, 0.0)
+
+    def reached(self, partition: int, key: bytes | None) -> None:
+        """All rows of the partition up to that key are there; None: all."""
+        low, high = self._spans[partition]
+        self._done[partition] = 1.0 if key is None else (hash_of(key) - low) / (high - low)
+
+    @property
+    def percent(self) -> float:
+        return 100 * sum(self._done.values()) / max(len(self._done), 1)
+
+
 class _LostError(Exception):
     """Ship again from the last acknowledged key; the text says why."""
 
@@ -53,8 +96,25 @@ class EveryRegion(Container[str]):
         return True
 
 
+class EveryRegionBut(Container[str]):
+    """The set of all regions but one."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+
+    def __contains__(self, region: object) -> bool:
+        return region != self._region
+
+
 async def scan_table(
-    table: TableRecord, origins: Container[str], *, region: Region, link: DestinationLink, stats: ScanStats
+    table: TableRecord,
+    origins: Container[str],
+    *,
+    region: Region,
+    link: DestinationLink,
+    stats: ScanStats,
+    gate: ScanGate | None = None,
+    progress: ScanProgress | None = None,
 ) -> None:
     """Ship all rows of a table whose version was made in one of `origins`; returns when all have been applied.
 
@@ -64,7 +124,10 @@ async def scan_table(
 
     async def scan(partition: PartitionRecord) -> None:
         async with slots:
-            await PartitionScan(table, partition, origins, region=region, link=link, stats=stats).run()
+            scan = PartitionScan(
+                table, partition, origins, region=region, link=link, stats=stats, gate=gate, progress=progress
+            )
+            await scan.run()
 
     scans = [asyncio.create_task(scan(partition)) for partition in table.partitions]
     try:
@@ -87,6 +150,8 @@ class PartitionScan:
         region: Region,
         link: DestinationLink,
         stats: ScanStats,
+        gate: ScanGate | None = None,
+        progress: ScanProgress | None = None,
     ) -> None:
         self._table = table
         self._partition = partition
@@ -94,6 +159,8 @@ class PartitionScan:
         self._region = region
         self._link = link
         self._stats = stats
+        self._gate = gate or ScanGate()
+        self._progress = progress
         self._acknowledged = b""
         self._changed = asyncio.Event()  # something about the link or a receipt
         self._in_flight: deque[asyncio.Future[None]] = deque()
@@ -136,6 +203,7 @@ class PartitionScan:
             while after is not None and len(keys) < PAGES_IN_FLIGHT_MAX:
                 await self._wait_for_link()
                 page = await self._read(after)
+                await self._gate.passed()
                 changes = tuple(row for row in page.rows if versions.region(row.version) in self._origins)
                 self._ship(changes)
                 keys.append((page.last_key, len(changes)))
@@ -146,6 +214,8 @@ class PartitionScan:
             self._stats.rows += count
             if last_key is not None:
                 self._acknowledged = last_key
+            if self._progress is not None:
+                self._progress.reached(self._partition.id, last_key)
 
     async def _wait_for_link(self) -> None:
         while not (self._link.connected and self._link.has_room):
@@ -153,7 +223,7 @@ class PartitionScan:
             await self._changed.wait()
 
     async def _read(self, after: bytes) -> Rows:
-        call = ReadRows(self._partition.id, self._partition.epoch, after, PAGE_BYTES_MAX)
+        call = ReadRows(self._partition.id, self._partition.epoch, after, min(PAGE_BYTES_MAX, self._link.page_bytes))
         try:
             answer = await self._region.call(call, timeout_ms=READ_TIMEOUT_MS)
         except ApiError as error:

@@ -8,13 +8,26 @@ import orjson
 from google.protobuf.message import DecodeError
 
 from geodyne.messages import Change
+from geodyne.model import version as versions
 from geodyne.peermessages import Hello
 from geodyne.rpc.codecparts import CodecError, hello_of, put_hello
 from geodyne.wire import replication_v1_pb2 as wire
-from replication.values import Command, Operation, Outcome, Receipt, Result, Ship, change_bytes
+from replication.packing import Unpacker
+from replication.values import (
+    COMPARING,
+    Arrived,
+    Command,
+    Operation,
+    Outcome,
+    Receipt,
+    Result,
+    Ship,
+    Watermark,
+    change_bytes,
+)
 
-SourceMessage = Ship | Command
-DestinationMessage = Receipt | Result
+SourceMessage = Ship | Command | Watermark
+DestinationMessage = Receipt | Result | Arrived
 
 SHIP_OVERHEAD_BYTES = 200  # ids, names, a reason
 CHANGE_OVERHEAD_BYTES = 16
@@ -29,6 +42,9 @@ def encode_source(messages: Hello | Sequence[SourceMessage]) -> bytes:
     for message in messages:
         if isinstance(message, Ship):
             _put_ship(batch.ships.add(), message)
+        elif isinstance(message, Watermark):
+            table, table_id, us, arrived_us = message
+            batch.watermarks.add(table=table, table_id=table_id, us=us, arrived_us=arrived_us)
         else:
             batch.commands.add(
                 id=message.id,
@@ -42,15 +58,21 @@ def encode_source(messages: Hello | Sequence[SourceMessage]) -> bytes:
     return batch.SerializeToString()
 
 
-def decode_source(data: bytes) -> Hello | list[SourceMessage]:
-    """The hello of a SourceBatch, else its commands and ships. Raises CodecError."""
+def decode_source(data: bytes, unpacker: Unpacker | None = None) -> Hello | list[SourceMessage]:
+    """The hello of a SourceBatch, else its commands, ships and watermarks. `unpacker` is that of the stream it came on;
+    without one nothing may be packed. Raises CodecError."""
     batch = wire.SourceBatch()
     _parse(batch, data)
+    if batch.packed or batch.unpacked_bytes:
+        if unpacker is None:
+            raise CodecError("a batch is packed where none may be")
+        return decode_source(unpacker.unpack(batch.packed, batch.unpacked_bytes))
     if batch.HasField("hello"):
         return hello_of(batch.hello)
     messages: list[SourceMessage] = []
     messages.extend(_command(command) for command in batch.commands)
     messages.extend(_ship(ship) for ship in batch.ships)
+    messages.extend(Watermark(w.table, w.table_id, w.us, w.arrived_us) for w in batch.watermarks)
     return messages
 
 
@@ -69,6 +91,8 @@ def encode_destination(messages: Hello | Sequence[DestinationMessage]) -> bytes:
                 retry_after_ms=message.retry_after_ms,
                 reason=message.reason,
             )
+        elif isinstance(message, Arrived):
+            batch.arrived = max(batch.arrived, message.id)
         else:
             batch.results.add(
                 id=message.id,
@@ -77,6 +101,7 @@ def encode_destination(messages: Hello | Sequence[DestinationMessage]) -> bytes:
                 members=_members(message.members),
                 error_code=message.error_code,
                 error_message=message.error_message,
+                body_json=orjson.dumps(message.body) if message.body else b"",
             )
     return batch.SerializeToString()
 
@@ -88,10 +113,9 @@ def decode_destination(data: bytes) -> Hello | list[DestinationMessage]:
     if batch.HasField("hello"):
         return hello_of(batch.hello)
     messages: list[DestinationMessage] = [_receipt(receipt) for receipt in batch.receipts]
-    messages.extend(
-        Result(r.id, r.present, r.status, {m.region: m.status for m in r.members}, r.error_code, r.error_message)
-        for r in batch.results
-    )
+    messages.extend(map(_result, batch.results))
+    if batch.arrived:
+        messages.append(Arrived(batch.arrived))
     return messages
 
 
@@ -99,11 +123,15 @@ def source_message_bytes(message: SourceMessage) -> int:
     """About what a message takes on the wire."""
     if isinstance(message, Ship):
         return message.size + SHIP_OVERHEAD_BYTES + CHANGE_OVERHEAD_BYTES * len(message.changes)
+    if isinstance(message, Command) and message.operation in COMPARING:
+        return SHIP_OVERHEAD_BYTES + len(orjson.dumps(message.definition))
     return SHIP_OVERHEAD_BYTES
 
 
 def destination_message_bytes(message: DestinationMessage) -> int:
     """About what a message takes on the wire."""
+    if isinstance(message, Result) and message.body:
+        return SHIP_OVERHEAD_BYTES + len(orjson.dumps(message.body))
     return SHIP_OVERHEAD_BYTES
 
 
@@ -119,18 +147,18 @@ def _put_ship(target: wire.Ship, ship: Ship) -> None:
     target.table = ship.table
     target.table_id = ship.table_id
     add = target.changes.add
-    for key, version, image, size in ship.changes:
-        if image is None:
-            add(key=key, version=version, size=size)
-        else:
-            add(key=key, version=version, image=image, size=size)
+    for key, version, image, size, base in ship.changes:
+        add(key=key, version=version, image=image, size=size, base=base)  # None: the field is absent
 
 
 def _ship(ship: wire.Ship) -> Ship:
     changes = []
     weight = 0
     for c in ship.changes:
-        change = Change(c.key, c.version, c.image if c.HasField("image") else None, c.size)
+        if not c.key or not versions.well_formed(c.version):
+            raise CodecError(f"a change of table {ship.table} has no key or no version")
+        image = c.image if c.HasField("image") else None
+        change = Change(c.key, c.version, image, c.size, c.base if c.HasField("base") else None)
         weight += change_bytes(change)
         changes.append(change)
     return Ship(ship.id, ship.table, ship.table_id, tuple(changes), weight)
@@ -144,12 +172,23 @@ def _receipt(receipt: wire.Receipt) -> Receipt:
     return Receipt(receipt.id, outcome, receipt.applied, receipt.retry_after_ms, receipt.reason)
 
 
+def _result(r: wire.Result) -> Result:
+    try:
+        body = orjson.loads(r.body_json or b"{}")
+    except ValueError as error:
+        raise CodecError(f"malformed result: {error}") from None
+    members = {member.region: member.status for member in r.members}
+    return Result(r.id, r.present, r.status, members, r.error_code, r.error_message, body)
+
+
 def _command(command: wire.Command) -> Command:
     try:
         operation = Operation(int(command.operation))
         definition = orjson.loads(command.definition_json or b"{}")
     except ValueError as error:
         raise CodecError(f"malformed command: {error}") from None
+    if not isinstance(definition, dict):
+        raise CodecError("malformed command: its definition is no object")
     members = {member.region: member.status for member in command.members}
     return Command(command.id, operation, command.table, command.table_id, definition, members, command.region)
 

@@ -18,9 +18,9 @@ from geodyne.rpc.codec import OLDEST_STREAM_FORMAT, STREAM_FORMAT
 from geodyne.rpc.delay import DelayedLinks
 from geodyne.rpc.faults import PROCESS_FAULTS
 from geodyne.rpc.members import Members, member_administration
+from geodyne.rpc.network import RegionNetwork
 from geodyne.rpc.region import NodeAddress, RegionClient
 from geodyne.settings import ProcessConfig
-from geodyne.topology import ProcessSpec
 from replication.metrics import ReplicationCollector, latency_histogram
 from replication.service import PeerReplicator, Replicator
 from replication.values import FORMAT, OLDEST_FORMAT
@@ -34,13 +34,14 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     clock = SystemClock()
     incarnation = random.getrandbits(63)
     links = DelayedLinks()
+    network = RegionNetwork(config, links, clock)
     members = Members(config, links)
     client = _region_client(config, await members.addresses(), random, incarnation)
     latency = latency_histogram()
     replicator = Replicator(
         Hello(config.cluster_id, config.region, config.process_id, incarnation, FORMAT, OLDEST_FORMAT),
         str(config.listen),
-        await _peers(config, links),
+        await _peers(config, network),
         region=client,
         clock=clock,
         random=random,
@@ -51,7 +52,8 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     PlatformCollector(registry=registry)
     registry.register(PROCESS_FAULTS)
     registry.register(latency)
-    registry.register(ReplicationCollector(config.region, replicator.figures, replicator.applied))
+    figures = replicator.figures, replicator.applied, replicator.arrivals, replicator.comparing.figures
+    registry.register(ReplicationCollector(config.region, *figures))
 
     def health() -> dict[str, Any]:
         return {
@@ -67,12 +69,21 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
         registry,
         health=health,
         status=replicator.status,
-        admin={**members.admin(client.members_changed), **member_administration(client)},
+        admin={
+            **members.admin(client.members_changed),
+            **member_administration(client),
+            **network.admin(),
+            "verify": replicator.comparing.administer,
+            "writes": replicator.writing.administer,
+            "forget": replicator.forgetting.administer,
+            "conflicts": replicator.conflicts.administer,
+        },
         admin_token=config.admin_token,
     )
     client.subscribe(replicator.wake)
     client.start()
     try:
+        network.start(lambda state: replicator.set_pauses(state.pauses))
         await replicator.start()
         await observe.start()
         log.info("ready", extra={"address": str(config.listen)})
@@ -80,6 +91,7 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     finally:
         await replicator.close()
         await client.close()
+        network.close()
         await links.close()
         await observe.stop()
 
@@ -94,15 +106,11 @@ def _region_client(
     )
 
 
-async def _peers(config: ProcessConfig, links: DelayedLinks) -> dict[str, PeerReplicator]:
+async def _peers(config: ProcessConfig, network: RegionNetwork) -> dict[str, PeerReplicator]:
     """The first replicator of each other region: a second one would ship the same changes once more."""
     peers = {}
     for name, region in config.topology.regions.items():
         if name != config.region and region.replicators:
             peer = region.replicators[0]
-            peers[name] = PeerReplicator(name, peer.id, await _dial(config, links, peer))
+            peers[name] = PeerReplicator(name, peer.id, await network.dial(peer))
     return peers
-
-
-async def _dial(config: ProcessConfig, links: DelayedLinks, target: ProcessSpec) -> str:
-    return await links.via(target.address, config.topology.one_way_ms(config.spec, target))

@@ -31,6 +31,8 @@ class DestinationFigures(NamedTuple):
     partitions: int
     caught_up: int  # of the partitions
     bytes_in_flight: int
+    encoded_bytes: int
+    sent_bytes: int
 
 
 class AppliedFigures(NamedTuple):
@@ -40,6 +42,23 @@ class AppliedFigures(NamedTuple):
     applied: int
     held_batches: int
     failed_batches: int
+
+
+class ArrivalFigures(NamedTuple):
+    """What is known here of what a source wrote: all of it up to `watermark_s`, in Unix time; 0: not known."""
+
+    source: str
+    destination: str
+    watermark_s: float
+
+
+class VerifiedFigures(NamedTuple):
+    """What comparing with another region found last: the oldest such time over the tables, and the sum."""
+
+    source: str
+    destination: str
+    verified_s: float
+    differing: int
 
 
 _GAUGES: tuple[tuple[str, str, Callable[[DestinationFigures], float]], ...] = (
@@ -86,6 +105,16 @@ _COUNTERS: tuple[tuple[str, str, Callable[[DestinationFigures], float]], ...] = 
         "Rows that scans have shipped and the destination has answered.",
         lambda f: f.backfill_rows,
     ),
+    (
+        "geodyne_replication_encoded_bytes_total",
+        "Bytes of batches for the destination as they were encoded.",
+        lambda f: f.encoded_bytes,
+    ),
+    (
+        "geodyne_replication_sent_bytes_total",
+        "Bytes of those batches as they were sent: packed where that saves bytes.",
+        lambda f: f.sent_bytes,
+    ),
 )
 _APPLIED: tuple[tuple[str, str, Callable[[AppliedFigures], int]], ...] = (
     ("geodyne_replication_received_changes_total", "Changes that came from other regions.", lambda f: f.received),
@@ -114,11 +143,18 @@ class ReplicationCollector(Collector):
     """Register once per process."""
 
     def __init__(
-        self, region: str, figures: Callable[[], Sequence[DestinationFigures]], applied: Callable[[], AppliedFigures]
+        self,
+        region: str,
+        figures: Callable[[], Sequence[DestinationFigures]],
+        applied: Callable[[], AppliedFigures],
+        arrivals: Callable[[], Sequence[ArrivalFigures]],
+        verified: Callable[[], Sequence[VerifiedFigures]] = tuple,
     ) -> None:
         self._region = region
         self._figures = figures
         self._applied = applied
+        self._arrivals = arrivals
+        self._verified = verified
 
     def collect(self) -> Iterable[Metric]:
         """All families; called by prometheus_client."""
@@ -133,6 +169,30 @@ class ReplicationCollector(Collector):
             for f in figures:
                 counter.add_metric((f.source, f.destination), float(value(f)))
             yield counter
+        watermark = GaugeMetricFamily(
+            "geodyne_replication_watermark_seconds",
+            "All that the source wrote up to this Unix time is applied in the destination, in every table that both "
+            "have; 0: not known yet. Told by the destination.",
+            labels=_LABELS,
+        )
+        for arrival in self._arrivals():
+            watermark.add_metric((arrival.source, arrival.destination), arrival.watermark_s)
+        yield watermark
+        verified_at = GaugeMetricFamily(
+            "geodyne_verification_time_seconds",
+            "When the table that has waited longest was last compared with its replica there (Unix time).",
+            labels=_LABELS,
+        )
+        differing = GaugeMetricFamily(
+            "geodyne_verification_differing_items",
+            "Items found to differ when their tables were last compared, less those that were repaired then.",
+            labels=_LABELS,
+        )
+        for source, destination, verified_s, count_differing in self._verified():
+            verified_at.add_metric((source, destination), verified_s)
+            differing.add_metric((source, destination), count_differing)
+        yield verified_at
+        yield differing
         applied = self._applied()
         for name, text, count in _APPLIED:
             total = CounterMetricFamily(name, text, labels=("destination",))

@@ -57,12 +57,16 @@ class Batch(NamedTuple):
     size: int
     oldest_us: int  # version time of its oldest change
     newest_us: int
+    safe_us: int = 0  # later pages bring larger versions only; 0: not known
+    revision: int = 0  # of the definition under which later pages are written; 0: not known
 
 
 class Read(NamedTuple):
-    """Read the feed after this position; report by `on_page` or `on_read_failed` with the same `after`."""
+    """Read the feed after this position; report by `on_page` or `on_read_failed` with the same `after`. A page without
+    records is worth an answer when it says more than `safe_us`."""
 
     after: int
+    safe_us: int = 1
 
 
 class Send(NamedTuple):
@@ -78,7 +82,7 @@ class Commit(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """Ship all rows that this region wrote; report by `on_scanned` when all have been applied."""
+    """Ship all rows that the destination did not write itself; report by `on_scanned` when all have been applied."""
 
     number: int
 
@@ -106,12 +110,17 @@ class Progress:
         self.position = FROM_COMMITTED
         self.acknowledged = FROM_COMMITTED
         self.committed = FROM_COMMITTED
+        self.fence_us = 0  # of this region's changes, those of larger versions are not shipped; 0: all are
+        self.watermark_us = 0  # all that the region wrote in the partition up to then is applied there; 0: not known
+        self.passed_revision = 0  # likewise, all before the partition logged the definition of this revision
         self.connected = False
         self.held_records = 0  # of the batch that the destination's clock holds up; 0: none
+        self.paused = False  # on request: nothing is read nor sent
         self.trouble = ""  # why it waits, for people
         self._batches: deque[_Waiting] = deque()
         self._next_number = 1
         self._reads: list[int] = []
+        self._safe_us = 0  # the newest that a page said
         self._more = True  # the newest page did not reach the head of the feed
         self._pending_since_us = 0  # of batches that a rewind forgot, until they are read again
         self._not_before_ms = 0
@@ -175,7 +184,8 @@ class Progress:
         self.position = batch.next
         self._more = page.next < page.head
         self._pending_since_us = 0
-        if batch.changes or batch.next > after:
+        if batch.changes or batch.next > after or batch.safe_us > self._safe_us:
+            self._safe_us = max(self._safe_us, batch.safe_us)
             self._batches.append(_Waiting(batch))
             self._settle()
 
@@ -235,11 +245,11 @@ class Progress:
     def decide(self, now_ms: int, *, may_read: bool = True) -> list[Instruction]:
         """What to do now. `may_read` is false while the destination as a whole has too many bytes under way."""
         instructions: list[Instruction] = []
-        if self._scan_wanted and not self._scan:
+        if self._scan_wanted and not self._scan and not self.paused:
             self._scans += 1
             self._scan, self._scan_wanted = self._scans, False
             instructions.append(Scan(self._scan))
-        if now_ms >= self._not_before_ms:
+        if now_ms >= self._not_before_ms and not self.paused:
             if self.connected:
                 for waiting in self._batches:
                     if not waiting.sent and not waiting.acknowledged:
@@ -247,7 +257,7 @@ class Progress:
                         instructions.append(Send(waiting.batch))
             if may_read and self._wants_read():
                 self._reads.append(self.position)
-                instructions.append(Read(self.position))
+                instructions.append(Read(self.position, max(self._safe_us, 1)))
         if self._commit_due_ms() <= now_ms:
             self._committing = True
             self._last_commit_ms = now_ms
@@ -289,8 +299,13 @@ class Progress:
         """
         newest: dict[bytes, Change] = {}
         for record in page.records:
-            if record.change.version[8:] == self._own:
-                newest[record.change.key] = record.change
+            version = record.change.version
+            if version[8:] == self._own and (not self.fence_us or time_us(version) <= self.fence_us):
+                change = record.change
+                earlier = newest.get(change.key) if change.base is not None else None
+                if earlier is not None and change.base == earlier.version:
+                    change = change._replace(base=earlier.base)  # what the first of them had seen
+                newest[change.key] = change
         changes = tuple(newest.values())
         versions = [change.version for change in changes]
         number = self._next_number
@@ -303,16 +318,23 @@ class Progress:
             sum(map(change_bytes, changes)),
             time_us(min(versions)) if versions else 0,
             time_us(max(versions)) if versions else 0,
+            page.safe_us if page.next >= page.head else 0,
+            page.revision if page.next >= page.head else 0,
         )
 
     def _settle(self) -> None:
         while self._batches and self._batches[0].acknowledged:
-            self.acknowledged = self._batches.popleft().batch.next
+            batch = self._batches.popleft().batch
+            self.acknowledged = batch.next
+            if not self._scan and not self._scan_wanted:  # while one is under way, older rows may be missing there
+                self.watermark_us = max(self.watermark_us, batch.safe_us)
+                self.passed_revision = max(self.passed_revision, batch.revision)
 
     def _rewind(self, now_ms: int) -> None:
         self._pending_since_us = self.pending_since_us
         self._batches.clear()
         self.position = self.acknowledged
+        self._safe_us = self.watermark_us
         self._more = True
         self._refusals += 1
         self._pause(now_ms, self._refusals)

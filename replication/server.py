@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from geodyne.peermessages import Hello
@@ -18,29 +19,41 @@ from replication.codec import (
     destination_message_bytes,
     encode_destination,
 )
-from replication.link import BYTES_IN_FLIGHT_MAX, COMMANDS_IN_FLIGHT_MAX
-from replication.values import CHECKED_FROM, EXCHANGE, Command, Receipt, Result, Ship
+from replication.link import BYTES_IN_FLIGHT_MAX, COMMANDS_IN_FLIGHT_MAX, PING_MS
+from replication.packing import Unpacker
+from replication.values import ARRIVALS_FROM, CHECKED_FROM, EXCHANGE, Arrived, Command, Receipt, Result, Ship, Watermark
 
 log = logging.getLogger(__name__)
 
 # A source keeps to its own bounds (replication.link), so more than this is a fault and ends the stream.
 RECEIVED_BYTES_MAX = 2 * BYTES_IN_FLIGHT_MAX  # of one stream, without receipt
 COMMANDS_MAX = 2 * COMMANDS_IN_FLIGHT_MAX  # of one stream, without result
+ARRIVED_AFTER_S = 0.1  # receipts of most ships are sooner, and say as much
 
 DESTINATION_CONTRACT: Contract[DestinationMessage, SourceMessage] = Contract(
     encode_destination, decode_source, destination_message_bytes, CHECKED_FROM
 )
 CommandHandler = Callable[[str, Command], Awaitable[Result]]
+WatermarkHandler = Callable[[str, Watermark], None]
 
 
 class ReplicationServer:
-    """The listening end. `on_command(source region, command)` returns a Result with the command's id."""
+    """The listening end. `on_command(source region, command)` returns a Result with the command's id;
+    `on_watermark(source region, watermark)` is told what the source knows."""
 
-    def __init__(self, address: str, hello: Hello, applier: Applier, on_command: CommandHandler) -> None:
+    def __init__(
+        self,
+        address: str,
+        hello: Hello,
+        applier: Applier,
+        on_command: CommandHandler,
+        on_watermark: WatermarkHandler = lambda _source, _watermark: None,
+    ) -> None:
         self._hello = hello
         self._applier = applier
         self._on_command = on_command
-        self._server = GrpcServer(address)
+        self._on_watermark = on_watermark
+        self._server = GrpcServer(address, PING_MS)
         self._server.add(EXCHANGE, self._exchange)
         self._streams: set[BatchStream[DestinationMessage, SourceMessage]] = set()
 
@@ -61,19 +74,20 @@ class ReplicationServer:
 
     async def _exchange(self, context: Any) -> None:
         sources: dict[int, _Source] = {}
+        contract = DESTINATION_CONTRACT._replace(decode=partial(decode_source, unpacker=Unpacker()))
 
         def on_up(
             stream: BatchStream[DestinationMessage, SourceMessage],
         ) -> Callable[[Sequence[SourceMessage]], None]:
             self._streams.add(stream)
-            source = sources[id(stream)] = _Source(stream, self._applier, self._on_command)
+            source = sources[id(stream)] = _Source(stream, self._applier, self._on_command, self._on_watermark)
             return source.on_batch
 
         def on_down(stream: BatchStream[DestinationMessage, SourceMessage], reason: str) -> None:
             self._streams.discard(stream)
             sources.pop(id(stream)).close()
 
-        await accept_stream(context, DESTINATION_CONTRACT, self._hello, admit=self._admit, on_up=on_up, on_down=on_down)
+        await accept_stream(context, contract, self._hello, admit=self._admit, on_up=on_up, on_down=on_down)
 
     def _admit(self, hello: Hello) -> None:
         if hello.region == self._hello.region:
@@ -88,28 +102,46 @@ class _Source:
         stream: BatchStream[DestinationMessage, SourceMessage],
         applier: Applier,
         on_command: CommandHandler,
+        on_watermark: WatermarkHandler,
     ) -> None:
         self._stream = stream
         self._applier = applier
         self._on_command = on_command
+        self._on_watermark = on_watermark
         self._received_bytes = 0
+        self._newest = 0  # ship that came in
+        self._telling: asyncio.TimerHandle | None = None
         self._commands: set[asyncio.Task[None]] = set()
 
     def on_batch(self, batch: Sequence[SourceMessage]) -> None:
         for message in batch:
             if isinstance(message, Ship):
                 self._received_bytes += message.size
-                self._applier.submit(message, self._reply_to(message))
+                self._newest = message.id
+                self._applier.submit(message, self._reply_to(message), self._stream.hello.region, self)
+            elif isinstance(message, Watermark):
+                self._on_watermark(self._stream.hello.region, message)
             else:
                 task = asyncio.get_running_loop().create_task(self._command(message))
                 self._commands.add(task)
                 task.add_done_callback(self._commands.discard)
+        if self._received_bytes and self._telling is None and self._stream.format >= ARRIVALS_FROM:
+            self._telling = asyncio.get_running_loop().call_later(ARRIVED_AFTER_S, self._tell_arrived)
         if self._received_bytes > RECEIVED_BYTES_MAX or len(self._commands) > COMMANDS_MAX:
             self._stream.reset("more was sent than may be under way")
 
     def close(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+        self._applier.withdraw(self)
         for task in self._commands:
             task.cancel()
+
+    def _tell_arrived(self) -> None:
+        """What is slow to apply must not look as if it were slow to arrive: other partitions share the path."""
+        self._telling = None
+        if self._received_bytes:
+            self._send(Arrived(self._newest))
 
     def _reply_to(self, ship: Ship) -> Callable[[Receipt], None]:
         def reply(receipt: Receipt) -> None:

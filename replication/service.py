@@ -6,25 +6,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any, NamedTuple
 
-from geodyne.catalog import PartitionRecord, ReplicaStatus, TableRecord, TableStatus
+from geodyne.catalog import REPLICA_HOLDING, LeavingStage, PartitionRecord, ReplicaStatus, TableRecord, TableStatus
+from geodyne.network import Pause
 from geodyne.peermessages import Hello
 from geodyne.ports import Clock
 from replication.apply import Applier
 from replication.backfill import ScanStats
+from replication.collecting import Collecting
+from replication.comparing import Comparing
+from replication.conflictswitch import ConflictSwitch
+from replication.digests import OwnItems
+from replication.forgetting import Forgetting
+from replication.lifecycle import Exchanged
 from replication.link import DestinationLink
-from replication.metrics import AppliedFigures, DestinationFigures
+from replication.metrics import AppliedFigures, ArrivalFigures, DestinationFigures
 from replication.ports import Region
 from replication.progress import ProgressSettings
 from replication.reconcile import Reconciler
 from replication.server import ReplicationServer
 from replication.steps import ReplicaSteps
 from replication.tail import Shipped, Tail
-from replication.values import Ship
+from replication.values import COMPARING, Command, Result, Ship, Watermark
+from replication.watermarks import Watermarks, sources_of, told
+from replication.writing import Writing
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +85,23 @@ class Replicator:
         self._shipped = {name: Shipped(latency=_bound(on_latency, name)) for name in self._links}
         self._scans = {name: ScanStats() for name in self._links}
         self._tails: dict[_TailKey, Tail] = {}
+        self._pauses: tuple[Pause, ...] = ()
         self._closing: set[asyncio.Task[None]] = set()  # of tails that are no longer wanted
         self._applier = Applier(region, clock, self._on_held)
         self._wake = asyncio.Event()
-        self._reconciler = Reconciler(self.own, region, self._links, self._scans, clock, on_progress=self.wake)
+        self._reconciler = Reconciler(
+            self.own, region, self._links, self._scans, clock, on_progress=self.wake, exchanged=self._exchanged
+        )
         self._steps = ReplicaSteps(self.own, region, self._reconciler.on_helping)
-        self._server = ReplicationServer(listen, hello, self._applier, self._steps.on_command)
+        self._server = ReplicationServer(listen, hello, self._applier, self._on_command, self._on_watermark)
+        self.watermarks = Watermarks(self.own)
+        own_items = OwnItems(self.own, region, self.watermarks)
+        self.comparing = Comparing(self.own, region, own_items, self._links, clock)
+        self.forgetting = Forgetting(self.own, region, self._links)
+        self.conflicts = ConflictSwitch(self.own, region)
+        self.writing = Writing(self.own, region, self.watermarks, clock)
+        self._collecting = Collecting(self.own, region, self.watermarks, clock)
+        self._told: dict[tuple[str, str], Watermark] = {}  # by table id and destination: on the present streams
         self._held_logged_ms: dict[str, int] = {}
         self._seen_revision: int | None = None
         self._task: asyncio.Task[None] | None = None
@@ -90,9 +110,10 @@ class Replicator:
         """Listen, dial and follow the catalog; returns the port. Raises geodyne.rpc.server.AddressUnavailable."""
         port = await self._server.start()
         for name, link in self._links.items():
-            link.subscribe(_LinkWatch(name, self._reconciler, self.wake))
+            link.subscribe(_LinkWatch(name, self._on_link_down, self.wake))
             link.start()
         self._task = asyncio.get_running_loop().create_task(self._follow())
+        self.comparing.start()
         return port
 
     async def close(self) -> None:
@@ -100,12 +121,24 @@ class Replicator:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self.comparing.close()
         await self._server.close()
         await self._applier.close()
+        await self._collecting.close()
         await self._reconciler.close()
         await asyncio.gather(*(tail.close() for tail in self._tails.values()), *self._closing)
         self._tails.clear()
         await asyncio.gather(*(link.close() for link in self._links.values()))
+
+    def set_pauses(self, pauses: Sequence[Pause]) -> None:
+        """These, and no others, rest replication from now on. What is under way arrives."""
+        self._pauses = tuple(pauses)
+        for key, tail in self._tails.items():
+            tail.set_paused(self._paused(tail.table.name, key.destination))
+        self._reconciler.set_paused(self._paused)
+
+    def _paused(self, table: str, destination: str) -> bool:
+        return any(pause.covers(table, self.own, destination) for pause in self._pauses)
 
     def wake(self) -> None:
         """Look at the catalog in the next loop turn, because it has changed."""
@@ -127,7 +160,64 @@ class Replicator:
         if revision != self._seen_revision:
             self._seen_revision = revision
             self._match_tails()
+            self.watermarks.keep(self._region.catalog.tables.values())
         self._reconciler.step()
+        self._tell_watermarks()
+        self._collecting.step()
+
+    def _on_link_down(self, destination: str) -> None:
+        self._told = {key: said for key, said in self._told.items() if key[1] != destination}
+        self._reconciler.on_link_down(destination)
+
+    async def _on_command(self, source: str, command: Command) -> Result:
+        if command.operation in COMPARING:
+            return await self.comparing.on_command(command)
+        return await self._steps.on_command(source, command)
+
+    def _on_watermark(self, source: str, said: Watermark) -> None:
+        table = self._region.catalog.tables.get(said.table)
+        if table is not None and table.id == said.table_id and source in sources_of(table, self.own):
+            self.watermarks.hear(source, said)
+
+    def _tell_watermarks(self) -> None:
+        """With each look, at most once in LOOK_S unless the catalog changes: what each destination did not hear yet."""
+        shipped = self._shipped_through()
+        said: dict[tuple[str, str], Watermark] = {}
+        for table in self._region.catalog.tables.values():
+            arrived_us = self.watermarks.arrived_us(table.id, sources_of(table, self.own))
+            for name in table.replicas:
+                if name not in self._links:
+                    continue
+                key = table.id, name
+                known = self._told.get(key)
+                news = told(table, self.own, name, shipped.get(key, {}), arrived_us) or known
+                if news is not None and (news == known or self._links[name].tell(news)):
+                    said[key] = news
+        self._told = said
+
+    def _exchanged(self, table: TableRecord) -> dict[str, Exchanged]:
+        """By other region: how far the exchange of the table's changes has come."""
+        shipped = self._shipped_through()
+        exchanged = {}
+        for name in sources_of(table, self.own):
+            there = shipped.get((table.id, name), {})
+            sent_us = min((there.get(partition.id, 0) for partition in table.partitions), default=0)
+            arrived_us, revision = self.watermarks.us(table.id, name), self._passed_revision(table, name)
+            exchanged[name] = Exchanged(sent_us, arrived_us, revision)
+        return exchanged
+
+    def _passed_revision(self, table: TableRecord, destination: str) -> int:
+        """All that this region wrote before its partitions had that definition is at the destination; 0: not known."""
+        keys = [_TailKey(table.id, partition.id, partition.epoch, destination) for partition in table.partitions]
+        tails = [self._tails.get(key) for key in keys]
+        return min((tail.progress.passed_revision if tail is not None else 0 for tail in tails), default=0)
+
+    def _shipped_through(self) -> dict[tuple[str, str], dict[int, int]]:
+        """By table id and destination, then by partition: up to where this region's changes are applied there."""
+        shipped: dict[tuple[str, str], dict[int, int]] = {}
+        for key, tail in self._tails.items():
+            shipped.setdefault((key.table_id, key.destination), {})[key.partition] = tail.progress.watermark_us
+        return shipped
 
     def _match_tails(self) -> None:
         wanted = self._wanted()
@@ -148,7 +238,11 @@ class Replicator:
                     scans=self._scans[key.destination],
                     settings=self._settings,
                 )
+                tail.set_paused(self._paused(table.name, key.destination))
+                tail.set_fence(_fence_us(table))
                 tail.start()
+            else:
+                self._tails[key].set_fence(_fence_us(table))
 
     def _wanted(self) -> dict[_TailKey, tuple[TableRecord, PartitionRecord]]:
         wanted: dict[_TailKey, tuple[TableRecord, PartitionRecord]] = {}
@@ -156,7 +250,7 @@ class Replicator:
             if table.status in (TableStatus.CREATING, TableStatus.DELETING):
                 continue
             for name, status in table.replicas.items():
-                if name not in self._links or status == ReplicaStatus.DELETING:
+                if name not in self._links or status not in REPLICA_HOLDING:
                     continue
                 for partition in table.partitions:
                     key = _TailKey(table.id, partition.id, partition.epoch, name)
@@ -197,9 +291,28 @@ class Replicator:
                     partitions=len(tails),
                     caught_up=sum(p.caught_up for p in tails),
                     bytes_in_flight=link.bytes_in_flight,
+                    encoded_bytes=link.encoded_bytes,
+                    sent_bytes=link.sent_bytes,
                 )
             )
         return result
+
+    def arrivals(self) -> list[ArrivalFigures]:
+        """One entry a source of which this region has a complete table; the table that is least far along counts."""
+        oldest_us: dict[str, int] = {}
+        for table in self._region.catalog.tables.values():
+            for source in sources_of(table, self.own):
+                us = self.watermarks.us(table.id, source)
+                oldest_us[source] = min(us, oldest_us.get(source, us))
+        return [ArrivalFigures(source, self.own, us / 1e6) for source, us in sorted(oldest_us.items())]
+
+    def _watermarks_by_table(self) -> dict[str, dict[str, int]]:
+        """By table and source: all that the source wrote up to that time (microseconds) is here; 0: not known."""
+        return {
+            table.name: {source: self.watermarks.us(table.id, source) for source in sources}
+            for table in self._region.catalog.tables.values()
+            if (sources := sources_of(table, self.own))
+        }
 
     def applied(self) -> AppliedFigures:
         counts = self._applier.counts
@@ -222,24 +335,31 @@ class Replicator:
             "catalog_revision": self._region.catalog.revision,
             "destinations": destinations,
             "sources": sorted(self._server.sources),
+            "watermarks": self._watermarks_by_table(),
             "applied": self.applied()._asdict(),
             "transitions": self._reconciler.status(),
+            "pauses": [{"table": pause.table, "region": pause.region or None} for pause in self._pauses],
         }
 
 
-class _LinkWatch:
-    """Passes a link's breaks on to the reconciler."""
+def _fence_us(table: TableRecord) -> int:
+    leaving = table.leaving
+    return leaving.through_us if leaving is not None and leaving.stage is LeavingStage.FENCED else 0
 
-    def __init__(self, region: str, reconciler: Reconciler, wake: Callable[[], None]) -> None:
+
+class _LinkWatch:
+    """Passes a link's breaks on."""
+
+    def __init__(self, region: str, on_down: Callable[[str], None], wake: Callable[[], None]) -> None:
         self._region = region
-        self._reconciler = reconciler
+        self._on_down = on_down
         self._wake = wake
 
     def on_connected(self) -> None:
         self._wake()
 
     def on_disconnected(self) -> None:
-        self._reconciler.on_link_down(self._region)
+        self._on_down(self._region)
 
     def on_room(self) -> None:
         """Nothing to ship from here."""

@@ -10,9 +10,19 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from geodyne.catalog import ControlOperation, IndexStatus, ReplicaStatus, TableRecord, TableStatus, merged_members
-from geodyne.errors import ApiError
+from geodyne.catalog import (
+    ADDED_CLOCKS_MS,
+    SETTINGS_CHANGED,
+    ControlOperation,
+    IndexStatus,
+    ReplicaStatus,
+    TableRecord,
+    TableStatus,
+    merged_members,
+)
+from geodyne.errors import ApiError, replica_exists
 from geodyne.messages import Control, ControlDone, Refused
+from geodyne.writemodes import WRITES, write_mode
 from replication.ports import Region
 from replication.values import Command, Operation, Result
 
@@ -50,32 +60,34 @@ class ReplicaSteps:
             if command.operation is Operation.ENSURE:
                 table = await self._ensure(source, command)
             elif command.operation is Operation.DELETE:
-                table = await self._delete(command)
+                table = await self._delete(source, command)
             elif command.operation is Operation.INDEX:
-                table = await self._take_change(command)
+                table = await self._take_change(source, command)
             else:
-                table = await self._forget(command)
-        except ApiError as error:
-            log.warning(
-                "replica step refused",
-                extra={
-                    "source": source,
-                    "step": command.operation.name,
-                    "table": command.table,
-                    "code": error.kind.code,
-                },
-            )
+                table = await self._forget(source, command)
+        except (ApiError, LookupError, TypeError, ValueError, AttributeError) as fault:
+            # The latter: a definition that makes no sense. Without an answer its sender would wait for one.
+            malformed = ApiError("ValidationException", f"not a step: {fault!r}")
+            error = fault if isinstance(fault, ApiError) else malformed
+            about = {"source": source, "step": command.operation.name, "table": command.table}
+            log.warning("replica step refused", extra={**about, "code": error.kind.code})
             return Result(command.id, False, error_code=error.kind.code, error_message=error.message or "")
         if table is None or table.id != command.table_id:
             return Result(command.id, False)
-        return Result(command.id, True, table.status.value, table.replicas)
+        body = {WRITES: write_mode(table).to_json()} if WRITES in command.definition else {}
+        return Result(command.id, True, table.status.value, table.replicas, body=body)
 
     async def _ensure(self, source: str, command: Command) -> TableRecord | None:
         table = self._region.catalog.tables.get(command.table)
         current = table.replicas if table is not None and table.id == command.table_id else {}
         wanted = merged_members(self._own, current, command.members)
         if table is not None and table.id == command.table_id:
-            if table.status is TableStatus.DELETING or wanted == dict(current):
+            if table.status is TableStatus.DELETING:
+                return table
+            if table.is_global:  # else it has left, and its name is taken
+                self._check_member(source, table)
+                self._check_made_anew(table, command)
+            if wanted == dict(current):
                 return table
             for region in wanted.keys() - current.keys():
                 self._on_helping(table.id, region, source)
@@ -89,15 +101,19 @@ class ReplicaSteps:
             {"definition": dict(command.definition), "members": wanted, "table_id": command.table_id},
         )
 
-    async def _take_change(self, command: Command) -> TableRecord | None:
-        """Take over a change of Time to Live, or one of indexes as far as it is not so yet. A table that is busy with
-        another change of indexes refuses."""
+    async def _take_change(self, source: str, command: Command) -> TableRecord | None:
+        """Take over a change of Time to Live, or one of indexes and settings as far as it is not so yet. A table that
+        is busy with another change refuses."""
         table = await self._look(command)
         if table is None or table.id != command.table_id or table.status is TableStatus.DELETING:
             return table
+        self._check_member(source, table)
         if (ttl := command.definition.get("ttl")) is not None:
             body = {"name": command.table, "table_id": command.table_id, "as_replica": True, **ttl}
             return await self._control(ControlOperation.SET_TTL, body)
+        if (record := command.definition.get(WRITES)) is not None:
+            body = {"name": command.table, "table_id": command.table_id, "as_replica": True, "mode_record": record}
+            return await self._control(ControlOperation.SET_WRITES, body)
         present = {index.name for index in table.indexes if index.status is not IndexStatus.DELETING}
         add, remove = command.definition.get("index_add"), command.definition.get("index_remove")
         change: dict[str, Any] = {}
@@ -105,30 +121,54 @@ class ReplicaSteps:
             change["index_add"] = add
         if remove is not None and remove in present:
             change["index_remove"] = remove
+        settings = command.definition.get("settings")
+        if settings is not None and settings["changed_ms"] >= table.extra.get(SETTINGS_CHANGED, 0):
+            change["settings"] = settings
         if not change:
             return table
         body = {"name": command.table, "table_id": command.table_id, "as_replica": True, **change}
         return await self._control(ControlOperation.UPDATE_TABLE, body)
 
-    async def _delete(self, command: Command) -> TableRecord | None:
+    async def _delete(self, source: str, command: Command) -> TableRecord | None:
         table = await self._look(command)
         if table is None or table.id != command.table_id or table.status is TableStatus.DELETING:
             return table
+        if not table.is_global:
+            return None  # it has left, with its rows: it is nobody's replica
+        self._check_member(source, table)
+        if self._is_older(table, command):
+            return None  # the replica that is to go never came into being: this table had its name
         return await self._control(
             ControlOperation.DELETE_TABLE,
             {"name": command.table, "as_replica": True, "table_id": command.table_id},
         )
 
-    async def _forget(self, command: Command) -> TableRecord | None:
+    async def _forget(self, source: str, command: Command) -> TableRecord | None:
         table = await self._look(command)
         if table is None or table.id != command.table_id or table.status is TableStatus.DELETING:
             return None  # it is going, or gone: nothing lists that member any more
         if command.region not in table.replicas:
             return table
+        self._check_member(source, table)
         return await self._control(
             ControlOperation.DROP_REPLICA,
-            {"name": command.table, "region": command.region, "table_id": command.table_id},
+            {"name": command.table, "region": command.region, "table_id": command.table_id, "as_replica": True},
         )
+
+    def _check_member(self, source: str, table: TableRecord) -> None:
+        """A region that was forgotten, and is back, still takes itself for a replica. Raises ApiError."""
+        if source not in table.replicas:
+            raise ApiError("ValidationException", f"Table {table.name} has no replica in {source} any more")
+
+    def _check_made_anew(self, table: TableRecord, command: Command) -> None:
+        """Rows of before this region was forgotten may have been deleted since. Raises ApiError."""
+        if command.members.get(self._own) == ReplicaStatus.CREATING and self._is_older(table, command):
+            raise ApiError("TableAlreadyExistsException", replica_exists(table.name))
+
+    def _is_older(self, table: TableRecord, command: Command) -> bool:
+        """Whether the table was here before the replica that is spoken of was asked for."""
+        added_ms = int(command.definition.get("added", {}).get(self._own, 0))
+        return table.created_ms + ADDED_CLOCKS_MS < added_ms
 
     async def _look(self, command: Command) -> TableRecord | None:
         """The table as the metadata leader has it. Dropping a member that no table has changes nothing."""

@@ -11,7 +11,7 @@ from geodyne.catalog import PartitionRecord, TableRecord, replica_consumer
 from geodyne.errors import ApiError
 from geodyne.messages import AdvanceCursor, Applied, FeedPage, ReadFeed
 from geodyne.ports import Clock
-from replication.backfill import PartitionScan, ScanMovedError, ScanStats
+from replication.backfill import EveryRegionBut, PartitionScan, ScanGate, ScanMovedError, ScanStats
 from replication.link import DestinationLink
 from replication.ports import Region
 from replication.progress import Batch, Commit, Progress, ProgressSettings, Read, Scan, Send
@@ -57,12 +57,14 @@ class Tail:
         self._shipped = shipped
         self._scans = scans
         self._settings = settings
+        self._gate = ScanGate()
         self._consumer = replica_consumer(link.region)
         self._tasks: set[asyncio.Task[None]] = set()  # bounded: reads_max reads, one commit, one scan
         self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._started = self._closed = False
 
     def start(self) -> None:
+        self._started = True
         self._link.subscribe(self)
         self._pump()
 
@@ -75,6 +77,18 @@ class Tail:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def set_paused(self, paused: bool) -> None:
+        """Ship nothing until it is called again with False; the feed keeps the changes meanwhile."""
+        if paused != self.progress.paused:
+            self.progress.paused = paused
+            self._gate.set_paused(paused)
+            if self._started:
+                self._pump()
+
+    def set_fence(self, fence_us: int) -> None:
+        """Of what is read from now on, ship no change of a larger version: the replica here leaves the table."""
+        self.progress.fence_us = fence_us
 
     # --- link events
 
@@ -99,8 +113,8 @@ class Tail:
             match instruction:
                 case Send(batch):
                     self._send(batch)
-                case Read(after):
-                    self._perform(self._read(after))
+                case Read(after, safe_us):
+                    self._perform(self._read(after, safe_us))
                 case Commit(sequence):
                     self._perform(self._commit(sequence))
                 case Scan(number):
@@ -143,21 +157,22 @@ class Tail:
             )
         self._pump()
 
-    async def _read(self, after: int) -> None:
+    async def _read(self, after: int, safe_us: int) -> None:
         call = ReadFeed(
             self.partition.id,
             self.partition.epoch,
             self._consumer,
             after,
-            self._settings.page_bytes,
+            min(self._settings.page_bytes, self._link.page_bytes),
             FEED_WAIT_MS,
             self._own_region,
+            safe_us,
         )
         reason = ""
         try:
             answer = await self._region.call(call, timeout_ms=FEED_WAIT_MS + READ_SLACK_MS)
         except ApiError as error:
-            reason = f"feed: {error.message or error.kind.code}"
+            reason = f"feed: {error.reason}"
         else:
             if isinstance(answer, FeedPage):
                 self.progress.on_page(after, answer)
@@ -173,7 +188,7 @@ class Tail:
         try:
             committed = isinstance(await self._region.call(call, timeout_ms=COMMIT_TIMEOUT_MS), Applied)
         except ApiError as error:
-            self.progress.trouble = f"cursor: {error.message or error.kind.code}"
+            self.progress.trouble = f"cursor: {error.reason}"
         if committed:
             self.progress.on_committed(sequence)
         else:
@@ -181,9 +196,18 @@ class Tail:
         self._pump()
 
     async def _scan(self, number: int) -> None:
-        """The feed no longer holds all changes since the cursor: ship this region's rows instead."""
-        own = frozenset((self._own_region,))
-        scan = PartitionScan(self.table, self.partition, own, region=self._region, link=self._link, stats=self._scans)
+        """The feed no longer holds all changes since the cursor: ship the rows instead. Those of third regions as well:
+        what hides a change of this region must not come later than the watermark that passes the change."""
+        origins = EveryRegionBut(self._link.region)
+        scan = PartitionScan(
+            self.table,
+            self.partition,
+            origins,
+            region=self._region,
+            link=self._link,
+            stats=self._scans,
+            gate=self._gate,
+        )
         try:
             await scan.run()
         except ScanMovedError:

@@ -9,9 +9,13 @@ from typing import Any, NamedTuple
 from geodyne.messages import Change
 
 EXCHANGE = "/geodyne.replication.v1.Replication/Exchange"
-FORMAT = 2  # of the stream: the newest spoken
+FORMAT = 3  # of the stream: the newest spoken
 OLDEST_FORMAT = 1  # and the oldest
 CHECKED_FROM = 2  # batches carry a checksum
+SETTINGS_FROM = 3  # Operation.INDEX with settings is obeyed; before, they were left out and the rest was done
+WATERMARKS_FROM = 3  # sources tell watermarks, and may ask for digests
+PACKED_FROM = 3  # batches of sources may be packed
+ARRIVALS_FROM = 3  # destinations tell what has come in before it is applied
 
 # Versions further ahead of the destination's clock than this are held. Far above what NTP leaves between two machines,
 # far below what would let one broken clock shadow honest writes for long.
@@ -28,12 +32,20 @@ class Outcome(IntEnum):
 
 
 class Operation(IntEnum):
-    """Steps of a replica's life that are taken in the destination's region; numbers are those of the wire."""
+    """Steps of a replica's life that are taken in the destination's region (INDEX: all that it is to take over of what
+    changed at the source: global indexes, settings, Time to Live, the write mode), and from DIGESTS on, what it is
+    asked so that regions can be compared (replication.digests); numbers are those of the wire."""
 
     ENSURE = 1
     DELETE = 2
     FORGET = 3
     INDEX = 4
+    DIGESTS = 5
+    ITEMS = 6
+    RENEW = 7
+
+
+COMPARING = frozenset((Operation.DIGESTS, Operation.ITEMS, Operation.RENEW))
 
 
 class Ship(NamedTuple):
@@ -44,6 +56,22 @@ class Ship(NamedTuple):
     table_id: str
     changes: tuple[Change, ...]
     size: int = 0
+
+
+class Watermark(NamedTuple):
+    """What has arrived of one table: all that the source's region wrote up to `us` is applied at the destination, all
+    that any other region wrote up to `arrived_us` at the source. Times of versions; 0: not known. Never answered."""
+
+    table: str
+    table_id: str
+    us: int
+    arrived_us: int
+
+
+class Arrived(NamedTuple):
+    """All ships up to `id` have come in; they are yet to be applied. Told when that takes a while."""
+
+    id: int
 
 
 class Receipt(NamedTuple):
@@ -65,7 +93,8 @@ class Command(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What the destination's catalog says of the table after the command. `status` is empty when not `present`."""
+    """What the destination's catalog says of the table after the command. `status` is empty when not `present`; `body`
+    answers what was asked."""
 
     id: int
     present: bool
@@ -73,8 +102,9 @@ class Result(NamedTuple):
     members: Mapping[str, str] = {}
     error_code: str = ""
     error_message: str = ""
+    body: Mapping[str, Any] = {}
 
 
 def change_bytes(change: Change) -> int:
     """What a change weighs in queues and on the wire, in bytes (framing left out)."""
-    return len(change.key) + len(change.version) + (len(change.image) if change.image is not None else 0)
+    return len(change.key) + len(change.version) + len(change.image or b"") + len(change.base or b"")

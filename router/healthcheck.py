@@ -122,7 +122,7 @@ class HealthCheck(Collector):
         try:
             await self._write_and_read()
         except (ApiError, _CheckFailed) as error:
-            self._ended(str(error) if isinstance(error, _CheckFailed) else error.message or error.kind.code)
+            self._ended(str(error) if isinstance(error, _CheckFailed) else error.reason)
         else:
             self._good_s = asyncio.get_running_loop().time()
             self._ended("")

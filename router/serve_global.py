@@ -13,10 +13,13 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from geodyne.clock import SystemClock
 from geodyne.listen import SERVING, supervision
 from geodyne.observe.server import ObserveServer
 from geodyne.rpc.delay import DelayedLinks
+from geodyne.rpc.network import RegionNetwork
 from geodyne.settings import ProcessConfig
+from geodyne.topology import Topology
 from router.api.registry import SERVICES
 from router.auth import credentials
 from router.auth.sigv4 import SignatureVerifier
@@ -30,6 +33,15 @@ from router.routebook import RouteBook
 logger = logging.getLogger("geodyne.global")
 
 
+async def _routers(topology: Topology, network: RegionNetwork) -> dict[str, tuple[str, int]]:
+    """Host and port at which this process reaches the first router of each region."""
+    found: dict[str, tuple[str, int]] = {}
+    for region in topology.regions.values():
+        host, _, port = (await network.dial(region.routers[0])).rpartition(":")
+        found[region.name] = (host, int(port))
+    return found
+
+
 async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     """Run the global endpoint until `stop`. Raises ListenError, CredentialsError or RouteBookError when it cannot
     start."""
@@ -40,16 +52,11 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     PlatformCollector(registry=registry)
     keys = credentials.load(Path(config.credentials)) if config.auth else None
     links = DelayedLinks()
-    routers: dict[str, tuple[str, int]] = {}
-    for region in topology.regions.values():
-        router = region.routers[0]
-        address = await links.via(router.address, topology.one_way_ms(config.spec, router))
-        host, _, port = address.rpartition(":")
-        routers[region.name] = (host, int(port))
+    network = RegionNetwork(config, links, SystemClock())
     regions = tuple(topology.regions)
     endpoint = GlobalEndpoint(
         Geography(regions, topology.round_trip_ms, home=topology.global_location),
-        routers,
+        await _routers(topology, network),
         credential=credentials.first(keys.values()) if keys is not None else None,
         wall_s=time.time,
         routes=RouteBook(topology.routing, regions, Path(config.routes_file) if config.routes_file else None),
@@ -74,9 +81,10 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
             "regions": endpoint.status(),
         },
         status=lambda: described(endpoint),
-        admin={"routes": administration(endpoint)},
+        admin={"routes": administration(endpoint), **network.admin()},
         admin_token=config.admin_token,
     )
+    network.start()
     await endpoint.start()
     await server.start(config.listen.host, config.listen.port, supervised.listener)
     supervised.say(SERVING)
@@ -88,4 +96,5 @@ async def serve(config: ProcessConfig, stop: asyncio.Event) -> None:
     await observe.stop()  # first: a successor waits for the address of the metrics page
     await server.stop()
     await endpoint.stop()
+    network.close()
     await links.close()

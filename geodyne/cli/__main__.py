@@ -9,10 +9,33 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from geodyne.cli import dev, down, node, render, restart, routes, sim, start, status, stop, trigger, ttl, up
+from geodyne.cli import (
+    conflicts,
+    dev,
+    down,
+    forget,
+    network,
+    node,
+    render,
+    restart,
+    routes,
+    sim,
+    start,
+    status,
+    stop,
+    trigger,
+    ttl,
+    up,
+    verify,
+    writes,
+)
 from geodyne.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, CommandError
 
-COMMANDS = (dev, up, status, down, stop, start, restart, node, routes, trigger, ttl, render, sim)
+COMMANDS = (
+    *(dev, up, status, down, stop, start, restart, node),
+    *(network, verify, conflicts, writes, forget, routes),
+    *(trigger, ttl, render, sim),
+)
 
 
 class _PrintVersion(argparse.Action):

@@ -92,6 +92,8 @@ def launch_options(
         arguments.feed_mb,
         arguments.kinesis_endpoint or "",
         directory.routes,
+        directory.network,
+        arguments.clock_offset * 1_000,
         directory.admin_token(),
     )
 

@@ -44,6 +44,7 @@ class ClusterDirectory:
         self.path = Path(os.path.abspath(path))
         self.credentials = self.path / "credentials"
         self.routes = self.path / "routes.json"
+        self.network = self.path / "run" / "network.json"
         self.supervisor_log = self.path / "logs" / "supervisor.log"
         self._run_file = self.path / "run.json"
         self._ports_file = self.path / "run" / "ports.json"

@@ -53,7 +53,7 @@ def start_detached(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-_SECONDS = ("rebuild_after", "ttl_interval", "ttl_change_interval", "shard_life", "feed_mb")
+_SECONDS = ("rebuild_after", "ttl_interval", "ttl_change_interval", "shard_life", "feed_mb", "clock_offset")
 
 
 def _arguments(arguments: argparse.Namespace) -> list[str]:

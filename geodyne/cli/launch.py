@@ -12,6 +12,7 @@ import geodyne
 from geodyne.cli.datadir import ClusterDirectory
 from geodyne.cli.localports import LOOPBACK
 from geodyne.settings import (
+    CLOCK_OFFSET_MS_MAX,
     FEED_MB,
     REBUILD_AFTER_S,
     SHARD_LIFE_S,
@@ -40,6 +41,9 @@ MODULES: Mapping[str, str] = {
 }
 
 
+CROSSING_ROLES = (ROLE_REPLICATOR, ROLE_GLOBAL)  # who has connections to other regions
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
     """What `geodyne up` passes on to every process."""
@@ -56,6 +60,8 @@ class ClusterOptions:
     feed_mb: float = FEED_MB
     kinesis_endpoint: str = ""
     routes_file: Path | None = None  # of the global endpoint
+    network_file: Path | None = None
+    clock_offset_ms_max: float = CLOCK_OFFSET_MS_MAX
     admin_token: str = field(default="", repr=False)
 
 
@@ -106,6 +112,8 @@ def process_config(spec: ProcessSpec, topology: Topology, options: ClusterOption
         shard_life_s=options.shard_life_s,
         feed_mb=options.feed_mb,
         kinesis_endpoint=options.kinesis_endpoint,
+        network_file=str(options.network_file) if options.network_file and spec.role in CROSSING_ROLES else "",
+        clock_offset_ms_max=options.clock_offset_ms_max,
         routes_file=str(options.routes_file) if options.routes_file and spec.role == ROLE_GLOBAL else "",
         admin_token=options.admin_token,
     )

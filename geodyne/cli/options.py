@@ -8,6 +8,9 @@ from collections.abc import Callable
 from geodyne.cli.datadir import DEFAULT_DATA_DIR
 from geodyne.settings import (
     CAPACITIES,
+    CLOCK_OFFSET_MS_LEAST,
+    CLOCK_OFFSET_MS_MAX,
+    CLOCK_OFFSET_MS_MOST,
     FEED_MB,
     FEED_MB_MAX,
     FEED_MB_MIN,
@@ -51,6 +54,16 @@ def add_rebuild_option(parser: argparse.ArgumentParser) -> None:
         default=REBUILD_AFTER_S,
         help="rebuild the replicas of a node on others of its zone once it has been silent for so long "
         f"(default: {REBUILD_AFTER_S:.0f})",
+    )
+
+
+def add_clock_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--clock-offset",
+        metavar="SECONDS",
+        type=_seconds(CLOCK_OFFSET_MS_LEAST / 1_000, CLOCK_OFFSET_MS_MOST / 1_000),
+        default=CLOCK_OFFSET_MS_MAX / 1_000,
+        help=f"a node whose clock is further off its region's does not lead (default: {CLOCK_OFFSET_MS_MAX / 1_000:g})",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from geodyne.cli.errors import EXIT_OK, CommandError
 from geodyne.cli.options import (
+    add_clock_option,
     add_feed_options,
     add_kinesis_option,
     add_rebuild_option,
@@ -41,6 +42,7 @@ def add_to(commands: Subparsers) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help="where the files go")
     add_service_options(parser, auth=True, capacity=CAPACITY_ENFORCE)
     add_rebuild_option(parser)
+    add_clock_option(parser)
     add_ttl_options(parser, change_interval_s=TTL_CHANGE_INTERVAL_S)
     add_feed_options(parser)
     add_kinesis_option(parser)
@@ -83,6 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             cluster.launch_options(arguments, directory, cluster_id),
             credentials=credentials,
             routes_file=Path(CONTAINER_DATA_DIR) / directory.routes.name,
+            network_file=None,  # there is no supervisor that would write it
         )
         for spec in topology.processes():
             config = launch.process_config(spec, topology, options, Path(CONTAINER_DATA_DIR))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from geodyne.cli.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from geodyne.sim.campaign import Progress
@@ -25,7 +25,7 @@ TELL_EVERY_S = 10.0
 def add_to(commands: Subparsers) -> None:
     parser = commands.add_parser(
         "sim",
-        help="simulate a region under faults",
+        help="simulate a region, or several, under faults",
         description="Run a whole region, its clients and its faults in one process on a virtual clock, once for each "
         "seed, and check what must hold. The same seed gives the same run. What is printed depends on the sources and "
         "the seeds alone; times and paths go to standard error.",
@@ -37,8 +37,12 @@ def add_to(commands: Subparsers) -> None:
     )
     parser.add_argument("--jobs", metavar="N", type=_jobs, default=1, help="processes to use (default: 1)")
     parser.add_argument(
-        "--plan", metavar="FAULTS", type=_plan, help="with one seed: these faults instead of its own, as printed"
+        "--global",
+        dest="regions",
+        action="store_true",
+        help="two or three regions that replicate a table to each other, instead of one region",
     )
+    parser.add_argument("--plan", metavar="FAULTS", help="with one seed: these faults instead of its own, as printed")
     parser.add_argument("--show-plan", action="store_true", help="print the faults of the seeds and run nothing")
     parser.add_argument(
         "--resume", metavar="FILE", help="where progress is kept (default: a file of its own in the user's cache)"
@@ -47,7 +51,7 @@ def add_to(commands: Subparsers) -> None:
     parser.add_argument("--keep-going", action="store_true", help="run the other seeds too when one has failed")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for the fewest faults that still fail")
     parser.add_argument("--json", action="store_true", help="one JSON object a line instead of text")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, wrong_usage=parser.error)
 
 
 def _seeds(text: str) -> range:
@@ -67,13 +71,23 @@ def _jobs(text: str) -> int:
     return int(text)
 
 
-def _plan(text: str) -> tuple[Fault, ...]:
-    from geodyne.sim.faults import plan_of
+class _Kind(NamedTuple):
+    """What is simulated: the faults of a seed, reading a list of them, a run; and the option that chooses it."""
 
-    try:
-        return plan_of(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    draw: Callable[[int], tuple[Fault, ...]]
+    plan_of: Callable[[str], tuple[Fault, ...]]
+    run_seed: Callable[..., Outcome]
+    option: str
+
+
+def _kind(arguments: argparse.Namespace) -> _Kind:
+    if arguments.regions:
+        from geodyne.sim import globalfaults, globalrun
+
+        return _Kind(globalfaults.draw, globalfaults.plan_of, globalrun.run_seed, " --global")
+    from geodyne.sim import faults, run
+
+    return _Kind(faults.draw, faults.plan_of, run.run_seed, "")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,15 +97,20 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plan is not None and len(arguments.seeds) > 1:
         print("geodyne: --plan goes with one seed", file=sys.stderr)
         return EXIT_USAGE
+    kind = _kind(arguments)
+    plan = None
+    if arguments.plan is not None:
+        try:
+            plan = kind.plan_of(arguments.plan)
+        except ValueError as error:
+            arguments.wrong_usage(f"argument --plan: {error}")
     if os.environ.get("PYTHONHASHSEED") != HASH_SEED:
         _run_again()
     if arguments.show_plan:
-        return _show(arguments.seeds)
-    from geodyne.sim.faults import text_of
-
-    if arguments.plan is not None:
-        return _replay(arguments, f" --plan '{text_of(arguments.plan)}'")
-    return _campaign(arguments)
+        return _show(arguments.seeds, kind)
+    if plan is not None:
+        return _replay(arguments, plan, kind)
+    return _campaign(arguments, kind)
 
 
 HASH_SEED = "0"
@@ -108,29 +127,29 @@ def _run_again() -> None:
     os.execve(sys.executable, [sys.executable, "-P", "-m", "geodyne.cli", *sys.argv[1:]], environment)  # noqa: S606 - itself
 
 
-def _show(seeds: range) -> int:
-    from geodyne.sim.faults import draw, text_of
+def _show(seeds: range, kind: _Kind) -> int:
+    from geodyne.sim.faults import text_of
 
     for seed in seeds:
-        print(f"seed {seed}: {text_of(draw(seed))}")
+        print(f"seed {seed}: {text_of(kind.draw(seed))}")
     return EXIT_OK
 
 
-def _replay(arguments: argparse.Namespace, options: str) -> int:
+def _replay(arguments: argparse.Namespace, plan: tuple[Fault, ...], kind: _Kind) -> int:
+    from geodyne.sim.faults import text_of
     from geodyne.sim.report import Tally
-    from geodyne.sim.run import run_seed
 
     tally = Tally()
-    outcome = run_seed(arguments.seeds.start, arguments.plan)
+    outcome = kind.run_seed(arguments.seeds.start, plan)
     tally.add(outcome)
     _print(arguments, outcome)
     if outcome.problem:
-        _print_problem(arguments, outcome, outcome.seed, options)
+        _print_problem(arguments, outcome, outcome.seed, f"{kind.option} --plan '{text_of(plan)}'")
         return EXIT_FAILED
     return EXIT_OK
 
 
-def _campaign(arguments: argparse.Namespace) -> int:
+def _campaign(arguments: argparse.Namespace, kind: _Kind) -> int:
     import sys
     import time
 
@@ -151,7 +170,7 @@ def _campaign(arguments: argparse.Namespace) -> int:
 
     finished = False
     try:
-        for outcome in outcomes(arguments.seeds, arguments.jobs, progress, tell):
+        for outcome in outcomes(arguments.seeds, arguments.jobs, progress, tell, kind.run_seed):
             tally.add(outcome)
             _print(arguments, outcome)
             if outcome.problem:
@@ -168,7 +187,7 @@ def _campaign(arguments: argparse.Namespace) -> int:
     _print_tally(arguments, tally)
     if first is None:
         return EXIT_OK
-    _shrink_and_print(arguments, first)
+    _shrink_and_print(arguments, first, kind)
     return EXIT_FAILED
 
 
@@ -180,42 +199,42 @@ def _progress(arguments: argparse.Namespace) -> Progress:
     from geodyne.sim.campaign import Progress, fingerprint
 
     seeds = f"{arguments.seeds.start}..{arguments.seeds.stop - 1}"
+    kind = "-global" if arguments.regions else ""
     path: Path
     if arguments.resume:
         path = Path(arguments.resume)
     else:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        path = cache / "geodyne" / f"sim-{seeds}.jsonl"
+        path = cache / "geodyne" / f"sim{kind}-{seeds}.jsonl"
     try:
         if arguments.fresh:
             path.unlink(missing_ok=True)
-        progress = Progress(path, f"{fingerprint()} {seeds}")
+        progress = Progress(path, f"{fingerprint()}{kind} {seeds}")
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror or error}; choose another file with --resume") from None
     print(f"progress: {path}, {len(progress.done)} seeds done", file=sys.stderr)
     return progress
 
 
-def _shrink_and_print(arguments: argparse.Namespace, outcome: Outcome) -> None:
+def _shrink_and_print(arguments: argparse.Namespace, outcome: Outcome, kind: _Kind) -> None:
     import sys
 
-    from geodyne.sim.faults import draw, text_of
-    from geodyne.sim.run import run_seed
+    from geodyne.sim.faults import text_of
     from geodyne.sim.shrink import shrink
 
-    seed, options, shown = outcome.seed, "", outcome
+    seed, options, shown = outcome.seed, kind.option, outcome
     if not arguments.no_shrink:
-        plan = draw(seed)
+        plan = kind.draw(seed)
         tries: dict[Sequence[Fault], Outcome] = {}
 
         def fails(faults: Sequence[Fault]) -> bool:
             print(f"trying {len(faults)} of {len(plan)} faults", file=sys.stderr, flush=True)
-            tries[tuple(faults)] = run_seed(seed, faults)
+            tries[tuple(faults)] = kind.run_seed(seed, faults)
             return bool(tries[tuple(faults)].problem)
 
         fewest = shrink(plan, fails)
         if fewest in tries:
-            shown, options = tries[fewest], f" --plan '{text_of(fewest)}'"
+            shown, options = tries[fewest], f"{kind.option} --plan '{text_of(fewest)}'"
     _print_problem(arguments, shown, seed, options)
 
 

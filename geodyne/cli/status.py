@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from geodyne.cli.errors import EXIT_OK
@@ -62,6 +63,12 @@ def as_text(status: dict[str, Any]) -> str:
             ),
         )
         lines.append("")
+    if arrived := status.get("watermarks"):
+        lines += table(
+            ("table", "from", "to", "everything there up to", "behind"),
+            ((w["table"], w["source"], w["destination"], _moment(w["watermark_us"]), _behind(w)) for w in arrived),
+        )
+        lines.append("")
     lines.append(f"credentials  {status['credentials']}")
     lines.append(f"data         {status['data_dir']}")
     return "\n".join(lines)
@@ -82,7 +89,30 @@ def remarks(region: dict[str, Any]) -> list[str]:
         lines.append(f"  {len(short)} groups run with a replica less: partitions {_first(short)}")
     if newcomers := region.get("newcomers"):
         lines.append(f"  {newcomers} replicas are being rebuilt and do not vote yet")
+    lines += [
+        f"  the clock of {clock['node']} is wrong by {clock['offset_s']:+.1f} s: it leads nothing that another node can"
+        for clock in region.get("clocks", [])
+        if clock["wrong"]
+    ]
+    for link in region.get("replication", []):
+        lines += [f"  replication to {link['destination']}: {what}" for what in _held_up(link)]
     return lines
+
+
+def _held_up(link: dict[str, Any]) -> Iterator[str]:
+    """What keeps changes from a region, for people; nothing while they go there."""
+    behind = f"; {link['lag_s']:.1f} s behind" if link["lag_s"] else ""
+    if not link["connected"]:
+        yield f"not connected: {link['reason']}{behind}"
+        return
+    if link["held_changes"]:
+        yield f"{link['held_changes']} changes lie in its future, a clock is wrong{behind}"
+        return
+    reasons: dict[str, list[str]] = {}  # partitions of a table share what holds them up
+    for where, reason in link["troubles"].items():
+        reasons.setdefault(reason, []).append(where)
+    for reason, places in sorted(reasons.items()):
+        yield f"{reason} ({_first(sorted(places))}){behind}"
 
 
 def state_of(member: dict[str, Any]) -> str:
@@ -97,7 +127,17 @@ def leaderless(partitions: Iterable[dict[str, Any]]) -> list[str]:
     return [f"  {len(unled)} groups have no leader: partitions {_first(unled)}"] if unled else []
 
 
-def _first(partitions: Sequence[int]) -> str:
+def _moment(us: int | None) -> str:
+    if us is None:
+        return "not known"
+    return datetime.fromtimestamp(us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _behind(watermark: Mapping[str, Any]) -> str:
+    return "" if watermark["behind_s"] is None else f"{watermark['behind_s']:.1f} s"
+
+
+def _first(partitions: Sequence[object]) -> str:
     named = [str(partition) for partition in partitions[:PARTITIONS_NAMED_MAX]]
     return ", ".join([*named, "..."] if len(partitions) > PARTITIONS_NAMED_MAX else named)
 

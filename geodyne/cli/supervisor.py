@@ -14,20 +14,22 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from geodyne.cli import launch, probe, routing, triggers
+from geodyne.cli import conflicting, forgetting, launch, probe, routing, triggers, verifying, writing
 from geodyne.cli.child import Child, State
 from geodyne.cli.control import ControlServer
 from geodyne.cli.datadir import ClusterDirectory
 from geodyne.cli.errors import CommandError
 from geodyne.cli.listeners import Listeners
+from geodyne.cli.networking import Networking
 from geodyne.cli.nodes import Nodes
-from geodyne.cli.reports import merge_members, merge_partitions
+from geodyne.cli.reports import Report, merge_members, merge_partitions, merge_replication, merge_watermarks
 from geodyne.cli.run import Run
-from geodyne.topology import ROLE_NODE, ROLE_ROUTER, ProcessSpec, Topology
+from geodyne.topology import ROLE_NODE, ROLE_REPLICATOR, ROLE_ROUTER, ProcessSpec, Topology
 
 STARTING_AT_ONCE_MIN = 2  # processes that load their code at the same time: more only get in each other's way
 STARTING_SECONDS_MAX = 10.0  # how long one of them may keep its turn
@@ -69,6 +71,7 @@ class Supervisor:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self.children: dict[str, Child] = {spec.id: self._child_of(spec) for spec in topology.processes()}
         self._nodes = Nodes(self, directory, options, say)
+        self._network = Networking(topology, directory.network, options.admin_token)
         self._admin_token = options.admin_token
         self._turns = asyncio.Semaphore(max(STARTING_AT_ONCE_MIN, os.cpu_count() or 1))
         self._control = ControlServer(self._on_command)
@@ -85,6 +88,7 @@ class Supervisor:
         """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        self._network.forget()
         self._control_path = str(await self._control.start())
         for child in self.children.values():
             self._listeners.open(child.spec)
@@ -153,25 +157,31 @@ class Supervisor:
         """The object that `geodyne status --json` prints."""
         processes = await asyncio.gather(*(self._process_status(child) for child in self.children.values()))
         shown = {process["id"]: process for process in processes}
-        nodes = [child for child in self.children.values() if child.spec.role == ROLE_NODE and child.pid is not None]
-        answers = await asyncio.gather(*(probe.get(child.spec.metrics, "/status") for child in nodes))
-        reports = [(child.spec.region, answer.json()) for child, answer in zip(nodes, answers, strict=True) if answer]
-        members = merge_members(reports)
+        reports, arrivals = await asyncio.gather(self._reports(ROLE_NODE), self._reports(ROLE_REPLICATOR))
+        members, replication = merge_members(reports), merge_replication(arrivals)
         return {
             "regions": {
                 name: {
                     "endpoint": f"http://{region.routers[0].address}",
                     "processes": [shown[process.id] for process in region.processes() if process.id in shown],
                     **(members.get(name) or merge_members([(name, {})])[name]),
+                    "replication": replication.get(name, []),
                 }
                 for name, region in self.topology.regions.items()
             },
             "partitions": merge_partitions(reports),
+            "watermarks": merge_watermarks(arrivals, time.time_ns() // 1_000),
             "global_endpoint": f"http://{self.topology.global_router.address}",
             "global_processes": [shown[self.topology.global_router.id]],
             "credentials": str(self._directory.credentials),
             "data_dir": str(self._directory.path),
         }
+
+    async def _reports(self, role: str) -> list[Report]:
+        """What the running processes of a role tell, with their regions; those that do not answer are left out."""
+        asked = [child for child in self.children.values() if child.spec.role == role and child.pid is not None]
+        answers = await asyncio.gather(*(probe.get(child.spec.metrics, "/status") for child in asked))
+        return [(child.spec.region, answer.json()) for child, answer in zip(asked, answers, strict=True) if answer]
 
     # --- one process ------------------------------------------------------------------------------------------
 
@@ -315,6 +325,16 @@ class Supervisor:
                 return await triggers.administer(self.topology, self.children, request, self._admin_token)
             case {"command": "routes"}:
                 return await routing.administer(self.topology, self.children, request, self._admin_token)
+            case {"command": "verify"}:
+                return await verifying.administer(self.topology, self.children, request, self._admin_token)
+            case {"command": "conflicts"}:
+                return await conflicting.administer(self.topology, self.children, request, self._admin_token)
+            case {"command": "forget"}:
+                return await forgetting.administer(self.topology, self.children, request, self._admin_token)
+            case {"command": "writes"}:
+                return await writing.administer(self.topology, self.children, request, self._admin_token)
+            case {"command": "network"}:
+                return await self._network.administer(self.children, request)
             case {"command": "shutdown"}:
                 self.stop_asked.set()
                 return {"pid": os.getpid()}

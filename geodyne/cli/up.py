@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from geodyne.cli.options import (
+    add_clock_option,
     add_data_dir,
     add_feed_options,
     add_kinesis_option,
@@ -31,6 +32,7 @@ def add_to(commands: Subparsers) -> None:
     add_data_dir(parser)
     add_service_options(parser, auth=True, capacity=CAPACITY_ENFORCE)
     add_rebuild_option(parser)
+    add_clock_option(parser)
     add_ttl_options(parser, change_interval_s=TTL_CHANGE_INTERVAL_S)
     add_feed_options(parser)
     add_kinesis_option(parser)

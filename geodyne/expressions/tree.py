@@ -22,7 +22,6 @@ class ExpressionError(ApiError):
 
     def __init__(self, message: str) -> None:
         super().__init__("ValidationException", message)
-        self.reason = message
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from geodyne.errors import ApiError, validation
 from geodyne.limits import PARTITION_KEY_BYTES_MAX, SORT_KEY_BYTES_MAX
@@ -65,6 +65,9 @@ def hash_bound(hash_value: int) -> bytes:
     if hash_value >> 64:
         return b"\xff" * (HASH_BYTES + 1)  # a length never begins with 0xFF
     return hash_value.to_bytes(HASH_BYTES, "big")
+
+
+KEYS_END = hash_bound(1 << 64)
 
 
 def collection_of(key: bytes) -> bytes:
@@ -161,6 +164,14 @@ def decode_key(schema: KeySchema, key: bytes) -> Item:
     if schema.range_name is not None:
         item[schema.range_name] = decode_sort(schema.range_type or "", key[end:])
     return item
+
+
+def readable_key(schema: KeySchema, key: bytes) -> dict[str, Any]:
+    """As `decode_key`, for people: of bytes that are no key, which is damage of its own, {"bytes": hexadecimal}."""
+    try:
+        return dict(decode_key(schema, key))
+    except ValueError:
+        return {"bytes": key.hex()}
 
 
 def prefix_of(schema: KeySchema, hash_value: AttributeValue) -> bytes:

@@ -21,6 +21,12 @@ def region(version: bytes) -> str:
     return version[_TIME_BYTES:].decode("ascii")
 
 
+def well_formed(version: bytes) -> bool:
+    """Whether it has a time and a region."""
+    name = version[_TIME_BYTES:]
+    return bool(name) and name.isascii()
+
+
 def next_time_us(wall_us: int, last_us: int, replaced: bytes | None) -> int:
     """The time of a new version: beyond physical time, the partition's last version and the one it replaces."""
     floor = max(wall_us, last_us + 1)

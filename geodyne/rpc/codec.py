@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from geodyne import messages as m
 from geodyne import peermessages as pm
+from geodyne.rpc import digestcodec as digests
 from geodyne.rpc import streamcodec as streams
 from geodyne.rpc import transactioncodec as transactions
 from geodyne.rpc.codecparts import (
@@ -37,9 +38,9 @@ from geodyne.rpc.codecparts import (
 from geodyne.wire import node_v1_pb2 as pb
 
 # Of the streams between clients and nodes and between nodes; raised when old readers would misunderstand. Format 3 has
-# checksums, format 4 streams of tables (calls, and what nodes log for them); what else may travel only to those who
-# speak it is in geodyne.rpc.peercodec.SINCE. Decision 0016.
-STREAM_FORMAT: Final = 4
+# checksums, format 4 streams of tables (calls, and what nodes log for them), format 5 what nodes log for watermarks;
+# what else may travel only to those who speak it is in geodyne.rpc.peercodec.SINCE. Decision 0016.
+STREAM_FORMAT: Final = 5
 OLDEST_STREAM_FORMAT: Final = 2
 
 T = TypeVar("T")
@@ -255,22 +256,25 @@ def _read_rows(one: pb.Request) -> m.ReadRows:
 
 def _put_read_feed(to: pb.Request, call: m.ReadFeed) -> None:
     out = to.read_feed
-    out.partition, out.epoch, out.consumer, out.after, out.max_bytes, out.wait_ms, out.origin = call
+    out.partition, out.epoch, out.consumer, out.after, out.max_bytes, out.wait_ms, out.origin, out.safe_us = call
 
 
 def _read_feed(one: pb.Request) -> m.ReadFeed:
     r = one.read_feed
-    return m.ReadFeed(r.partition, r.epoch, r.consumer, r.after, r.max_bytes, r.wait_ms, r.origin)
+    return m.ReadFeed(r.partition, r.epoch, r.consumer, r.after, r.max_bytes, r.wait_ms, r.origin, r.safe_us)
 
 
 def _put_advance_cursor(to: pb.Request, call: m.AdvanceCursor) -> None:
     out = to.advance_cursor
-    out.partition, out.epoch, out.consumer, out.sequence = call
+    out.partition, out.epoch, out.consumer, out.sequence, out.stable_us, arrived = call
+    for region, us in arrived:
+        out.arrived.add(region=region, us=us)
 
 
 def _advance_cursor(one: pb.Request) -> m.AdvanceCursor:
     a = one.advance_cursor
-    return m.AdvanceCursor(a.partition, a.epoch, a.consumer, a.sequence)
+    arrived = tuple((mark.region, mark.us) for mark in a.arrived)
+    return m.AdvanceCursor(a.partition, a.epoch, a.consumer, a.sequence, a.stable_us, arrived)
 
 
 def _put_control(to: pb.Request, call: m.Control) -> None:
@@ -301,6 +305,8 @@ _PUT_CALL: Final[dict[type, Callable[[pb.Request, Any], None]]] = {
     m.ApplyChanges: _put_apply_changes,
     m.ApplyIndex: _put_apply_index,
     m.ReadRows: _put_read_rows,
+    m.DigestRows: digests.put_digest_rows,
+    m.Renew: digests.put_renew,
     m.ReadFeed: _put_read_feed,
     m.AdvanceCursor: _put_advance_cursor,
     m.ListShards: streams.put_list_shards,
@@ -318,6 +324,8 @@ _CALL: Final[dict[str, Callable[[pb.Request], m.Call]]] = {
     "apply_changes": _apply_changes,
     "apply_index": _apply_index,
     "read_rows": _read_rows,
+    "digest_rows": digests.digest_rows,
+    "renew": digests.renew,
     "read_feed": _read_feed,
     "advance_cursor": _advance_cursor,
     "list_shards": streams.list_shards,
@@ -399,6 +407,8 @@ def _put_feed_page(to: pb.Response, answer: m.FeedPage) -> None:
     out.next = answer.next
     out.head = answer.head
     out.trimmed = answer.trimmed
+    out.safe_us = answer.safe_us
+    out.revision = answer.revision
     add = out.records.add
     for record in answer.records:
         streams.fill_record(add(), record)
@@ -406,7 +416,8 @@ def _put_feed_page(to: pb.Response, answer: m.FeedPage) -> None:
 
 def _feed_page(one: pb.Response) -> m.FeedPage:
     page = one.feed_page
-    return m.FeedPage(tuple(map(streams.record_of, page.records)), page.next, page.head, page.trimmed)
+    records = tuple(map(streams.record_of, page.records))
+    return m.FeedPage(records, page.next, page.head, page.trimmed, page.safe_us, page.revision)
 
 
 def _put_control_done(to: pb.Response, answer: m.ControlDone) -> None:
@@ -495,6 +506,7 @@ _PUT_ANSWER: Final[dict[type, Callable[[pb.Response, Any], None]]] = {
     m.Page: _put_page,
     m.Applied: _put_applied,
     m.Rows: _put_rows,
+    m.Digested: digests.put_digested,
     m.FeedPage: _put_feed_page,
     m.Shards: streams.put_shards,
     m.StreamPage: streams.put_stream_page,
@@ -515,6 +527,7 @@ _ANSWER: Final[dict[str, Callable[[pb.Response], m.Answer]]] = {
     "page": _page,
     "applied": _applied,
     "rows": _rows,
+    "digested": digests.digested,
     "feed_page": _feed_page,
     "shards": streams.shards,
     "stream_page": streams.stream_page,

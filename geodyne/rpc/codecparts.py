@@ -106,11 +106,14 @@ def fill_change(out: pb.Change, change: m.Change) -> None:
     out.size = change.size
     if change.image is not None:
         out.image = change.image
+    if change.base is not None:
+        out.base = change.base
 
 
 def change_of(one: pb.Change) -> m.Change:
     """The inverse of fill_change."""
-    return m.Change(one.key, one.version, one.image if one.HasField("image") else None, one.size)
+    image = one.image if one.HasField("image") else None
+    return m.Change(one.key, one.version, image, one.size, one.base if one.HasField("base") else None)
 
 
 def fill_refused(out: pb.Refused, answer: m.Refused) -> None:

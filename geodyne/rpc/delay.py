@@ -4,8 +4,11 @@ A process that dials another one over a distance dials a forwarder in itself ins
 the bytes of each direction `one_way_ms` late, in order.  Acknowledgements of the application are bytes as well, so a
 round trip takes twice that; a new connection carries its first bytes only after the round trip of its own handshake.
 
+Jitter, loss and bandwidth delay more (geodyne.rpc.shaping); the order of a connection is kept.
+
 A direction can also be blocked, as a partition of the network would: bytes are kept, as retransmission would keep them,
-until it is unblocked.  What is kept is bounded; beyond the bound the sender is not read, as with a real window.
+until it is unblocked.  What is kept is bounded; beyond the bound the sender is not read, as with a real window.  A
+connection that is new is made only once both directions are open: a handshake needs both.
 """
 
 from __future__ import annotations
@@ -16,7 +19,11 @@ import struct
 from collections import deque
 from contextlib import suppress
 from enum import Flag
+from random import Random
 from typing import Final, cast
+
+from geodyne.network import LinkQuality
+from geodyne.rpc.shaping import Shaper
 
 # Bandwidth-delay product: 8 MB in flight are 640 Mbit/s at a one-way delay of 100 ms.
 LINK_BYTES_MAX: Final = 8 << 20
@@ -37,8 +44,10 @@ class Direction(Flag):
 class DelayedLinks:
     """All forwarders of one process. `delay` and `block` act on open connections too."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
+        """`seed` of jitter and loss."""
         self._links: dict[str, _Link] = {}
+        self._seed = seed
 
     async def via(self, target: str, one_way_ms: float, *, always: bool = False) -> str:
         """The address ("host:port") to dial instead of `target`; the target itself for a delay of 0.
@@ -49,15 +58,25 @@ class DelayedLinks:
         if link is None:
             if one_way_ms <= 0 and not always:
                 return target
-            link = _Link(target)
+            link = _Link(target, self._seed)
             self._links[target] = link
             await link.listen()
-        link.one_way_s = one_way_ms / 1_000
+        link.quality = link.quality._replace(round_trip_ms=2 * one_way_ms)
         return f"127.0.0.1:{link.port}"
 
     def set_delay(self, target: str, one_way_ms: float) -> None:
         """Change the delay of what is read from now on; order is kept. Raises KeyError for an unknown target."""
-        self._links[target].one_way_s = one_way_ms / 1_000
+        link = self._links[target]
+        link.quality = link.quality._replace(round_trip_ms=2 * one_way_ms)
+
+    def set_quality(self, target: str, quality: LinkQuality) -> None:
+        """Change what the path does to what is read from now on. Raises KeyError for an unknown target."""
+        self._links[target].quality = quality
+
+    def set_blocked(self, target: str, direction: Direction) -> None:
+        """Block these directions and no others. Raises KeyError for an unknown target."""
+        self.block(target, direction)
+        self.unblock(target, ~direction)
 
     def block(self, target: str, direction: Direction = Direction.BOTH) -> None:
         """Let no byte through until `unblock`. Raises KeyError for an unknown target."""
@@ -80,11 +99,12 @@ class DelayedLinks:
 class _Link:
     """One target: the listening socket and the connections through it."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, seed: int) -> None:
         host, _, port = target.rpartition(":")
         self.host = host.strip("[]")
         self.target_port = int(port)
-        self.one_way_s = 0.0
+        self.quality = LinkQuality()
+        self.shapers = {way: Shaper(Random(f"{seed} {target} {way.value}")) for way in (Direction.OUT, Direction.IN)}
         self.blocked = Direction(0)
         self.port = 0
         self.pipes: set[_Pipe] = set()
@@ -123,8 +143,8 @@ class _Connection:
         self.link.connections.add(self)
         self.link.pipes.update((self.out, self.back))
         # The handshake's first packet reaches the target after one way; data may follow after the whole round trip.
-        self.out.not_before = self.loop.time() + 2 * self.link.one_way_s
-        self.out.hold_command(_CONNECT, self.link.one_way_s)
+        self.out.not_before = self.loop.time() + 2 * self.link.quality.round_trip_ms / 2_000
+        self.out.hold_command(_CONNECT, self.link.quality.round_trip_ms / 2_000)
 
     def dial(self) -> None:
         self._dialing = self.loop.create_task(self._dial())
@@ -133,7 +153,7 @@ class _Connection:
         try:
             await self.loop.create_connection(lambda: self.far, self.link.host, self.link.target_port)
         except OSError:
-            self.back.hold_command(_RESET, self.link.one_way_s)  # the refusal travels back as well
+            self.back.hold_command(_RESET, self.link.quality.round_trip_ms / 2_000)  # the refusal travels back as well
 
     def reset(self) -> None:
         """End both sockets at once."""
@@ -183,7 +203,7 @@ class _Side(asyncio.Protocol):
         self.outgoing.hold(data)
 
     def eof_received(self) -> bool:
-        self.outgoing.hold_command(_EOF, self._connection.link.one_way_s)
+        self.outgoing.hold_command(_EOF, self._connection.link.quality.round_trip_ms / 2_000)
         return True  # half-closed: the other direction goes on
 
     def pause_writing(self) -> None:
@@ -196,7 +216,7 @@ class _Side(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = True
         if self._connection in self._connection.link.connections:
-            self.outgoing.hold_command(_RESET, self._connection.link.one_way_s)
+            self.outgoing.hold_command(_RESET, self._connection.link.quality.round_trip_ms / 2_000)
 
     def abort(self) -> None:
         """Close so that the other end sees a reset, not an orderly end."""
@@ -231,7 +251,8 @@ class _Pipe:
         self.ended = False
 
     def hold(self, data: bytes) -> None:
-        self._append(data, self._connection.link.one_way_s)
+        link, now_s = self._connection.link, self._connection.loop.time()
+        self._append(data, link.shapers[self._direction].due_s(now_s, len(data), link.quality) - now_s)
         self._bytes += len(data)
         if self._bytes > LINK_BYTES_MAX and not self._paused and self._source.transport is not None:
             self._paused = True
@@ -259,6 +280,8 @@ class _Pipe:
         now = loop.time()
         while self._held and not self._direction & self._connection.link.blocked:
             due, what = self._held[0]
+            if what is _CONNECT and self._connection.link.blocked:
+                break
             if due > now:
                 self._timer = loop.call_at(due, self.pump)
                 break

@@ -59,12 +59,12 @@ def _heartbeat(one: pb.PeerMessage) -> pm.Heartbeat:
 
 def _put_heartbeat_ack(to: pb.PeerMessage, message: pm.HeartbeatAck) -> None:
     out = to.heartbeat_ack
-    out.incarnation, out.sent_at_ms, out.support_epoch = message
+    out.incarnation, out.sent_at_ms, out.support_epoch, out.wall_us, out.held_ms = message
 
 
 def _heartbeat_ack(one: pb.PeerMessage) -> pm.HeartbeatAck:
     h = one.heartbeat_ack
-    return pm.HeartbeatAck(h.incarnation, h.sent_at_ms, h.support_epoch)
+    return pm.HeartbeatAck(h.incarnation, h.sent_at_ms, h.support_epoch, h.wall_us, h.held_ms)
 
 
 def _put_vote_request(to: pb.PeerMessage, message: pm.VoteRequest) -> None:

@@ -164,6 +164,8 @@ class RegionClient:
         waiter = RevisionWaiter(revision, self._time() + timeout_ms / 1_000)
         if self.catalog.revision >= revision:
             waiter.succeed(True)
+        elif self._closed:  # nothing will make it newer, and nobody would look at the time
+            waiter.succeed(False)
         else:
             self._revision_waiters.append(waiter)
             self._sweep_by(waiter.deadline)

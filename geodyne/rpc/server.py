@@ -14,7 +14,15 @@ from geodyne.peermessages import Hello
 from geodyne.ports import NodeHandler
 from geodyne.rpc.codec import decode_client_batch, encode_node_batch
 from geodyne.rpc.peers import GrpcPeerNetwork
-from geodyne.rpc.stream import ITEM_BYTES_MAX, SERVER_OPTIONS, BatchStream, Contract, StreamRefused, accept_stream
+from geodyne.rpc.stream import (
+    ITEM_BYTES_MAX,
+    KEEPALIVE_TIMEOUT_MS,
+    BatchStream,
+    Contract,
+    StreamRefused,
+    accept_stream,
+    server_options,
+)
 from geodyne.rpc.weights import response_bytes
 
 SERVER_CONTRACT: Contract[Response, Request] = Contract(encode_node_batch, decode_client_batch, response_bytes)
@@ -30,8 +38,10 @@ class AddressUnavailable(OSError):
 class GrpcServer:
     """Listens on one address for streams of any contract. The generic half of GrpcNodeServer."""
 
-    def __init__(self, address: str = "127.0.0.1:0") -> None:
+    def __init__(self, address: str = "127.0.0.1:0", ping_ms: int = KEEPALIVE_TIMEOUT_MS) -> None:
+        """A stream ends when the answer to a ping takes longer than `ping_ms`."""
         self._address = address
+        self._ping_ms = ping_ms
         self._server: grpc.aio.Server | None = None
         self._methods: dict[str, Callable[[Any, Any], Any]] = {}
         self.port = 0
@@ -49,7 +59,7 @@ class GrpcServer:
 
     async def start(self) -> int:
         """Listen; returns the port. Raises AddressUnavailable."""
-        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server = grpc.aio.server(options=server_options(self._ping_ms))
         for path, stream in self._methods.items():
             _, service, method = path.split("/")
             handler = grpc.stream_stream_rpc_method_handler(stream)

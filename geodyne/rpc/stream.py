@@ -55,27 +55,40 @@ KEEPALIVE_TIMEOUT_MS: Final = 1_000
 assert BATCH_BYTES_MAX + ITEM_BYTES_MAX + _TRAILER.size < MESSAGE_BYTES_MAX
 assert BATCH_BYTES_MAX < QUEUE_BYTES_MAX
 
-_COMMON_OPTIONS: Final = (
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    # gRPC never acts on the timeout above (grpc/grpc pull request 39239); its ping timeout, 60 s by default, does.
-    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    ("grpc.http2.max_pings_without_data", 0),  # 0: as many as keepalive asks for
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-)
-CHANNEL_OPTIONS: Final = (
-    *_COMMON_OPTIONS,
-    ("grpc.enable_http_proxy", 0),
-    # Each dial is a connection of its own: back-off belongs to StreamDialer, not to a shared subchannel.
-    ("grpc.use_local_subchannel_pool", 1),
-)
-SERVER_OPTIONS: Final = (
-    *_COMMON_OPTIONS,
-    ("grpc.so_reuseport", 0),  # two processes on one port must be an error, not a lottery
-    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
-    ("grpc.http2.max_ping_strikes", 0),
-)
+Options = tuple[tuple[str, int], ...]
+
+
+def _common_options(ping_ms: int) -> Options:
+    return (
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", ping_ms),
+        # gRPC never acts on the timeout above (grpc/grpc pull request 39239); its ping timeout, 60 s by default, does.
+        ("grpc.http2.ping_timeout_ms", ping_ms),
+        ("grpc.http2.max_pings_without_data", 0),  # 0: as many as keepalive asks for
+        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+        ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    )
+
+
+def channel_options(ping_ms: int = KEEPALIVE_TIMEOUT_MS) -> Options:
+    """Of who dials. `ping_ms`: how long the answer to a ping may take; it waits behind what is under way."""
+    return (
+        *_common_options(ping_ms),
+        ("grpc.enable_http_proxy", 0),
+        # Each dial is a connection of its own: back-off belongs to StreamDialer, not to a shared subchannel.
+        ("grpc.use_local_subchannel_pool", 1),
+    )
+
+
+def server_options(ping_ms: int = KEEPALIVE_TIMEOUT_MS) -> Options:
+    """Of who listens; as `channel_options`."""
+    return (
+        *_common_options(ping_ms),
+        ("grpc.so_reuseport", 0),  # two processes on one port must be an error, not a lottery
+        ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_MS // 2),
+        ("grpc.http2.max_ping_strikes", 0),
+    )
+
 
 # What grpc.aio raises from reads and writes of a stream that is over.
 STREAM_ERRORS: Final = (grpc.RpcError, grpc.aio.BaseError, grpc.aio.UsageError, asyncio.InvalidStateError)
@@ -97,12 +110,14 @@ class FrameCorrupt(CodecError):
 
 class Contract(NamedTuple, Generic[Out, In]):
     """How one end of a service codes its batches, and about how many bytes an outgoing item takes. Batches of format
-    `checked_from` and later carry a checksum; the hello of who speaks such a format does in any case."""
+    `checked_from` and later carry a checksum; the hello of who speaks such a format does in any case. `pack` makes
+    of an encoded batch what is sent instead; each call of it is followed by sending what it returned, in that order."""
 
     encode: Callable[[Hello | Sequence[Out]], bytes]
     decode: Callable[[bytes], Hello | Sequence[In]]
     weigh: Callable[[Out], int]
     checked_from: int = CHECKED_FROM
+    pack: Callable[[bytes], Awaitable[bytes]] | None = None
 
     def encode_hello(self, hello: Hello) -> bytes:
         """The first message of a direction."""
@@ -271,7 +286,7 @@ class BatchStream(Generic[Out, In]):
             return "internal error"
 
     async def _write_batches(self) -> str:
-        write = self._write
+        write, pack = self._write, self._contract.pack
         loop = asyncio.get_running_loop()
         pace, not_before = PROCESS_PACE, 0.0
         try:
@@ -284,7 +299,8 @@ class BatchStream(Generic[Out, In]):
                     await asyncio.sleep(wait_s)
                 not_before = loop.time() + pace.gap_s()
                 for data in self._encoded(self._take()):
-                    await write(data)
+                    packed = data if pack is None else await pack(data)
+                    await write(sealed(packed) if self._checked else packed)
         except (CodecError, *STREAM_ERRORS) as error:
             return describe(error)
         except Exception:
@@ -295,7 +311,7 @@ class BatchStream(Generic[Out, In]):
         """One message, or several where weights were so far off that one would be too large for the receiver."""
         data = self._contract.encode(batch)
         if len(data) + _TRAILER.size <= MESSAGE_BYTES_MAX:
-            return [sealed(data) if self._checked else data]
+            return [data]
         if len(batch) == 1:
             raise CodecError(f"an item of {len(data)} bytes is more than a message holds")
         half = len(batch) // 2
@@ -338,6 +354,7 @@ class Destination:
     address: str
     path: str  # /package.Service/Method
     process_id: str | None
+    ping_ms: int = KEEPALIVE_TIMEOUT_MS  # of silence in answer to a ping, after which the stream ends
 
 
 class StreamDialer(Generic[Out, In]):
@@ -390,7 +407,8 @@ class StreamDialer(Generic[Out, In]):
     async def _session(self) -> tuple[bool, str]:
         """One connection, from dialling to its end. Returns whether it was established, and why it ended."""
         was_up = False
-        async with grpc.aio.insecure_channel(self._destination.address, options=CHANNEL_OPTIONS) as channel:
+        options = channel_options(self._destination.ping_ms)
+        async with grpc.aio.insecure_channel(self._destination.address, options=options) as channel:
             call = channel.stream_stream(self._destination.path)()
             try:
                 # Not wait_for: before Python 3.12 it drops a cancellation that arrives together with the result.

@@ -28,6 +28,8 @@ def request_bytes(request: m.Request) -> int:
         return FIXED_BYTES + sum(len(c.key) + len(c.image or b"") + FIXED_BYTES for c in call.changes)
     if type(call) is m.ApplyIndex:
         return FIXED_BYTES + sum(len(e.key) + len(e.image or b"") + FIXED_BYTES for e in call.entries)
+    if type(call) is m.Renew:
+        return FIXED_BYTES + sum(len(row.key) + FIXED_BYTES for row in call.rows)
     return FIXED_BYTES * 4
 
 
@@ -47,6 +49,8 @@ def response_bytes(response: m.Response) -> int:
         return FIXED_BYTES * (1 + len(answer.outcomes))
     if isinstance(answer, m.Page):
         return FIXED_BYTES + sum(map(len, answer.items)) + 4 * len(answer.items)
+    if isinstance(answer, m.Digested):
+        return FIXED_BYTES + sum(len(row.key) + FIXED_BYTES for row in answer.listed)
     if isinstance(answer, m.Rows):
         return FIXED_BYTES + sum(map(_change_bytes, answer.rows))
     if isinstance(answer, (m.FeedPage, m.StreamPage)):

@@ -69,11 +69,18 @@ def _decoded(line: str) -> Outcome | None:
         return None
 
 
-def outcomes(seeds: Iterable[int], jobs: int, progress: Progress, told: Callable[[int], None]) -> Iterator[Outcome]:
-    """What each seed came to, in order. `told` hears of every seed that is done, whenever that is."""
+Run = Callable[[int], Outcome]
+
+
+def outcomes(
+    seeds: Iterable[int], jobs: int, progress: Progress, told: Callable[[int], None], run: Run | None = None
+) -> Iterator[Outcome]:
+    """What each seed came to, in order. `told` hears of every seed that is done, whenever that is. `run`: a function of
+    a module, for other processes are to find it; None: that of one region."""
+    run = run or run_seed
     wanted = list(seeds)
     missing = [seed for seed in wanted if seed not in progress.done]
-    running = _side_by_side(missing, jobs) if jobs > 1 else map(run_seed, missing)
+    running = _side_by_side(missing, jobs, run) if jobs > 1 else map(run, missing)
     for seed in wanted:
         outcome = progress.done.get(seed)
         if outcome is None:
@@ -83,16 +90,16 @@ def outcomes(seeds: Iterable[int], jobs: int, progress: Progress, told: Callable
         yield outcome
 
 
-def _side_by_side(seeds: list[int], jobs: int) -> Iterator[Outcome]:
+def _side_by_side(seeds: list[int], jobs: int, run: Run) -> Iterator[Outcome]:
     processes = multiprocessing.get_context("spawn")
     with processes.Pool(jobs, _leave_interrupts_alone, maxtasksperchild=RUNS_OF_A_PROCESS) as pool:
         # Not `imap` over all of them: its results would pile up behind a seed that takes long.
-        waiting = [pool.apply_async(run_seed, (seed,)) for seed in seeds[: jobs * SEEDS_AHEAD_MAX]]
+        waiting = [pool.apply_async(run, (seed,)) for seed in seeds[: jobs * SEEDS_AHEAD_MAX]]
         begun = len(waiting)
         while waiting:
             outcome = waiting.pop(0).get()
             if begun < len(seeds):
-                waiting.append(pool.apply_async(run_seed, (seeds[begun],)))
+                waiting.append(pool.apply_async(run, (seeds[begun],)))
                 begun += 1
             yield outcome
 

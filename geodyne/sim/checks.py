@@ -221,7 +221,8 @@ class Checks:
             return
         leading[watch.id] = group
         self._compare_leaders()
-        news, wrong = self.elections.led(watch.id, watch.life, partition, raft.term)
+        alone = [set(voters) for voters in _quorums(group)] == [{watch.id}]
+        news, wrong = self.elections.led(watch.id, watch.life, partition, raft.term, alone=alone)
         self.problem(wrong)
         if news:
             self._complete(watch, group)

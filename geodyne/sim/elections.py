@@ -38,11 +38,12 @@ class Elections:
             return ""
         return f"{node} is in term {raft.term} of group {group.partition}; the last in which somebody stood is {stood}"
 
-    def led(self, node: str, life: int, group: int, term: int) -> tuple[bool, str]:
-        """A node leads a term; true when that is news."""
+    def led(self, node: str, life: int, group: int, term: int, *, alone: bool = False) -> tuple[bool, str]:
+        """A node leads a term; true when that is news. The only voter of a group may have died before anything of that
+        term was durable, and leads it again: nobody has heard of it, and nothing of it was committed."""
         own = _Leader(node, life)
         known = self._leaders.get((group, term))
-        if known is None:
+        if known is None or (alone and known.node == node and known != own):
             self._leaders[group, term] = own
             self.leaderships += 1
             return True, ""

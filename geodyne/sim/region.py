@@ -9,7 +9,7 @@ import os
 import shutil
 import sqlite3
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
 from functools import partial
@@ -95,7 +95,7 @@ class SimNode:
 
     def hello(self) -> Hello:
         assert self.node is not None
-        return Hello("sim", REGION, self.id, self.node.incarnation, STREAM_FORMAT)
+        return Hello("sim", self._region.name, self.id, self.node.incarnation, STREAM_FORMAT)
 
     def _directory(self, life: int) -> Path:
         return self._region.path / f"{self.id.rpartition('/')[2]}-{life}"
@@ -141,7 +141,9 @@ class SimNode:
         region.durable.troubles[self._directory(self.life)] = self.trouble
         aside = self._directory(self.life) / ("log" + ASIDE)
         shutil.rmtree(aside, ignore_errors=True)
-        place = NodePlace("sim", REGION, self.id, dict(region.members), self._directory(self.life), MEMBERS)
+        place = NodePlace(
+            "sim", region.name, self.id, dict(region.members), self._directory(self.life), region.founders
+        )
         node = open_node(
             place,
             clock=self.clock,
@@ -150,7 +152,7 @@ class SimNode:
             fatal=partial(self._on_fatal, self.life),
             disk=self.disk,
             rebuild_after_s=region.rebuild_after_s,
-            feed=FEED,
+            feed=region.feed,
         )
         self.node = node
         self._newest = max(self._newest, node.incarnation)
@@ -344,11 +346,12 @@ class SimClient:
     """One router: its own incarnation, and its own place in the network."""
 
     def __init__(self, region: Region, number: int) -> None:
-        self.id = f"client-{number}"
+        self.id = f"client-{number}" if region.name == REGION else f"{region.name}/client-{number}"
         self.connector = SimConnector(region.world, region.ledger, self.id, region.nodes_by_id)
+        zones = sorted(set(region.founders.values()))
         self.region = RegionClient(
-            REGION,
-            ZONES[number % len(ZONES)],
+            region.name,
+            zones[number % len(zones)],
             region.node_addresses(),
             self.connector,
             router_incarnation=region.random.getrandbits(63),
@@ -356,19 +359,35 @@ class SimClient:
 
 
 class Region:
-    def __init__(self, seed: int, path: Path, loop: SimLoop, durable: DurableStates, clients: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        path: Path,
+        loop: SimLoop,
+        durable: DurableStates,
+        clients: int,
+        *,
+        name: str = REGION,
+        founders: Mapping[str, str] = MEMBERS,
+        world: World | None = None,
+        feed: FeedSettings | None = None,
+    ) -> None:
+        """`founders`: nodes and their zones. `world`: the network that it shares with other regions."""
         self.seed = seed
+        self.name = name
+        self.founders = dict(founders)
+        self.feed = feed or FEED
         self.path = path
         self.loop = loop
         self.durable = durable
         self.random = Random(seed)
         self.problems: list[str] = []
         self.checks = Checks(self.problems, loop.time)
-        self.world = World(loop, self.random)
+        self.world = world or World(loop, self.random)
         self.ledger = Ledger(loop)
-        self.members = dict(MEMBERS)  # what the launch files say; geodyne.sim.growth changes it
+        self.members = dict(founders)  # what the launch files say; geodyne.sim.growth changes it
         self.rebuild_after_s = REBUILD_AFTER_S
-        self.nodes = [SimNode(self, node_id, zone) for node_id, zone in MEMBERS.items()]
+        self.nodes = [SimNode(self, node_id, zone) for node_id, zone in founders.items()]
         self.nodes_by_id = {node.id: node for node in self.nodes}
         self.clients = [SimClient(self, number) for number in range(clients)]
         self._revivals: set[asyncio.Task[None]] = set()

@@ -9,6 +9,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -86,12 +87,17 @@ def _run(loop: SimLoop, play: Any) -> None:
         runner.run(play)
 
 
+@cache
+def _freeze_modules() -> None:
+    """Modules live as long as the process: collections need not look at them."""
+    gc.collect()
+    gc.freeze()
+
+
 @contextmanager
 def _without_collector() -> Iterator[None]:
     """Garbage is collected between runs: in the midst of one it costs more, and finalizers would run at any time."""
-    if not gc.get_freeze_count():  # modules live as long as the process: collections need not look at them
-        gc.collect()
-        gc.freeze()
+    _freeze_modules()
     gc.disable()
     try:
         yield

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from geodyne.catalog import TableRecord, TableStatus
-from node.catalog import kinesis, streams, triggers, ttl
+from geodyne.writemodes import WRITES
+from node.catalog import kinesis, streams, triggers, ttl, writemodes
 from node.catalog.indexes import leaving_partitions, live_partitions
 from node.catalog.machine import (
     ACTIVATE,
@@ -17,6 +18,8 @@ from node.catalog.machine import (
     KINESIS_SETTLED,
     MAPPING_SETTLED,
     TTL_SETTLED,
+    WRITES_APPLIED,
+    WRITES_GIVEN_UP,
     Catalog,
 )
 
@@ -32,13 +35,15 @@ def plan(catalog: Catalog, led: Mapping[int, int], now_ms: int = 0) -> list[tupl
     for table in catalog.tables.values():
         if len(due) >= PLANNED_AT_ONCE_MAX:
             break
-        if table.status in (TableStatus.CREATING, TableStatus.UPDATING):
+        if table.status in (TableStatus.CREATING, TableStatus.UPDATING) and table.leaving is None:
             if _applied(table, led) and not any(partition.id in led for partition in leaving_partitions(table)):
                 due.append((ACTIVATE, {"name": table.name, "revision": table.revision}))
         elif table.status is TableStatus.DELETING and not any(p.id in led for p in table.all_partitions):
             due.append((FORGET, {"name": table.name, "id": table.id}))
         if ttl.changing(table) and _applied(table, led):
             due.append((TTL_SETTLED, {"name": table.name, "revision": table.revision}))
+        if WRITES in table.extra:
+            due += _of_writes(table, led, now_ms)
         if table.kinesis and kinesis.changing(table) and _applied(table, led):
             due.append((KINESIS_SETTLED, {"name": table.name, "revision": table.revision}))
         if table.stream_view is not None or table.streams:
@@ -50,6 +55,15 @@ def plan(catalog: Catalog, led: Mapping[int, int], now_ms: int = 0) -> list[tupl
             table_or_none = triggers.waits_for(mapping, catalog.tables)
             if table_or_none is None or _applied(table_or_none, led):
                 due.append((MAPPING_SETTLED, {"name": uuid, "revision": mapping["revision"]}))
+    return due
+
+
+def _of_writes(table: TableRecord, led: Mapping[int, int], now_ms: int) -> list[tuple[str, dict[str, Any]]]:
+    due: list[tuple[str, dict[str, Any]]] = []
+    if attempt := writemodes.overdue(table, now_ms):
+        due.append((WRITES_GIVEN_UP, {"name": table.name, "attempt": attempt}))
+    elif writemodes.unapplied(table) and _applied(table, led):
+        due.append((WRITES_APPLIED, {"name": table.name, "revision": table.revision}))
     return due
 
 

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from geodyne.catalog import IndexNews, IndexRecord, IndexStatus, PartitionRecord, TableRecord, TableStatus
+from geodyne.catalog import IndexRecord, IndexStatus, PartitionRecord, TableRecord, TableStatus
 from geodyne.errors import ApiError
 
 PARTITIONS_OF_AN_INDEX = 2
-INDEX_NEWS_MAX = 20  # changes of a table's indexes that some region has not taken over
 Partitions = Callable[[int], tuple[PartitionRecord, ...]]
 
 
@@ -77,26 +76,6 @@ def filled(table: TableRecord, name: str, revision: int, partition: int) -> Tabl
     else:
         index = replace(index, filled=tuple(sorted(done)))
     return _with(table, index)
-
-
-def announced(table: TableRecord, change: Mapping[str, Any], revision: int, regions: Iterable[str]) -> TableRecord:
-    """With the note that other regions are to take over what `change` adds and removes. Raises ApiError."""
-    passed_on = {name: change[name] for name in ("index_add", "index_remove", "ttl") if name in change}
-    regions = tuple(regions)
-    if not passed_on or not regions:
-        return table
-    if len(table.index_news) >= INDEX_NEWS_MAX:
-        raise ApiError("LimitExceededException", "Too many changes of the table have not reached all replicas yet")
-    return replace(table, index_news=(*table.index_news, IndexNews(revision, passed_on, regions)))
-
-
-def told(table: TableRecord, region: str, revision: int | None = None) -> TableRecord:
-    """Without the note that a region is to take over the change of `revision` (None: any change)."""
-    left = [
-        replace(news, regions=tuple(r for r in news.regions if r != region or revision not in (None, news.revision)))
-        for news in table.index_news
-    ]
-    return replace(table, index_news=tuple(news for news in left if news.regions))
 
 
 def live_partitions(table: TableRecord) -> tuple[PartitionRecord, ...]:

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 
 import orjson
 
-from geodyne.catalog import PartitionRecord, TableRecord
+from geodyne.catalog import TABLE_PREFIX, PartitionRecord, TableRecord
 from geodyne.errors import ApiError
 from geodyne.messages import METADATA_PARTITION, Control, ControlDone, Count, NotLeader, Refused, Watch, Watched
 from geodyne.peermessages import Leads
 from geodyne.ports import Clock
-from node.catalog import streams
+from geodyne.writemodes import write_mode
+from node.catalog import streams, writemodes
 from node.catalog.controller import plan
 from node.catalog.counts import Counts
 from node.catalog.machine import COUNTER, Catalog, Changes, Surroundings, evaluate
@@ -164,7 +165,7 @@ class CatalogKeeper:
         return self._leads
 
     def refresh_leads(self, groups: Iterable[Group]) -> Leads:
-        led = tuple(sorted((g.partition, g.raft.term, g.state.definition.revision) for g in groups if g.serving))
+        led = tuple(sorted((g.partition, g.raft.term, told_revision(g)) for g in groups if g.serving))
         if led != self._leads.leads:
             self._leads = Leads(self._leads.version + 1, led)
         return self._leads
@@ -206,9 +207,11 @@ class CatalogKeeper:
             new_id=lambda: str(uuid.uuid4()),
             stream_label=_stream_label,
             streams_known=streams.known(self.catalog.members),
+            writes_known=writemodes.known(self.catalog.members),
         )
         try:
             changes, answer = evaluate(self.catalog, call.operation, call.body, around)
+            self._check_readable(changes)
         except ApiError as error:
             group.answer_read(asker, Refused(error.kind.code, error.message or ""))
             return
@@ -221,9 +224,23 @@ class CatalogKeeper:
         self._in_flight = (group.raft.term, index)
         group.wait_for(index, asker, ControlDone(revision, answer))
 
+    def _check_readable(self, changes: Changes) -> None:
+        """Every node reads a record for as long as it is logged: one that cannot be read would end them all, again and
+        again. Parts of one may come from another region. Raises what reading it raises."""
+        for key, record in changes:
+            if key.startswith(TABLE_PREFIX) and record is not None:
+                table = TableRecord.from_json(orjson.loads(orjson.dumps(record)))
+                for definition, _ in self._definitions(table):
+                    definition.to_wire().SerializeToString()
+
     def _placement_now(self) -> Placement:
         members = self.catalog.members
         return self._move_plan.placement(members) if members else self._placement
+
+    @property
+    def awaits_time(self) -> bool:
+        """Something is due at a time, whether or not anything changes until then."""
+        return any(write_mode(table).moving for table in self.catalog.tables.values() if table.is_global)
 
     def moves_due(self) -> list[Move]:
         """The moves that the metadata leader is to begin."""
@@ -238,6 +255,15 @@ class CatalogKeeper:
     def _metadata(self) -> Group | None:
         assert self._replicas is not None
         return self._replicas.get(METADATA_PARTITION)
+
+
+def told_revision(group: Group) -> int:
+    """Of the definition that a leader has applied. One that forbids all writes is told once no transaction from before
+    it is prepared: of this region's writes nothing is to come then, whoever leads next."""
+    definition, prepared = group.state.definition, group.window.transactions.prepared
+    if definition.writes is None or not definition.writes.closed or not prepared:
+        return definition.revision
+    return 0 if any(item.written for part in prepared.values() for item in part.items) else definition.revision
 
 
 def _stream_label(now_ms: int) -> str:

@@ -10,19 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from geodyne import overrides
 from geodyne.catalog import (
     FUNCTION_PREFIX,
     HASH_SPACE,
     MAPPING_PREFIX,
     MEMBER_PREFIX,
     METADATA_KEY,
+    REPLICA_HOLDING,
     SYSTEM_PREFIX,
     TABLE_PREFIX,
     ControlOperation,
     MemberRecord,
     MemberState,
     PartitionRecord,
-    ReplicaStatus,
     TableRecord,
     TableStatus,
     TtlStatus,
@@ -34,7 +35,21 @@ from geodyne.ledger import LEDGER_SCHEMA, LEDGER_TABLE
 from geodyne.limits import TABLES_MAX, TAGS_MAX
 from geodyne.messages import METADATA_PARTITION
 from geodyne.model.keys import KeySchema
-from node.catalog import indexes, kinesis, members, moves, streams, triggers, ttl
+from geodyne.writemodes import WRITES
+from node.catalog import (
+    indexes,
+    kinesis,
+    leaving,
+    members,
+    moves,
+    news,
+    replicas,
+    streams,
+    tablesettings,
+    triggers,
+    ttl,
+    writemodes,
+)
 from node.catalog.placement import Placement
 
 COUNTER = "counter/partition"
@@ -132,6 +147,7 @@ class Surroundings:
     new_id: Callable[[], str]
     stream_label: Callable[[int], str]
     streams_known: bool = True  # by every node of the region
+    writes_known: bool = True  # likewise: write modes
 
 
 class _Draft:
@@ -153,6 +169,10 @@ class _Draft:
     def put(self, table: TableRecord) -> TableRecord:
         self.changes.append((TABLE_PREFIX + table.name, table.to_json()))
         return table
+
+    def changed(self, before: TableRecord, after: TableRecord) -> Record:
+        """The answer with the table as it is now. One that stays as it was is no change of the catalog."""
+        return {"table": (before if after == before else self.put(after)).to_json()}
 
     def put_member(self, member: MemberRecord) -> Record:
         """Returns what is told of it."""
@@ -221,7 +241,7 @@ def _new_table(
     draft: _Draft,
     definition: Record,
     table_id: str,
-    replicas: dict[str, str],
+    group: dict[str, str],
     partitions: int = PARTITIONS_OF_A_TABLE,
 ) -> TableRecord:
     return TableRecord(
@@ -238,7 +258,7 @@ def _new_table(
         read_units=definition.get("read_units", 0),
         write_units=definition.get("write_units", 0),
         partitions=draft.new_partitions(partitions),
-        replicas=replicas,
+        replicas=group,
         deletion_protection=definition.get("deletion_protection", False),
         table_class=definition.get("table_class", "STANDARD"),
         tags=definition.get("tags", {}),
@@ -254,27 +274,30 @@ _PLAIN_SETTINGS = ("billing_mode", "read_units", "write_units", "deletion_protec
 
 
 def _update_table(draft: _Draft, body: Record) -> Record:
-    table = _same_table(draft, body)
+    before = table = _same_table(draft, body)
     if table.status is not TableStatus.ACTIVE:
-        raise ApiError(
-            "ResourceInUseException",
-            f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
-        )
+        raise _busy(table)
+    if not body.get("as_replica", False):
+        table = overrides.effective(table, draft.around.region)  # what a client sees and edits
     settings = {name: body[name] for name in _PLAIN_SETTINGS if name in body}
     table = replace(table, **settings)
     if "stream" in body:
         table = _change_stream(draft, table, body["stream"])
     if "replicas_add" in body or "replicas_remove" in body:
-        table = _change_replicas(draft, table, body.get("replicas_add", []), body.get("replicas_remove", []))
+        table = replicas.changed(table, body, draft.around.region, draft.around.now_ms)
+        if table.stream_view is None:  # replication rides on the stream, as on DynamoDB
+            table = streams.wanted(table, "NEW_AND_OLD_IMAGES", *_stream_surroundings(draft))
     if "extra" in body:
         table = replace(table, extra=indexes.merged(table.extra, body["extra"]))
-    table = _change_indexes(draft, table, body)
+    if body.get("leave", False):
+        table = leaving.begun(table, draft.around.region, draft.around.now_ms)
+    table = overrides.pruned(_change_indexes(draft, before, table, body))
     # Whatever changed: ACTIVE again once every partition has applied the marker of this revision.
     table = replace(table, status=TableStatus.UPDATING, revision=draft.revision)
     return {"table": draft.put(table).to_json()}
 
 
-def _change_indexes(draft: _Draft, table: TableRecord, body: Record) -> TableRecord:
+def _change_indexes(draft: _Draft, before: TableRecord, table: TableRecord, body: Record) -> TableRecord:
     if "index_update" in body:
         table = indexes.updated(table, body["index_update"])
     if "index_remove" in body:
@@ -282,13 +305,15 @@ def _change_indexes(draft: _Draft, table: TableRecord, body: Record) -> TableRec
     if "index_add" in body:
         table = indexes.added(table, body["index_add"], draft.revision, draft.new_partitions)
     if body.get("as_replica", False):
-        return table
-    return indexes.announced(table, body, draft.revision, _other_members(draft, table))
+        return tablesettings.taken_over(table, body.get("settings"))
+    table = overrides.asked(overrides.settled(before, table, draft.around.region), body.get("overrides", {}))
+    table, settings = tablesettings.edited(table, body, draft.around.now_ms)
+    return news.announced(table, {**body, **settings}, draft.revision, _other_members(draft, table))
 
 
 def _other_members(draft: _Draft, table: TableRecord) -> list[str]:
     """The regions that are to take over what this one changes of a global table."""
-    members = [region for region, status in table.replicas.items() if status != ReplicaStatus.DELETING]
+    members = [region for region, status in table.replicas.items() if status in REPLICA_HOLDING]
     return [region for region in members if region != draft.around.region]
 
 
@@ -302,50 +327,23 @@ def _stream_surroundings(draft: _Draft) -> tuple[Callable[[int], str], int, bool
     return draft.around.stream_label, draft.around.now_ms, draft.around.streams_known
 
 
-def _change_replicas(draft: _Draft, table: TableRecord, add: list[str], remove: list[str]) -> TableRecord:
-    replicas = dict(table.replicas) or {draft.around.region: ReplicaStatus.ACTIVE}
-    for region in add:
-        if region in replicas:
-            raise ApiError(
-                "ValidationException",
-                f"Failed to create a the new replica of table with name: '{table.name}' "
-                "because one or more replicas already existed as tables.",
-            )
-        replicas[region] = ReplicaStatus.CREATING
-    for region in remove:
-        if region not in replicas:
-            raise ApiError(
-                "ValidationException", f"Replica not found in region {region} for table with name: '{table.name}'"
-            )
-        replicas[region] = ReplicaStatus.DELETING
-    if table.stream_view is None:  # replication rides on the stream, as on DynamoDB
-        table = streams.wanted(table, "NEW_AND_OLD_IMAGES", *_stream_surroundings(draft))
-    return replace(table, replicas=replicas)
-
-
 _DOING = {TableStatus.CREATING: "created", TableStatus.UPDATING: "updated", TableStatus.DELETING: "deleted"}
+
+
+def _busy(table: TableRecord) -> ApiError:
+    return ApiError(
+        "ResourceInUseException",
+        f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
+    )
 
 
 def _delete_table(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status is not TableStatus.ACTIVE:
-        raise ApiError(
-            "ResourceInUseException",
-            f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
-        )
-    if table.deletion_protection:
-        raise ApiError(
-            "ValidationException",
-            "Resource cannot be deleted as it is currently protected against deletion. "
-            "Disable deletion protection first.",
-        )
-    others = [r for r in table.replicas if r != draft.around.region]
-    if others and not body.get("as_replica", False):
-        raise ApiError(
-            "ValidationException",
-            f"Table {table.name} is a global table: remove its replicas in {', '.join(sorted(others))} first",
-        )
-    return {"table": draft.put(replace(table, status=TableStatus.DELETING, revision=draft.revision)).to_json()}
+        raise _busy(table)
+    around, as_replica = draft.around, body.get("as_replica", False)
+    table = leaving.deleted(table, around.region, around.now_ms, as_replica=as_replica)
+    return {"table": draft.put(replace(table, revision=draft.revision)).to_json()}
 
 
 def _ensure_replica(draft: _Draft, body: Record) -> Record:
@@ -353,29 +351,31 @@ def _ensure_replica(draft: _Draft, body: Record) -> Record:
     definition, members = body["definition"], dict(body["members"])
     table = draft.catalog.tables.get(definition["name"])
     if table is None:
+        replicas.check_offered(definition["name"], body["table_id"])
         if definition.get("ttl_attribute"):
             ttl.check_known(draft.around.streams_known)
+        if WRITES in definition.get("extra", {}):
+            writemodes.check_known(draft.around.writes_known)
         created = _new_table(draft, definition, body["table_id"], members)
         if definition.get("stream_view"):
             created = streams.wanted(created, definition["stream_view"], *_stream_surroundings(draft))
         return {"table": draft.put(created).to_json()}
     if table.id != body["table_id"]:
-        raise ApiError("ResourceInUseException", f"Table already exists: {table.name}")
+        raise replicas.name_taken(table)
+    leaving.check_admissible(table)
     members = merged_members(draft.around.region, table.replicas, members)
     if table.replicas == members or table.status is TableStatus.DELETING:
         return {"table": table.to_json()}
+    if table.status is TableStatus.UPDATING and members.keys() - table.replicas.keys():
+        raise _busy(table)  # partitions that have not logged that a replica went would keep marks of it that comes back
     status = TableStatus.UPDATING if table.status is TableStatus.ACTIVE else table.status
-    changed = replace(table, replicas=members, status=status, revision=draft.revision)
-    return {"table": draft.put(changed).to_json()}
+    changed = replicas.joined(table, members, definition.get("added", {}))
+    return {"table": draft.put(replace(changed, status=status, revision=draft.revision)).to_json()}
 
 
 def _set_replica(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
-    status = table.replicas.get(body["region"])
-    if status == body["status"] or status != body.get("expected", status):
-        return {"table": table.to_json()}
-    replicas = {**table.replicas, body["region"]: body["status"]}
-    return {"table": draft.put(replace(table, replicas=replicas)).to_json()}
+    return draft.changed(table, replicas.reported(table, body, draft.revision))
 
 
 def _ensure_own(name: str, schema: KeySchema, partitions: int) -> Handler:
@@ -402,96 +402,95 @@ def _same_table(draft: _Draft, body: Record) -> TableRecord:
 
 def _drop_replica(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
-    if body["region"] not in table.replicas:
-        return {"table": table.to_json()}
-    replicas = {region: status for region, status in table.replicas.items() if region != body["region"]}
-    if set(replicas) == {draft.around.region}:
-        replicas = {}
-    table = indexes.told(table, body["region"])
-    changed = replace(table, replicas=replicas, revision=draft.revision, status=TableStatus.UPDATING)
-    return {"table": draft.put(changed).to_json()}
+    if body.get("as_replica", False):
+        writemodes.check_removable(table, body["region"])  # it may have become active since the other region looked
+    return draft.changed(table, leaving.dropped(table, body["region"], draft.around.region, draft.revision))
+
+
+def _leave_result(draft: _Draft, body: Record) -> Record:
+    table, now_ms = _same_table(draft, body), draft.around.now_ms
+    arrived = body["arrived"] and not writemodes.depends_on(table, draft.around.region)
+    revision = draft.revision
+    changed = leaving.concluded(table, body["through_us"], arrived=arrived, now_ms=now_ms, revision=revision)
+    return draft.changed(table, changed)
 
 
 def _set_ttl(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status in (TableStatus.CREATING, TableStatus.DELETING):
-        raise ApiError(
-            "ResourceInUseException",
-            f"Attempt to change a resource which is still in use: Table is being {_DOING[table.status]}: {table.name}",
-        )
+        raise _busy(table)
     ttl.check_known(draft.around.streams_known)
     if body.get("as_replica", False):
         changed = ttl.taken_over(table, body, draft.revision)
     else:
         changed = ttl.asked(table, body, draft.around.now_ms, draft.revision)
-        changed = indexes.announced(changed, ttl.news(changed), draft.revision, _other_members(draft, changed))
-    return {"table": (table if changed == table else draft.put(changed)).to_json()}
+        changed = news.announced(changed, ttl.news(changed), draft.revision, _other_members(draft, changed))
+    return draft.changed(table, changed)
 
 
-def _ttl_settled(draft: _Draft, body: Record) -> Record:
+def _settled(change: Callable[[TableRecord], TableRecord]) -> Handler:
     """Internal: every partition has applied the definition of `revision`."""
-    table = draft.table(body["name"])
-    changed = ttl.settled(table) if table.revision == body["revision"] else table
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+
+    def handle(draft: _Draft, body: Record) -> Record:
+        table = draft.table(body["name"])
+        return draft.changed(table, change(table) if table.revision == body["revision"] else table)
+
+    return handle
+
+
+def _of_table(change: Callable[[TableRecord, Record], TableRecord]) -> Handler:
+    def handle(draft: _Draft, body: Record) -> Record:
+        table = _same_table(draft, body)
+        return draft.changed(table, change(table, body))
+
+    return handle
+
+
+def _set_writes(change: Callable[[TableRecord, Record, writemodes.Around], TableRecord]) -> Handler:
+    def handle(draft: _Draft, body: Record) -> Record:
+        region, now_ms, known = draft.around.region, draft.around.now_ms, draft.around.writes_known
+        around = writemodes.Around(region, now_ms, draft.revision, known)
+        return _of_table(lambda table, body: change(table, body, around))(draft, body)
+
+    return handle
 
 
 def _set_kinesis(change: Callable[[TableRecord, Record, kinesis.Around], TableRecord]) -> Handler:
     def handle(draft: _Draft, body: Record) -> Record:
         table = _same_table(draft, body)
         if table.status in (TableStatus.CREATING, TableStatus.DELETING):
-            raise ApiError(
-                "ResourceInUseException",
-                "Attempt to change a resource which is still in use: "
-                f"Table is being {_DOING[table.status]}: {table.name}",
-            )
-        around = draft.around
-        changed = change(
-            table, body, kinesis.Around(around.now_ms, draft.revision, around.new_id, around.streams_known)
-        )
-        return {"table": (table if changed == table else draft.put(changed)).to_json()}
+            raise _busy(table)
+        now_ms, new_id, known = draft.around.now_ms, draft.around.new_id, draft.around.streams_known
+        around = kinesis.Around(now_ms, draft.revision, new_id, known)
+        return draft.changed(table, change(table, body, around))
 
     return handle
-
-
-def _kinesis_settled(draft: _Draft, body: Record) -> Record:
-    """Internal: every partition has applied the definition of `revision`."""
-    table = draft.table(body["name"])
-    changed = kinesis.settled(table) if table.revision == body["revision"] else table
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
 
 
 def _tag_table(draft: _Draft, body: Record) -> Record:
     table = _same_table(draft, body)
     if table.status is TableStatus.DELETING:
-        raise ApiError(
-            "ResourceInUseException",
-            f"Attempt to change a resource which is still in use: Table is being deleted: {table.name}",
-        )
+        raise _busy(table)
     removed = set(body.get("remove", ()))
     tags = {key: value for key, value in table.tags.items() if key not in removed} | body.get("add", {})
     if len(tags) > TAGS_MAX:
         raise ApiError("ValidationException", "Number of Tags exceed the current limit for the provided ResourceArn")
-    if tags == table.tags:
-        return {"table": table.to_json()}
-    return {"table": draft.put(replace(table, tags=tags)).to_json()}
+    return draft.changed(table, replace(table, tags=tags))
 
 
-def _index_filled(draft: _Draft, body: Record) -> Record:
-    table = _same_table(draft, body)
-    changed = indexes.filled(table, body["index"], body["revision"], body["partition"])
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+def _index_filled(table: TableRecord, body: Record) -> TableRecord:
+    return indexes.filled(table, body["index"], body["revision"], body["partition"])
 
 
-def _index_told(draft: _Draft, body: Record) -> Record:
-    table = _same_table(draft, body)
-    changed = indexes.told(table, body["region"], body["revision"])
-    return {"table": (table if changed == table else draft.put(changed)).to_json()}
+def _news_told(table: TableRecord, body: Record) -> TableRecord:
+    return news.told(table, body["region"], body["revision"])
 
 
 def _activate(draft: _Draft, body: Record) -> Record:
     """Internal: every partition has applied the definition of `revision`."""
     table = draft.table(body["name"])
-    if table.revision == body["revision"] and table.status in (TableStatus.CREATING, TableStatus.UPDATING):
+    changing = table.status in (TableStatus.CREATING, TableStatus.UPDATING) and table.leaving is None
+    if table.revision == body["revision"] and changing:
         table = draft.put(replace(table, status=TableStatus.ACTIVE, indexes=indexes.activated(table)))
     return {"table": table.to_json()}
 
@@ -508,14 +507,13 @@ def _begin_stream(draft: _Draft, body: Record) -> Record:
     """Internal: every node of the region knows streams by now."""
     table = draft.table(body["name"])
     changed = streams.begun(table, draft.around.now_ms, draft.revision) if draft.around.streams_known else table
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+    return draft.changed(table, changed)
 
 
 def _forget_streams(draft: _Draft, body: Record) -> Record:
     """Internal: streams of the table ended long ago."""
     table = draft.table(body["name"])
-    changed = streams.forgotten(table, draft.around.now_ms, draft.revision)
-    return {"table": (table if changed is table else draft.put(changed)).to_json()}
+    return draft.changed(table, streams.forgotten(table, draft.around.now_ms, draft.revision))
 
 
 def _put_function(draft: _Draft, body: Record) -> Record:
@@ -651,18 +649,25 @@ BEGIN_STREAM = "begin_stream"
 FORGET_STREAMS = "forget_streams"
 TTL_SETTLED = "ttl_settled"
 KINESIS_SETTLED = "kinesis_settled"
+WRITES_APPLIED = "writes_applied"
+WRITES_GIVEN_UP = "writes_given_up"
 MAPPING_SETTLED = "mapping_settled"
 _HANDLERS: dict[str, Handler] = {
     ControlOperation.CREATE_TABLE: _create_table,
     ControlOperation.UPDATE_TABLE: _update_table,
     ControlOperation.SET_TTL: _set_ttl,
     ControlOperation.TAG_TABLE: _tag_table,
-    ControlOperation.INDEX_FILLED: _index_filled,
-    ControlOperation.INDEX_TOLD: _index_told,
+    ControlOperation.INDEX_FILLED: _of_table(_index_filled),
+    ControlOperation.INDEX_TOLD: _of_table(_news_told),
     ControlOperation.DELETE_TABLE: _delete_table,
     ControlOperation.ENSURE_REPLICA: _ensure_replica,
     ControlOperation.SET_REPLICA: _set_replica,
     ControlOperation.DROP_REPLICA: _drop_replica,
+    ControlOperation.LEAVE_RESULT: _leave_result,
+    ControlOperation.SET_WRITES: _set_writes(writemodes.changed),
+    ControlOperation.WRITES_RESULT: _set_writes(writemodes.reported),
+    WRITES_APPLIED: _set_writes(writemodes.applied),
+    WRITES_GIVEN_UP: _set_writes(writemodes.given_up),
     ControlOperation.ENSURE_LEDGER: _ensure_own(LEDGER_TABLE, LEDGER_SCHEMA, PARTITIONS_OF_A_TABLE),
     ControlOperation.ENSURE_HEALTH: _ensure_own(HEALTH_TABLE, HEALTH_SCHEMA, HEALTH_PARTITIONS),
     ControlOperation.NODE_LIST: _node_list,
@@ -677,12 +682,12 @@ _HANDLERS: dict[str, Handler] = {
     FORGET: _forget,
     BEGIN_STREAM: _begin_stream,
     FORGET_STREAMS: _forget_streams,
-    TTL_SETTLED: _ttl_settled,
+    TTL_SETTLED: _settled(ttl.settled),
     ControlOperation.ENABLE_KINESIS: _set_kinesis(kinesis.enabled),
     ControlOperation.DISABLE_KINESIS: _set_kinesis(kinesis.disabled),
     ControlOperation.UPDATE_KINESIS: _set_kinesis(kinesis.updated),
     ControlOperation.KINESIS_RESULT: _set_kinesis(kinesis.reported),
-    KINESIS_SETTLED: _kinesis_settled,
+    KINESIS_SETTLED: _settled(kinesis.settled),
     ControlOperation.PUT_FUNCTION: _put_function,
     ControlOperation.DELETE_FUNCTION: _delete_function,
     ControlOperation.FUNCTION_LIST: _function_list,

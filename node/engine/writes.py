@@ -18,6 +18,7 @@ from geodyne.messages import Item, Refused, ReturnValues, Write, WriteKind, Writ
 from geodyne.model.indexchecks import check_updated_index_keys, exceeds_item_size
 from geodyne.model.indexkeys import Index
 from geodyne.model.values import dumps, item_size, loads
+from node.engine.writemode import WriteRule, barred, unfit
 from node.storage.port import Row
 
 CONDITION_FAILED = "The conditional request failed"
@@ -33,15 +34,21 @@ class Verdict(NamedTuple):
     size: int
 
 
-def evaluate(write: Write, prior: Row | None, indexes: Sequence[Index] = ()) -> Verdict:
+def evaluate(write: Write, prior: Row | None, indexes: Sequence[Index] = (), rule: WriteRule | None = None) -> Verdict:
     """Decide one PutItem, UpdateItem, DeleteItem or ConditionCheck against the newest image of its key.
 
     `indexes` are those of the table: what an update makes of their key attributes is checked here, a put item's were by
-    the router.
+    the router. `rule` says which writes the table's replica takes (None: all); a check is none.
     A tombstone counts as absent. Never raises for what a client sent: errors of evaluation become `Refused`.
     """
     stored = prior.value if prior is not None else None
     size_before = prior.size if prior is not None and stored is not None else 0
+    if rule is not None and write.kind is not WriteKind.CHECK:
+        if (refused := barred(rule, stored)) is not None:
+            return Verdict(refused._replace(size=size_before), False, None, 0)
+        verdict = evaluate(write, prior, indexes)
+        refused = unfit(rule, stored, verdict.image) if verdict.changed else None
+        return verdict if refused is None else Verdict(refused._replace(size=size_before), False, None, 0)
     before: Item | None = None
     if stored is not None and (write.condition is not None or write.kind is WriteKind.UPDATE):
         before = loads(stored)

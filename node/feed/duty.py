@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from geodyne.catalog import MemberState
 from node.catalog import streams
+from node.catalog.members import all_speak
 from node.feed.retention import FeedReader, FeedSettings, FeedStanding, standing, upkeep
 from node.metrics import CONSUMER_KINDS
 from node.storage.port import GroupDamaged
@@ -17,7 +21,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("geodyne.node.feed")
 
+PROMISE_AFTER_US = 900_000  # of a quiet partition of a global table: an entry with each step
+PROMISES_PER_STEP = 64  # of one node, in one turn: some 5 ms. With more quiet partitions each has its turn later
 LOOK_MS = 5_000  # between two looks at a feed, unless it seems to hold too much
+WATERMARK_FORMAT = 5  # of the streams between nodes, from which on they know what is logged for watermarks
 GROUPS_PER_STEP = 64  # a step each second; some 10 records of each group are read
 
 
@@ -38,6 +45,11 @@ class FeedDuty:
         self._standings: dict[int, FeedStanding] = {}
         self._totals: dict[int, int] = {}  # bytes that there were at the last look, less those retained
         self._lost: set[tuple[int, str]] = set()  # told already
+        metrics = service.metrics
+        self._lags = {
+            kind: (metrics.feed_lag_seconds.labels(kind), metrics.feed_lag_bytes.labels(kind))
+            for kind in CONSUMER_KINDS
+        }
 
     def step(self) -> None:
         """Each second."""
@@ -45,6 +57,7 @@ class FeedDuty:
         led = {group.partition: group for group in self._service.groups if _has_duties(group)}
         for partition in [each for each in self._due_ms if each not in led]:
             self._forget(partition)
+        self._promise(led.values())
         for partition, group in led.items():
             over = group.state.feed_total - self._totals.get(partition, 0) > self._settings.bytes_max
             if looked < GROUPS_PER_STEP and (over or self._due_ms.get(partition, 0) <= now_ms):
@@ -59,6 +72,21 @@ class FeedDuty:
     def standing(self, partition: int) -> FeedStanding | None:
         """As of the last look at a partition that is led here."""
         return self._standings.get(partition)
+
+    def _promise(self, led: Collection[Group]) -> None:
+        """Watermarks of global tables' quiet partitions move on (decision 0021): those first that wait longest."""
+        promises = all_speak(self._service.catalog.catalog.members, WATERMARK_FORMAT, but=(MemberState.LEFT,))
+        space, wall_us = self._service.space, self._service.clock.wall_us()
+        for group in led:
+            group.promises = promises
+        if not promises or (space is not None and space.low):  # then the log does not grow by it
+            return
+        quiet = [
+            one for one in led if one.state.definition.tombstones and wall_us - one.state.safe_us > PROMISE_AFTER_US
+        ]
+        for group in heapq.nsmallest(PROMISES_PER_STEP, quiet, key=lambda one: one.state.safe_us):
+            group.promise(wall_us)
+            self._service.touch(group)
 
     def _look(self, group: Group) -> None:
         partition, state = group.partition, group.state
@@ -113,9 +141,9 @@ class FeedDuty:
                 waiting[kind] += count
                 if since_us:
                     lags[kind] = max(lags[kind], (now_us - since_us) / 1e6)
-        for kind in CONSUMER_KINDS:
-            metrics.feed_lag_seconds.labels(kind).set(lags[kind])
-            metrics.feed_lag_bytes.labels(kind).set(waiting[kind])
+        for kind, (lag_seconds, lag_bytes) in self._lags.items():
+            lag_seconds.set(lags[kind])
+            lag_bytes.set(waiting[kind])
         metrics.feed_bytes.set(sum(found.bytes for found in self._standings.values()))
         metrics.feeds_full.set(sum(found.full for found in self._standings.values()))
 

@@ -23,7 +23,10 @@ def read_page(store: StateStore, state: GroupState, call: ReadFeed, late: bool) 
     if after < state.feed_floor:
         return FeedPage((), after, state.feed_head, True)
     if after >= state.feed_head:
-        return FeedPage((), after, state.feed_head, False) if late else None
+        news = 0 < call.safe_us < state.safe_us
+        if not late and not news:
+            return None
+        return FeedPage((), after, state.feed_head, False, state.safe_us, state.definition.revision)
     stored = store.read_feed(call.partition, after, call.max_bytes, RECORDS_MAX)
     records = []
     for sequence, data in stored:
@@ -31,7 +34,9 @@ def read_page(store: StateStore, state: GroupState, call: ReadFeed, late: bool) 
         if not call.origin or versions.region(record.change.version) == call.origin:
             records.append(record)
     following = stored[-1][0] if stored else state.feed_head
-    return FeedPage(tuple(records), following, state.feed_head, False)
+    # State and records are of the same applied index, on any replica: nothing is missing up to the head.
+    ends = (state.safe_us, state.definition.revision) if following >= state.feed_head else (0, 0)
+    return FeedPage(tuple(records), following, state.feed_head, False, *ends)
 
 
 def read_rows(store: StateStore, call: ReadRows) -> Rows:

@@ -36,5 +36,6 @@ def decoded(sequence: int, record: bytes) -> FeedRecord:
     old_image = effect.old_image if effect.HasField("old_image") else None
     size = effect.size
     old_size = size - effect.bytes_delta if old_image is not None else -1
-    change = Change(effect.key, effect.version, image, size)
+    base = effect.base if effect.HasField("base") else None
+    change = Change(effect.key, effect.version, image, size, base)
     return FeedRecord(sequence, change, old_image, effect.wall_us, effect.expired, old_size)

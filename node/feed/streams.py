@@ -13,7 +13,6 @@ from geodyne.catalog import TRIGGER_OLDEST_PREFIX, stream_consumer
 from geodyne.messages import (
     FROM_COMMITTED,
     FROM_LATEST,
-    Change,
     FeedRecord,
     ListShards,
     ReadStream,
@@ -109,7 +108,7 @@ def shown(record: FeedRecord, view: str) -> FeedRecord:
     ones stand for them, because a record tells in any case whether there was an item before and after."""
     sequence, change, old_image, wall_us, expired, old_size = record
     if change.image is not None and view not in NEW_VIEWS:
-        change = Change(change.key, change.version, b"", change.size)
+        change = change._replace(image=b"")
     if old_image is not None and view not in OLD_VIEWS:
         old_image = b""
     return FeedRecord(sequence, change, old_image, wall_us, expired, old_size)

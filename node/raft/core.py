@@ -97,7 +97,7 @@ class Raft:
         self._configurations = Configurations(configuration_index, configuration, log.after(applied_index))
         self._liveness = liveness
         self._settings = settings
-        self._patience = Patience(settings, random)
+        self._patience = Patience(settings, random, liveness)
         self._now_ms = now_ms
         self._leadership: Leadership | None = None
         self._granted: set[str] = set()
@@ -230,12 +230,6 @@ class Raft:
         elif self._must_wait(now_ms):
             self._deadline_ms = self._liveness.votes_from_ms + self._staggered_ms()
         else:
-            self._campaign(now_ms)
-
-    def campaign_now(self, now_ms: int) -> None:
-        """Ask for votes without waiting for a timeout. The promises to a live leader hold all the same."""
-        self._now_ms = now_ms
-        if self._leadership is None and self._stands and not self._must_wait(now_ms):
             self._campaign(now_ms)
 
     def vouched(self, now_ms: int) -> None:

@@ -84,6 +84,7 @@ class Liveness:
         self.incarnation = incarnation
         self.started_ms = started_ms
         self.votes_from_ms = started_ms + settings.lease_ms
+        self.reluctance_ms = 0  # so much longer than others this node waits before it asks for votes (node.clocks)
         self.now_ms = started_ms  # the latest time that any call brought
         self._peers = {peer: _Peer() for peer in peers}
         self._heartbeat_due_ms = started_ms

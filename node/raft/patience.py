@@ -13,23 +13,32 @@ class RandomSource(Protocol):
     def random(self) -> float: ...
 
 
+class Reluctance(Protocol):
+    """Why this node, of all, should rather not lead: it waits so much longer before it first asks for votes."""
+
+    @property
+    def reluctance_ms(self) -> int: ...
+
+
 class Patience:
     """The waits of one replica, each with a part that is drawn. All in milliseconds."""
 
-    __slots__ = ("_random", "_settings")
+    __slots__ = ("_random", "_reluctance", "_settings")
 
-    def __init__(self, settings: Settings, random: RandomSource) -> None:
+    def __init__(self, settings: Settings, random: RandomSource, reluctance: Reluctance) -> None:
+        self._reluctance = reluctance
         self._settings = settings
         self._random = random
 
     def staggered_ms(self, rank: int) -> int:
         """The preferred replicas first, no two in the same slot."""
         stagger_ms = self._settings.stagger_ms
-        return rank * stagger_ms + self._jitter_ms(0, stagger_ms)
+        return rank * stagger_ms + self._jitter_ms(0, stagger_ms) + self._reluctance.reluctance_ms
 
     def election_ms(self) -> int:
         """An election timeout, in the sense of Raft."""
-        return self._jitter_ms(self._settings.election_ms_min, self._settings.election_ms_max)
+        wait_ms = self._jitter_ms(self._settings.election_ms_min, self._settings.election_ms_max)
+        return wait_ms + self._reluctance.reluctance_ms
 
     def again_ms(self, rounds: int) -> int:
         """After a round of pre-votes, when `rounds` have come before it: doubles with each."""

@@ -1,11 +1,13 @@
 """A process's data directory: whose it is, in which format, and that one process at a time has it.
 
-FORMAT       {"format": 1, "cluster_id": "...", "process_id": "..."}; format 3 once members changed, or with streams
+FORMAT       {"format": 1, "cluster_id": "...", "process_id": "..."}; 3 or 4 once it holds what
+             readers of format 1 would misread
 INCARNATION  the number of the process that has the directory; larger at each start
 LOCK         held with flock while the process lives; the kernel lets go of it at any death
 ROSTER       which directories the region's nodes are known by (node.storage.roster)
 log/         node.storage.wal; log.damaged/: one that was put aside, for whoever wants to look at it
 state.db     node.storage.sqlite
+conflicts/   node.conflictlog
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ from node.storage.port import DirectoryInUse, Disk, WrongCluster, WrongFormat
 from node.storage.roster import Roster
 
 FORMAT = 1  # of a new directory
-# Of one that holds, in its log or its state, what readers of format 1 would misread: changes of members (format 2),
-# streams of tables (format 3).
-NEWEST_FORMAT = 3
+# Of one that holds, in its log or its state, what readers of earlier formats would misread.
+MEMBERS_FORMAT = 3  # changes of members; one release marked them with 2
+STREAMS_FORMAT = 3
+WATERMARKS_FORMAT = 4  # promises, marks of other regions and collected tombstones (decision 0021)
+NEWEST_FORMAT = 4
 FORMAT_FILE = "FORMAT"
 LOCK_FILE = "LOCK"
 LOG_DIRECTORY = "log"
@@ -78,11 +82,15 @@ class DataDirectory:
         self.roster = _new_roster(self._disk, self.path, self._process_id, self.incarnation, has_log=False)
         return aside
 
-    def grow(self) -> None:
-        """From here on only versions that know NEWEST_FORMAT may open the directory; durable when this returns. To be
+    @property
+    def format(self) -> int:
+        return int(self._marker["format"])
+
+    def grow(self, format: int) -> None:
+        """From here on only versions that know this format may open the directory; durable when this returns. To be
         called before anything is written that others would misread. Raises OSError."""
-        if self._marker["format"] < NEWEST_FORMAT:
-            marker = {**self._marker, "format": NEWEST_FORMAT}
+        if self.format < format:
+            marker = {**self._marker, "format": format}
             _write_format(self._disk, self.path, marker)
             self._disk.sync_directory(self.path)
             self._marker = marker

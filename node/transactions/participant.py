@@ -38,6 +38,7 @@ from geodyne.messages import (
     Written,
 )
 from geodyne.messages import Prepared as PreparedAnswer
+from node.engine.writemode import ACCESS_DENIED
 from node.transactions.ages import Watched
 from node.transactions.deletions import Deletions
 from node.transactions.state import Committed, Prepared, PreparedItem, released
@@ -208,6 +209,9 @@ class Participant:
             _, verdict, _, index = group.judge(item)
             rests_on = max(rests_on, index)
             if isinstance(verdict.answer, Refused):
+                if verdict.answer.code == ACCESS_DENIED:  # as where IAM denies it: of the request, not of one item
+                    group.wait_for(index, asker, verdict.answer)
+                    return
                 reasons.append(verdict.answer)
                 continue
             reasons.append(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from geodyne.catalog import ControlOperation, TableRecord, TableStatus
@@ -36,6 +37,8 @@ async def decided(context: Context, operation: ControlOperation, body: dict[str,
 
 def check_not_busy(record: TableRecord, *, deleting: bool = False) -> None:
     """Raises ResourceInUseException while an earlier change of the table is under way."""
+    if record.leaving is not None and record.leaving.deletes:
+        record = replace(record, status=TableStatus.DELETING)
     doing = {
         TableStatus.CREATING: "created",
         TableStatus.UPDATING: "updated",

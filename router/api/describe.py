@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from geodyne.catalog import SYSTEM_PREFIX, IndexRecord, IndexStatus, PartitionRecord, TableRecord, TableStatus
+from geodyne import overrides
+from geodyne.catalog import (
+    DISASSOCIATION_PROTECTION,
+    REPLICA_PROGRESS,
+    REPLICA_TROUBLES,
+    SYSTEM_PREFIX,
+    IndexRecord,
+    IndexStatus,
+    PartitionRecord,
+    ReplicaStatus,
+    TableRecord,
+    TableStatus,
+)
 from geodyne.limits import (
     ACCOUNT_READ_UNITS_MAX,
     ACCOUNT_WRITE_UNITS_MAX,
@@ -25,6 +38,7 @@ from router.api.tablerecords import not_found, table_arn
 from router.api.throughput import ON_DEMAND, Units, decreases_today, describe_ceilings, warm_units
 
 GLOBAL_TABLE_VERSION = "2019.11.21"
+SETTINGS_MODE = "ENABLED_WITH_OVERRIDES"  # the one that there is of tables of one account
 ENDPOINT_CACHE_MINUTES = 1440
 CHANGE_WAITS_MAX = 20  # of one DescribeTable that finds its table changing: each for the catalog's next revision,
 CHANGE_WAIT_MS = 25  # or for this long
@@ -97,6 +111,9 @@ async def describe_endpoints(body: Body, context: Context) -> bytes:
 
 def describe(record: TableRecord, context: Context) -> dict[str, Any]:
     """TableDescription. A table that is being deleted is described without its definition, as in the service."""
+    record = overrides.effective(record, context.region)
+    if record.leaving is not None and record.leaving.deletes:
+        record = replace(record, status=TableStatus.DELETING)
     arn = table_arn(context.region, context.account_id, record.name)
     items, size = _counts(record.partitions, context)
     description: dict[str, Any] = {
@@ -261,12 +278,43 @@ def _replicas(record: TableRecord, context: Context) -> dict[str, Any]:
         return {}
     return {
         "GlobalTableVersion": GLOBAL_TABLE_VERSION,
-        "Replicas": [
-            {
-                "RegionName": region,
-                "ReplicaStatus": status,
-                "ReplicaArn": table_arn(region, context.account_id, record.name),
-            }
-            for region, status in others
-        ],
+        "GlobalTableSettingsReplicationMode": SETTINGS_MODE,
+        "DisassociationProtectionEnabled": record.extra.get(DISASSOCIATION_PROTECTION, True),
+        "Replicas": [_replica(record, region, status, context) for region, status in others],
     }
+
+
+def _replica(record: TableRecord, region: str, status: str, context: Context) -> dict[str, Any]:
+    """The progress is told while there is something to progress: a replica is being filled from here."""
+    described: dict[str, Any] = {
+        "RegionName": region,
+        "ReplicaStatus": status,
+        "ReplicaArn": table_arn(region, context.account_id, record.name),
+    }
+    if status == ReplicaStatus.CREATING:
+        described["ReplicaStatusPercentProgress"] = str(record.extra.get(REPLICA_PROGRESS, {}).get(region, 0))
+    if region in record.extra.get(REPLICA_TROUBLES, {}):
+        described["ReplicaStatusDescription"] = record.extra[REPLICA_TROUBLES][region]
+    return described | _overrides(overrides.override_of(record, region))
+
+
+def _overrides(own: overrides.Override) -> dict[str, Any]:
+    """What a replica has of its own, as members of its description."""
+    described = _units_override(own)
+    if overrides.TABLE_CLASS in own:
+        described["ReplicaTableClassSummary"] = {"TableClass": own[overrides.TABLE_CLASS]}
+    indexes = own.get(overrides.INDEXES, {})
+    if indexes:
+        described["GlobalSecondaryIndexes"] = [
+            {"IndexName": name, **_units_override(units)} for name, units in sorted(indexes.items())
+        ]
+    return described
+
+
+def _units_override(own: overrides.Override) -> dict[str, Any]:
+    described: dict[str, Any] = {}
+    if overrides.READ_UNITS in own:
+        described["ProvisionedThroughputOverride"] = {"ReadCapacityUnits": own[overrides.READ_UNITS]}
+    if overrides.ON_DEMAND_READ in own:
+        described["OnDemandThroughputOverride"] = {"MaxReadRequestUnits": own[overrides.ON_DEMAND_READ]}
+    return described

@@ -9,6 +9,7 @@ from geodyne.errors import ApiError
 from router.api import (
     batches,
     describe,
+    globaltables,
     items,
     kinesis,
     queries,
@@ -43,6 +44,11 @@ class Operation(NamedTuple):
 
 def _one_table(body: dict[str, Any]) -> list[str]:
     name = body.get("TableName")
+    return [name] if isinstance(name, str) else []
+
+
+def _one_global_table(body: dict[str, Any]) -> list[str]:
+    name = body.get("GlobalTableName")
     return [name] if isinstance(name, str) else []
 
 
@@ -153,6 +159,12 @@ OPERATIONS: Mapping[str, Operation] = {
         Operation("TagResource", tags.tag_resource, True, _tagged_table),
         Operation("UntagResource", tags.untag_resource, True, _tagged_table),
         Operation("ListTagsOfResource", tags.list_tags_of_resource, False, _tagged_table),
+        Operation("CreateGlobalTable", globaltables.create_global_table, True, _one_global_table),
+        Operation("UpdateGlobalTable", globaltables.update_global_table, True, _one_global_table),
+        Operation("DescribeGlobalTable", globaltables.describe_global_table, False, _one_global_table),
+        Operation("ListGlobalTables", globaltables.list_global_tables, False, _no_table),
+        Operation("UpdateGlobalTableSettings", globaltables.update_global_table_settings, True, _one_global_table),
+        Operation("DescribeGlobalTableSettings", globaltables.describe_global_table_settings, False, _one_global_table),
         Operation("DescribeLimits", describe.describe_limits, False, _no_table),
         Operation("DescribeEndpoints", describe.describe_endpoints, False, _no_table),
     )

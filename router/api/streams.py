@@ -14,7 +14,6 @@ from geodyne.catalog import PartitionRecord, TableStatus
 from geodyne.errors import ApiError, validation
 from geodyne.limits import STREAM_PAGE_BYTES, STREAM_PAGE_RECORDS_MAX, STREAM_SHARDS_PAGE_MAX, STREAMS_PAGE_MAX
 from geodyne.messages import FROM_LATEST, ReadStream, Refused, StreamPage
-from geodyne.model.keys import KeySchema
 from geodyne.streams import parse_shard_id, parse_stream_arn, sequence_of, sequence_text, stream_record
 from router.api.context import Context
 from router.api.describe import table_keys
@@ -237,7 +236,7 @@ async def get_records(body: Body, context: Context) -> bytes:
     if page.trimmed:
         raise trimmed()
     table = stream.table
-    schema = KeySchema(table.hash_key, table.hash_type, table.range_key, table.range_type)
+    schema = table.key_schema
     answer: dict[str, Any] = {
         "Records": [
             stream_record(

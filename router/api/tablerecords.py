@@ -8,7 +8,7 @@ from geodyne.catalog import SYSTEM_PREFIX, IndexRecord, PartitionRecord, TableRe
 from geodyne.errors import ApiError, validation
 from geodyne.limits import TABLES_MAX
 from geodyne.model.indexkeys import IndexSchema
-from geodyne.model.keys import KeySchema, hash_of
+from geodyne.model.keys import hash_of
 
 ARN_PARTITION = "aws"
 ARN_PARTS = 6
@@ -25,7 +25,7 @@ class Table:
 
     def __init__(self, record: TableRecord) -> None:
         self.record = record
-        self.schema = KeySchema(record.hash_key, record.hash_type, record.range_key, record.range_type)
+        self.schema = record.key_schema
         self.key_names = self.schema.names
         self.indexes = {index.name: Index(index, self) for index in record.indexes}
         self.local_indexes = tuple(index.name for index in record.indexes if not index.is_global)

@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from geodyne.catalog import ControlOperation, IndexRecord, ReplicaStatus, TableRecord, TableStatus
+from geodyne import overrides
+from geodyne.catalog import ControlOperation, IndexRecord, TableRecord, TableStatus
 from geodyne.errors import validation
 from router.api.context import Context
 from router.api.control import check_not_busy, control
@@ -18,6 +19,7 @@ from router.api.indexupdates import check_index_updates, index_changes
 from router.api.parameters import Body
 from router.api.quotas import check_changed_table
 from router.api.refusals import INVALID, not_supported
+from router.api.replicaupdates import disassociation_protection, replica_change
 from router.api.shapes import validator
 from router.api.tablerecords import not_found
 from router.api.tables import check_encryption
@@ -55,27 +57,19 @@ _CHANGES = (
     "DisassociationProtectionEnabled",
 )
 _REFUSED = (
-    "MultiRegionConsistency",
     "VectorIndexUpdates",
     "GlobalTableWitnessUpdates",
     "GlobalTableSettingsReplicationMode",
-    "DisassociationProtectionEnabled",
 )
 # Each of these must be the only change of a request; the first one present names the error.
 _ALONE = {
     "ReplicaUpdates": "Replica modification must be the only operation in the request",
     "TableClass": "TableClass modification must be the only operation in the request",
     "DeletionProtectionEnabled": "DeletionProtection modification must be the only operation in the request",
+    "DisassociationProtectionEnabled": "DisassociationProtection modification must be the only operation in the "
+    "request",
     "SSESpecification": "Server-Side Encryption modification must be the only operation in the request",
 }
-_REPLICA_ACTIONS = ("Create", "Update", "Delete", "Disassociate")
-_REPLICA_OPTIONS = (
-    "KMSMasterKeyId",
-    "ProvisionedThroughputOverride",
-    "OnDemandThroughputOverride",
-    "GlobalSecondaryIndexes",
-    "TableClassOverride",
-)
 _NOTHING = (
     "At least one of ProvisionedThroughput, BillingMode, UpdateStreamEnabled, GlobalSecondaryIndexUpdates, "
     "SSESpecification, ReplicaUpdates, MultiAccountReplicaReady, ReplicaTransitRoleArn, MultiRegionConsistency, "
@@ -94,6 +88,7 @@ async def update_table(body: Body, context: Context) -> bytes:
     if record is None:
         raise not_found(name)
     check_not_busy(record)
+    record = overrides.effective(record, context.region)
     change = _change(body, record, context)
     before = record
     check_changed_table(change, record, context.region_client.catalog.tables)
@@ -125,8 +120,9 @@ def _check_one_kind(body: Body) -> None:
     present = [name for name in _CHANGES if _is_asked(body.get(name))]
     if not present:
         raise validation(_NOTHING)
+    others = len([name for name in present if name != "MultiRegionConsistency"])  # it goes with a change of replicas
     for name, sentence in _ALONE.items():
-        if name in present and len(present) > 1:
+        if name in present and others > 1:
             raise validation(INVALID + sentence)
     throughput = "ProvisionedThroughput" in present or "BillingMode" in present
     if throughput and "StreamSpecification" in present:
@@ -134,9 +130,21 @@ def _check_one_kind(body: Body) -> None:
     for name in present:
         if name in _REFUSED:
             raise not_supported(name)
+    if "MultiRegionConsistency" in present:
+        _check_consistency(body)
     check_encryption(body)
     if "SSESpecification" in present:
         raise validation(f"{INVALID}Table is already encrypted by default")
+
+
+def _check_consistency(body: Body) -> None:
+    """Only what there is, and only with replicas that are added (the service model says so)."""
+    if body["MultiRegionConsistency"] != "EVENTUAL":
+        raise not_supported(f"MultiRegionConsistency {body['MultiRegionConsistency']}")
+    if not any(update.get("Create") is not None for update in body.get("ReplicaUpdates") or ()):
+        raise validation(
+            f"{INVALID}MultiRegionConsistency can be specified only when replicas are created through ReplicaUpdates"
+        )
 
 
 def _check_units(body: Body) -> None:
@@ -166,9 +174,11 @@ def _change(body: Body, record: TableRecord, context: Context) -> dict[str, Any]
     if body.get("StreamSpecification") is not None:
         change |= _stream_change(body["StreamSpecification"], record)
     if body.get("ReplicaUpdates") is not None:
-        change |= _replica_change(body["ReplicaUpdates"], record, context)
+        change |= replica_change(body["ReplicaUpdates"], record, context)
     if body.get("DeletionProtectionEnabled") is not None:
         change["deletion_protection"] = body["DeletionProtectionEnabled"]
+    if body.get("DisassociationProtectionEnabled") is not None:
+        extra |= disassociation_protection(body["DisassociationProtectionEnabled"], record)
     if body.get("TableClass") is not None:
         change["table_class"] = body["TableClass"]
         extra["table_class_updated_ms"] = now_ms
@@ -227,70 +237,3 @@ def _stream_change(stream: dict[str, Any], record: TableRecord) -> dict[str, Any
     if record.is_global:
         raise validation(f"{INVALID}Disabling Stream is not allowed for a Global Table replica.")
     return {"stream": None}
-
-
-# --- replicas -------------------------------------------------------------------------------------------
-
-
-def _replica_change(updates: list[dict[str, Any]], record: TableRecord, context: Context) -> dict[str, Any]:
-    """Regions to add or to remove. Several may be named at once, but of one kind, and each once."""
-    add: list[str] = []
-    remove: list[str] = []
-    for update in updates:
-        actions = [name for name in _REPLICA_ACTIONS if update.get(name) is not None]
-        if len(actions) != 1:
-            raise validation("There are no actions specified in the Replica Update Action of the request.")
-        action = update[actions[0]]
-        _check_options(action)
-        if actions[0] == "Create":
-            add.append(action["RegionName"])
-        elif actions[0] == "Delete":
-            remove.append(action["RegionName"])
-        else:
-            raise not_supported(f"ReplicaUpdates.{actions[0]}")
-    if add and remove:
-        raise validation("Update table operation with more than one type of replica actions not allowed.")
-    _check_regions(add or remove, context)
-    _check_members(add, remove, record)
-    return {"replicas_add": add} if add else {"replicas_remove": remove}
-
-
-def _check_options(action: dict[str, Any]) -> None:
-    for name in _REPLICA_OPTIONS:
-        if action.get(name) is not None:
-            raise not_supported(f"ReplicaUpdates.{name}")
-
-
-def _check_regions(regions: list[str], context: Context) -> None:
-    if len(set(regions)) != len(regions):
-        raise validation("Cannot target multiple regions with the same action")
-    for region in regions:
-        if region not in context.settings.regions:
-            raise validation(
-                f"Region {region} is not supported. The latest version of global tables are only supported in the "
-                f"following regions: [{', '.join(sorted(context.settings.regions))}]"
-            )
-        if region == context.region:
-            raise validation(
-                "Cannot add, delete, or update the local region through ReplicaUpdates. Use CreateTable, DeleteTable, "
-                "or UpdateTable as required."
-            )
-
-
-def _check_members(add: list[str], remove: list[str], record: TableRecord) -> None:
-    if any(region in record.replicas for region in add):
-        raise validation(
-            f"Failed to create a the new replica of table with name: ‘{record.name}’ because one or more replicas "
-            "already existed as tables."
-        )
-    strangers = [region for region in remove if region not in record.replicas]
-    if strangers:
-        raise validation(
-            "Update global table operation failed because one or more replicas were not part of the global table. "
-            f"Please retry the request without these replicas: [{', '.join(strangers)}]."
-        )
-    if any(record.replicas[region] == ReplicaStatus.CREATING for region in remove):
-        raise validation(
-            "Create/Update/Delete of replica is not allowed while the replica is being added to table with name: "
-            f"‘{record.name}’ in region: ‘{remove[0]}’."
-        )

@@ -114,7 +114,7 @@ def administration(context: Callable[[], Context | None]) -> Callable[[dict[str,
         except LambdaError as error:
             return {"error": error.message, "code": error.code}
         except ApiError as error:
-            return {"error": error.message or error.kind.code, "code": error.kind.code}
+            return {"error": error.reason, "code": error.kind.code}
         except FunctionError as error:
             return {"error": str(error), "code": "FunctionError"}
 

@@ -277,7 +277,7 @@ def test_one_kind_of_change_at_a_time(service: Service, table: str) -> None:
     "more",
     [
         {"MultiRegionConsistency": "STRONG"},
-        {"DisassociationProtectionEnabled": True},
+        {"GlobalTableSettingsReplicationMode": "ENABLED"},
     ],
 )
 def test_a_change_that_is_not_supported_yet_is_refused_by_name(service: Service, table: str, more: Item) -> None:

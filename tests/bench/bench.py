@@ -29,7 +29,7 @@ from botocore.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.bench import expiry, feed, idle
+from tests.bench import expiry, failover, feed, idle, lag
 from tests.bench import footprint as footprints
 from tests.bench.load import Figures, Server, gets, puts, run
 
@@ -48,11 +48,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=5, help="length of each measurement")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument(
-        "--only", choices=["yardstick", "dev", "zones", "cluster", "idle", "ttl", "feed"], help="measure one thing only"
+        "--only",
+        choices=["yardstick", "dev", "zones", "cluster", "idle", "ttl", "feed", "lag", "failover"],
+        help="measure one thing only",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     options = parser.parse_args()
-    if options.only not in ("cluster", "idle", "ttl") and shutil.which("wrk") is None:
+    if options.only not in ("cluster", "idle", "ttl", "lag", "failover") and shutil.which("wrk") is None:
         parser.error("wrk makes the load and is not on PATH (on Debian: apt-get install wrk)")
     rows: list[tuple[str, str, Figures]] = []
     with ExitStack() as stack:
@@ -80,6 +82,8 @@ def main() -> int:
         if options.only in (None, "ttl"):
             with zones(directory / "ttl", credentials) as server:
                 expired = expiry.measure(server, client_of(server), server.metrics)
+        lags = [lag.measure(directory, regions) for regions in (2, 3) if options.only in (None, "lag")]
+        failed_over = failover.measure(directory) if options.only in (None, "failover") else None
     if rows or options.json:
         report(rows, options.connections, as_json=options.json)
     if footprint is not None and not options.json:
@@ -91,6 +95,11 @@ def main() -> int:
             feed.report(each)
     if expired is not None and not options.json:
         expiry.report(expired)
+    if not options.json:
+        for each_lag in lags:
+            lag.report(each_lag)
+    if failed_over is not None and not options.json:
+        failover.report(failed_over)
     return 0
 
 

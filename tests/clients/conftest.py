@@ -28,7 +28,7 @@ def _settings_of_the_clients_are_their_own() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A running region of three zones."""
     cluster = Cluster(tmp_path_factory.mktemp("clients") / "data", TOPOLOGY)
@@ -41,12 +41,12 @@ def region(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def endpoint(region: Cluster) -> str:
     return region.endpoint(REGION)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(region: Cluster) -> Iterator[Any]:
     """boto3's client with its own settings."""
     client = region.client(REGION)
@@ -54,7 +54,7 @@ def client(region: Cluster) -> Iterator[Any]:
     client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def environment(region: Cluster, endpoint: str) -> dict[str, str]:
     """The variables by which every AWS client finds endpoint, region and keys."""
     keys = region.keys

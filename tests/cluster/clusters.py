@@ -160,6 +160,11 @@ class Cluster:
         finally:
             end_orphans(self._directory.read_run() or {})
 
+    @property
+    def supervisor_pid(self) -> int:
+        assert self._supervisor is not None
+        return self._supervisor.pid
+
     # --- what it tells ----------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
@@ -204,7 +209,7 @@ class Cluster:
 
     @property
     def keys(self) -> Keys:
-        return read_keys(Path(self.status()["credentials"]))
+        return read_keys(self.data_dir / "credentials")  # where `status` says they are, at no cost to the processes
 
     @property
     def admin_token(self) -> str:

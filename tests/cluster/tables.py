@@ -61,7 +61,7 @@ class Partition(NamedTuple):
 def partition_with_items(cluster: Cluster, region: str, table: str) -> Partition | None:
     """The first partition of the table that holds anything, by what the nodes tell of those that they lead."""
     for node in cluster.processes(region, "node"):
-        for partition in _node_status(node.metrics)["partitions"]:
+        for partition in process_status(node.metrics)["partitions"]:
             if partition["table"] == table and partition["items"] and partition["leader"]:
                 return Partition(partition["id"], partition["leader"], tuple(partition["replicas"]))
     return None
@@ -71,13 +71,14 @@ def partition_terms(cluster: Cluster, region: str, table: str) -> dict[int, int]
     """The newest term that any node of the region knows of, by partition of the table."""
     terms: dict[int, int] = {}
     for node in cluster.processes(region, "node"):
-        for partition in _node_status(node.metrics)["partitions"]:
+        for partition in process_status(node.metrics)["partitions"]:
             if partition["table"] == table:
                 terms[partition["id"]] = max(terms.get(partition["id"], 0), partition["term"])
     return terms
 
 
-def _node_status(metrics: str) -> dict[str, Any]:
+def process_status(metrics: str) -> dict[str, Any]:
+    """What a process tells on its metrics page, host:port; nobody else is asked."""
     connection = http.client.HTTPConnection(metrics, timeout=10)
     try:
         connection.request("GET", "/status")

@@ -14,7 +14,7 @@ import pytest
 from geodyne.healthcheck import HEALTH_TABLE
 from tests.cluster.clusters import Cluster
 from tests.cluster.tables import create_table, make_global
-from tests.cluster.traffic import Traffic
+from tests.cluster.traffic import Traffic, stalls
 from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
@@ -135,11 +135,6 @@ class Outage:
                 self._cluster.signal(process, signal.SIGCONT)
         else:
             self._cluster.start_processes([process.id for process in self._processes])
-
-
-def stalls() -> Traffic:
-    """Does next to nothing: its longest gap is how long this machine kept one of the clients' threads from running."""
-    return Traffic("stalls", lambda number: time.sleep(0.001))
 
 
 @pytest.mark.parametrize(

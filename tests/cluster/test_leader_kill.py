@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster.clusters import Cluster
 from tests.cluster.tables import create_table, partition_with_items
-from tests.cluster.traffic import Attempts, Traffic
+from tests.cluster.traffic import Attempts, Traffic, stalls
 from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.cluster
 REGION = "us-east-1"
 TABLE = "leader-kill"
 KILLS = 4
-GAP_S_MAX = 3.0
+GAP_S_MAX = 3.0  # beyond what the machine itself kept the client from running
 STEPS_BETWEEN_KILLS = 40
 HOT = {"pk": {"S": "hot"}}  # one partition key, so one partition: the one whose leader is killed
 COUNTER = {**HOT, "sk": {"S": "counter"}}
@@ -93,14 +93,17 @@ def test_a_client_sees_no_error_when_leaders_are_killed_and_every_write_counts_o
     attempts = Attempts(client)
     writer = Writer(client)
     killed: list[str] = []
-    with Traffic("writer", writer.step) as traffic:
+    with stalls() as stalled, Traffic("writer", writer.step) as traffic:
         until("the first writes are there", lambda: traffic.check() and traffic.steps >= STEPS_BETWEEN_KILLS)
         partition = until("the partition is known", lambda: partition_with_items(world, REGION, TABLE)).id
         for _ in range(KILLS):
             killed.append(kill_the_leader(world, partition, traffic))
-    print(f"{len(writer.rows)} rows; longest gap {traffic.gap_s_max:.2f} s; attempts {dict(attempts.seen)}")
+    print(
+        f"{len(writer.rows)} rows; longest gap {traffic.gap_s_max:.2f} s, machine {stalled.gap_s_max:.2f} s; "
+        f"attempts {dict(attempts.seen)}"
+    )
 
-    assert traffic.gap_s_max < GAP_S_MAX
+    assert traffic.gap_s_max - stalled.gap_s_max < GAP_S_MAX
     # A 500 would mean that the outcome of a write is unknown, and the SDK's retry of an increment could count it twice.
     assert attempts.failed == {}
     assert rows_of(client, strong=True) == writer.rows

@@ -116,7 +116,7 @@ def test_a_node_is_added_another_one_drained_and_removed_under_clients_that_see_
         assert "drain it first" in early.stderr
         drained = _node(cluster, "drain", first)
         assert (drained["state"], drained["replicas"], drained["joining"]) == ("DRAINING", 0, 0)
-        assert all(first not in holders and len(holders) == 3 for holders in _holders(cluster))
+        until("its leaders say so", lambda: all(first not in held and len(held) == 3 for held in _holders(cluster)))
         removed = _node(cluster, "remove", first)
         assert Path(removed["data_dir"]).is_dir()
         assert first not in {process.id for process in cluster.processes(REGION)}
@@ -149,7 +149,7 @@ def test_the_replicas_of_a_dead_node_are_rebuilt_on_another_one_of_its_zone(movi
             return members[dead]["state"] == "DOWN" and not members[dead]["replicas"]
 
         until("its replicas are elsewhere", rebuilt, poll_s=0.5)
-        assert all(dead not in holders and other in holders for holders in _holders(cluster))
+        until("its leaders say so", lambda: all(dead not in held and other in held for held in _holders(cluster)))
     with writing(cluster, "returned"):
         cluster.start_processes([dead])
         until("it has its share again", lambda: _members(cluster)[dead]["state"] == "ACTIVE")

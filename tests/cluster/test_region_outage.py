@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import time
 from collections import Counter
@@ -12,36 +11,14 @@ import pytest
 
 from tests.cluster.clusters import Cluster
 from tests.cluster.tables import REGIONS, await_same_everywhere, create_table, make_global, with_clients
-from tests.cluster.traffic import Attempts, Traffic
+from tests.cluster.traffic import Attempts, RegionWriter, Traffic
 from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
 
 TABLE = "region-outage"
 LOST = "us-east-1"  # the region nearest to the global endpoint
-SHARED_KEYS = 60  # which both surviving regions write, so that their changes meet
 STEPS_AROUND = 50  # of each writer, before, during and after the outage
-
-
-class RegionWriter:
-    """Overwrites and deletes a small set of shared keys, and puts rows that nobody else touches."""
-
-    def __init__(self, client: Any, region: str, seed: int) -> None:
-        self.client = client
-        self.region = region
-        self.own: list[str] = []
-        self._random = random.Random(seed)
-
-    def step(self, number: int) -> None:
-        key = {"pk": {"S": f"shared-{self._random.randrange(SHARED_KEYS)}"}}
-        if self._random.random() < 0.25:
-            self.client.delete_item(TableName=TABLE, Key=key)
-        else:
-            value = {"by": {"S": self.region}, "n": {"N": str(number)}, "b": {"B": self._random.randbytes(64)}}
-            self.client.put_item(TableName=TABLE, Item={**key, **value})
-        own = f"{self.region}-{number}"
-        self.client.put_item(TableName=TABLE, Item={"pk": {"S": own}, "n": {"N": str(number)}})
-        self.own.append(own)
 
 
 class GlobalUser:
@@ -86,8 +63,8 @@ def test_a_lost_region_comes_back_with_what_the_others_have_and_the_global_endpo
     make_global(world, LOST, TABLE)
     home.close()
     clients = [world.client("eu-west-1"), world.client("ap-northeast-2")]
-    ireland = RegionWriter(clients[0], "eu-west-1", seed=1)
-    seoul = RegionWriter(clients[1], "ap-northeast-2", seed=2)
+    ireland = RegionWriter(clients[0], TABLE, "eu-west-1", seed=1)
+    seoul = RegionWriter(clients[1], TABLE, "ap-northeast-2", seed=2)
     user = GlobalUser(world.global_client())
     attempts = Attempts(user.client)
     with (

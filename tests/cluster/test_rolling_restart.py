@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -16,7 +15,7 @@ import pytest
 
 from tests.cluster.clusters import Cluster, Process
 from tests.cluster.tables import create_table
-from tests.cluster.traffic import Attempts, Traffic
+from tests.cluster.traffic import Attempts, Traffic, stalls
 from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.cluster
@@ -29,11 +28,6 @@ STEPS_AROUND = 30
 SDK_DEFAULT: dict[str, Any] = {}
 SDK_STANDARD: dict[str, Any] = {"retries": {"mode": "standard"}}
 NO_RETRIES: dict[str, Any] = {"retries": {"total_max_attempts": 1}}
-
-
-def stalls() -> Traffic:
-    """Does next to nothing: its longest gap is how long this machine kept one of the clients' threads from running."""
-    return Traffic("stalls", lambda number: time.sleep(0.001))
 
 
 class Client:

@@ -236,9 +236,10 @@ def test_poison_ends_up_in_the_destination_and_all_else_is_taken(
     assert {name_of(record) for record in given_up(failed)} == poison
     assert set(function.lines("taken")) == names - poison
     assert region.process(triggers.process).pid == before, "what functions do harms only their own processes"
-    text = triggers.metrics()
-    assert f'geodyne_trigger_records_total{{mapping="{uuid}",outcome="sent_to_destination"}} {len(poison)}.0' in text
-    assert f'geodyne_trigger_records_total{{mapping="{uuid}",outcome="dropped"}} 0.0' in text
+    counted = f'geodyne_trigger_records_total{{mapping="{uuid}",outcome='
+    # The files of the destination are there a moment before they are counted.
+    until("they are counted", lambda: f'{counted}"sent_to_destination"}} {len(poison)}.0' in triggers.metrics())
+    assert f'{counted}"dropped"}} 0.0' in triggers.metrics()
     triggers.delete(uuid)
 
 

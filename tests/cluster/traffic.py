@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 JOIN_S_MAX = 60.0
+SHARED_KEYS: Final = 60
 
 
 class Traffic:
@@ -64,6 +66,11 @@ class Traffic:
             self._error = error
 
 
+def stalls() -> Traffic:
+    """Does next to nothing: its longest gap is how long this machine kept one of the clients' threads from running."""
+    return Traffic("stalls", lambda number: time.sleep(0.001))
+
+
 class Attempts:
     """Counts what a boto3 client was answered by attempt, retries included: HTTP status or name of the exception."""
 
@@ -81,3 +88,26 @@ class Attempts:
     @property
     def failed(self) -> dict[str, int]:
         return {what: count for what, count in self.seen.items() if what != "200"}
+
+
+class RegionWriter:
+    """Overwrites and deletes a small set of keys that writers of other regions share, so that their changes meet, and
+    puts rows that nobody else touches. `own` has those by name, with the Unix time at which they were answered."""
+
+    def __init__(self, client: Any, table: str, region: str, seed: int) -> None:
+        self.client = client
+        self.table = table
+        self.region = region
+        self.own: dict[str, float] = {}
+        self._random = random.Random(seed)
+
+    def step(self, number: int) -> None:
+        key = {"pk": {"S": f"shared-{self._random.randrange(SHARED_KEYS)}"}}
+        if self._random.random() < 0.25:
+            self.client.delete_item(TableName=self.table, Key=key)
+        else:
+            value = {"by": {"S": self.region}, "n": {"N": str(number)}, "b": {"B": self._random.randbytes(64)}}
+            self.client.put_item(TableName=self.table, Item={**key, **value})
+        own = f"{self.region}-{number}"
+        self.client.put_item(TableName=self.table, Item={"pk": {"S": own}, "n": {"N": str(number)}})
+        self.own[own] = time.time()

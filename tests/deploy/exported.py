@@ -13,7 +13,14 @@ from delivery.metrics import DeliveryCollector, Observations
 from delivery.service import Status
 from geodyne.rpc.faults import PROCESS_FAULTS
 from node.metrics import NodeMetrics
-from replication.metrics import AppliedFigures, DestinationFigures, ReplicationCollector, latency_histogram
+from replication.metrics import (
+    AppliedFigures,
+    ArrivalFigures,
+    DestinationFigures,
+    ReplicationCollector,
+    VerifiedFigures,
+    latency_histogram,
+)
 from router.geo import Geography
 from router.globalrole import GlobalEndpoint
 from router.healthcheck import HealthCheck, Region
@@ -44,6 +51,7 @@ def _registry() -> CollectorRegistry:
     metrics = NodeMetrics(registry)
     metrics.snapshots.labels("sent", "ok").inc()
     metrics.snapshot_chunks.labels("sent").inc()
+    metrics.conflicts.labels("here", "there").inc()
     requests = RequestMetrics(["PutItem"])
     requests.operations["PutItem"].observe("OK", 0.001)
     registry.register(requests)
@@ -51,8 +59,13 @@ def _registry() -> CollectorRegistry:
     latency = latency_histogram()
     latency.labels("here", "there").observe(0.1)
     registry.register(latency)
-    direction = DestinationFigures("here", "there", True, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-    registry.register(ReplicationCollector("here", lambda: [direction], lambda: AppliedFigures(0, 0, 0, 0)))
+    direction = DestinationFigures("here", "there", True, 0.0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    arrival = ArrivalFigures("there", "here", 0.0)
+    verified = VerifiedFigures("here", "there", 0.0, 0)
+    applied = AppliedFigures(0, 0, 0, 0)
+    registry.register(
+        ReplicationCollector("here", lambda: [direction], lambda: applied, lambda: [arrival], lambda: [verified])
+    )
     observations = Observations()
     registry.register(observations.age)
     registry.register(observations.batch)

@@ -18,7 +18,7 @@ location = "us-east-1"
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def single_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Region]:
     """Router and node in one process."""
     with endpoint(tmp_path_factory.mktemp("model")) as url:
@@ -27,7 +27,7 @@ def single_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Region]
         region.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def three_zones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Region]:
     """A router and three nodes, each a process."""
     cluster = Cluster(tmp_path_factory.mktemp("model-zones") / "data", TOPOLOGY, "--auth", "off")

@@ -149,10 +149,10 @@ def test_so_does_one_whose_directory_takes_no_newer_mark(tmp_path: Path) -> None
         assert old.node is not None
         directory, real = old.node._directory, DataDirectory.grow
 
-        def grow(one: DataDirectory) -> None:
+        def grow(one: DataDirectory, data_format: int) -> None:
             if one is directory:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            real(one)
+            real(one, data_format)
 
         with patch.object(DataDirectory, "grow", grow):
             making = scene.here.loop.create_task(scene.here.create_table("S", stream_view="KEYS_ONLY"))

@@ -425,7 +425,7 @@ def test_members_are_those_of_the_newest_catalog_and_moves_those_of_all_leaders(
     assert [member["state"] for member in merged["r"]["members"]] == ["DRAINING"]
     assert [move["partition"] for move in merged["r"]["moves"]] == [1, 2]
     assert merged["r"]["short"] == [3, 4]
-    assert merged["s"] == {"members": [], "moves": [], "short": [], "newcomers": 0}
+    assert merged["s"] == {"members": [], "moves": [], "short": [], "newcomers": 0, "clocks": []}
     shown = status.remarks(merged["r"])
     assert [line.strip() for line in shown] == [
         "r/node-a is DRAINING, 2 replicas left",

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from geodyne import topology
+from geodyne.network import LinkQuality
 from geodyne.topology import Topology, TopologyError, parse
 
 
@@ -72,9 +73,20 @@ def test_an_unnamed_pair_of_known_regions_keeps_its_measured_round_trip() -> Non
     assert cluster.region_round_trip_ms("elsewhere", "us-east-1") == topology.UNKNOWN_ROUND_TRIP_MS
 
 
+def test_jitter_loss_and_bandwidth_are_of_all_pairs_or_of_those_that_are_named() -> None:
+    cluster = parse(
+        "jitter_ms = 4\n[regions.a]\n[regions.b]\n[regions.c]\n[loss]\na.b = 0.02\n[bandwidth_mbit]\nc.a = 50\n"
+    )
+    unknown = topology.UNKNOWN_ROUND_TRIP_MS
+    assert cluster.region_quality("b", "a") == LinkQuality(unknown, 4, 0.02)
+    assert cluster.region_quality("a", "c") == LinkQuality(unknown, 4, 0, 50)
+    assert cluster.region_quality("b", "c") == LinkQuality(unknown, 4)
+    assert cluster.region_quality("a", "a").clear
+
+
 def test_a_topology_survives_the_way_through_json() -> None:
     cluster = parse(
-        'zone_round_trip_ms = 1.5\n[regions.x-1]\nzones = ["a"]\n[regions.y-1]\n[global]\nlocation = "y-1"\n'
+        'loss = 0.01\nzone_round_trip_ms = 1\n[regions.x-1]\nzones = ["a"]\n[regions.y-1]\n[global]\nlocation = "y-1"\n'
     )
     resolved = cluster.resolved(
         {p.id: f"127.0.0.1:{n}" for n, p in enumerate(cluster.processes(), 1000)},
@@ -109,6 +121,12 @@ def test_a_topology_survives_the_way_through_json() -> None:
             "[regions.a]\n[regions.b]\n[round_trip_ms]\na.b = 1\nb.a = 1",
             "line 5: round_trip_ms.b.a: this pair of regions is given twice",
         ),
+        ("loss = 0.6\n[regions.a]\n[regions.b]", "line 1: loss: must be a number from 0 to 0.5, not 0.6"),
+        (
+            "[regions.a]\n[regions.b]\n[jitter_ms]\na.b = true",
+            "line 4: jitter_ms.a.b: must be a number from 0 to 10000",
+        ),
+        ("[regions.a]\n[regions.b]\n[bandwidth_mbit]\na.b = 0.001", "line 4: bandwidth_mbit.a.b: must be 0"),
         ("zone_round_trip_ms = nan\n[regions.a]", "line 1: zone_round_trip_ms: milliseconds"),
         ('[regions.a]\n[global]\nlocation = "b"', "line 3: global.location: 'b' is not a region"),
         ("[regions.a]\n[regions.a]", "not valid TOML: "),

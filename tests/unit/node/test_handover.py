@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -42,11 +43,16 @@ class Group:
 class Service:
     """The part of the node's shell that handing over needs."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, wrong: tuple[str, ...] = ()) -> None:
+        self.clocks: Any = self
+        self._wrong = wrong
         self.groups = [group]
         self.network: Any = self
         self.up = {"old"}
         self.clock_ms = 1_000
+
+    def unfit(self, peers: Sequence[str]) -> set[str]:
+        return {*peers} & {*self._wrong}
 
     def now_ms(self) -> int:
         return self.clock_ms
@@ -83,3 +89,15 @@ def test_rather_to_a_peer_that_has_everything_and_of_those_to_one_that_callers_a
     given: list[Any] = [group] if takes & {*asked} else []
     assert handover.offer_all() == given
     assert group.asked == asked
+
+
+def test_rather_to_a_peer_whose_clock_is_right_and_because_of_the_own_clock_to_no_other() -> None:
+    group = Group({"new", "old"}, {"old"})
+    service: Any = Service(group, wrong=("old",))
+    service.up.add("new")
+    handover = HandOver(service, ("new", "old", "far"))
+    assert handover.offer_all(right_clocks_only=True) == []
+    assert group.asked == ["new"]
+    given: list[Any] = [group]
+    assert handover.offer_all() == given
+    assert group.asked == ["new", "new", "old"]

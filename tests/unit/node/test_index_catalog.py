@@ -8,8 +8,9 @@ import pytest
 from geodyne.catalog import HASH_SPACE, IndexStatus, TableRecord, TableStatus
 from geodyne.errors import ApiError
 from node.catalog.controller import plan
-from node.catalog.indexes import INDEX_NEWS_MAX, PARTITIONS_OF_AN_INDEX, live_partitions
+from node.catalog.indexes import PARTITIONS_OF_AN_INDEX, live_partitions
 from node.catalog.machine import ACTIVATE, FORGET, Catalog, Surroundings, evaluate
+from node.catalog.news import NEWS_MAX
 from node.catalog.placement import rings_by_zone
 
 IDS = itertools.count()
@@ -310,7 +311,7 @@ def test_a_change_that_another_region_asks_for_is_not_passed_on() -> None:
 
 def test_changes_that_no_region_takes_over_are_bounded() -> None:
     catalog = global_table()
-    for _ in range(INDEX_NEWS_MAX // 2):
+    for _ in range(NEWS_MAX // 2):
         run(catalog, "update_table", {"name": "T", "index_add": an_index("one")})
         settle(catalog)
         run(catalog, "update_table", {"name": "T", "index_remove": "one"})

@@ -44,4 +44,17 @@ def test_state_survives_its_bytes() -> None:
     state.define(consuming("replica/a"))
     state.applied_index, state.applied_term, state.last_us = 7, 2, 123
     state.items, state.bytes, state.feed_head, state.feed_floor, state.catalog_revision = 5, -6, 8, 3, 9
-    assert GroupState.from_bytes(state.to_bytes()).to_bytes() == state.to_bytes()
+    state.arrived = {"a": 1 << 60, "b": 1}
+    state.promise(1 << 61)
+    restored = GroupState.from_bytes(state.to_bytes())
+    assert restored.to_bytes() == state.to_bytes()
+    assert (restored.safe_us, restored.last_us, restored.arrived) == (1 << 61, 1 << 61, {"a": 1 << 60, "b": 1})
+
+
+def test_the_mark_of_a_region_goes_with_its_replica() -> None:
+    state = GroupState()
+    state.define(consuming("replica/a", "replica/b"))
+    state.arrived = {"a": 5, "b": 7}
+    state.define(consuming("replica/b"))
+    state.define(consuming("replica/a", "replica/b"))
+    assert state.arrived == {"b": 7}

@@ -154,16 +154,16 @@ def test_a_stream_cannot_be_enabled_before_every_node_knows_streams() -> None:
 def test_nodes_that_are_down_count_and_those_that_left_do_not() -> None:
     region = Region()
     assert streams.known(region.catalog.members)
-    region.speak(STREAM_FORMAT - 1, state=MemberState.DOWN)
+    region.speak(streams.STREAMS_FORMAT - 1, state=MemberState.DOWN)
     assert not streams.known(region.catalog.members)
-    region.speak(STREAM_FORMAT - 1, state=MemberState.LEFT)
+    region.speak(streams.STREAMS_FORMAT - 1, state=MemberState.LEFT)
     assert streams.known(region.catalog.members)
     assert not streams.known({})
 
 
 def test_the_stream_of_a_replica_and_one_from_an_earlier_version_begin_once_every_node_knows_streams() -> None:
     region = Region(replace(AROUND, streams_known=False))
-    region.speak(STREAM_FORMAT - 1)
+    region.speak(streams.STREAMS_FORMAT - 1)
     table = region.run("update_table", replicas_add=["eu-west-1"])
     assert (table.stream_view, table.stream_label, table.streams) == ("NEW_AND_OLD_IMAGES", LABEL, ())
     region.settle()

@@ -23,6 +23,7 @@ class Lone(NamedTuple):
     row: Row | None
     blocked: bool = False
     elsewhere: bool = False
+    barred: bool = False
     expired: list[bytes] = []  # noqa: RUF012 - each has its own
 
     @property
@@ -37,6 +38,9 @@ class Lone(NamedTuple):
 
     def foreign(self, row: Row) -> bool:
         return self.elsewhere
+
+    def expires_here(self, row: Row) -> bool:
+        return not self.barred
 
     def expire(self, key: bytes, prior: Row, wall_us: int) -> None:
         self.expired.append(key)
@@ -96,3 +100,8 @@ class Duties(NamedTuple):
 )
 def test_deletions_wait_as_writes_do(group: Duties, may: bool) -> None:
     assert ready(cast(Group, group)) is may
+
+
+def test_an_item_that_another_region_writes_does_not_go_here() -> None:
+    assert deleted(row(NOW_S - 1))
+    assert not deleted(row(NOW_S - 1), barred=True)

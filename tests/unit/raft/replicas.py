@@ -81,6 +81,10 @@ class Replica:
         self.raft.tick(self.now)
         return self.take()
 
+    def time_out(self) -> Effects:
+        """Let pass the time after which it would stand, if there is one."""
+        return self.take() if self.raft.next_deadline_ms is None else self.tick()
+
     def heard(self, peer: str, incarnation: int = 1) -> None:
         self.liveness.on_heartbeat(peer, Heartbeat(incarnation, 1), self.now)
 
@@ -96,8 +100,7 @@ class Replica:
         for peer in self.raft.voters:
             if peer != "a":
                 self.heard(peer)
-        self.raft.campaign_now(self.now)
-        self.take()
+        self.time_out()
         self.step("b", Vote(G, self.raft.term + 1, True, True))
         self.step("b", Vote(G, self.raft.term, True, False))
         assert self.raft.role is Role.LEADER

@@ -62,8 +62,7 @@ def test_votes_go_only_to_a_log_that_is_as_new(last: int, last_term: int, grante
 
 def test_a_leaders_first_act_is_an_empty_entry_of_its_own_term() -> None:
     replica = Replica(term=1, entries="1")
-    replica.raft.campaign_now(START)
-    replica.take()
+    replica.time_out()
     replica.step("b", Vote(G, 2, True, True))
     effects = replica.step("b", Vote(G, 2, True, False))
     assert effects.entries == (Entry(2, 2, b""),)
@@ -96,7 +95,7 @@ def test_a_learner_never_stands_but_votes_when_it_is_asked() -> None:
     assert learner.raft.next_deadline_ms is None
     assert learner.step("b", request(1)).after == (("b", Vote(G, 1, True, False)),)
     assert learner.raft.next_deadline_ms is None
-    learner.raft.campaign_now(START)
+    learner.time_out()
     assert learner.raft.role is Role.FOLLOWER
     assert learner.follows("b", 1).after[0][0] == "b"
 
@@ -119,7 +118,7 @@ def test_a_restarted_node_grants_no_vote_for_one_lease() -> None:
     assert replica.step("b", request(2, 1, 1, pre=True)).before == (("b", Vote(G, 1, False, True, True)),)
     effects = replica.step("b", request(2, 1, 1))
     assert (effects.hard_state, effects.after) == (None, ())
-    replica.raft.campaign_now(replica.now)
+    replica.tick(replica.now + S.lease_ms - 1)
     assert replica.raft.role is Role.FOLLOWER
     replica.now += S.lease_ms
     assert replica.step("b", request(2, 1, 1)).after == (("b", Vote(G, 2, True, False)),)
@@ -186,7 +185,7 @@ def test_a_leader_and_a_candidate_do_not_say_that_they_lead_no_more() -> None:
     leader = Replica().leads()
     assert leader.step("c", request(1, pre=True)).before[0] == ("c", Vote(G, 1, False, True))
     candidate = Replica()
-    candidate.raft.campaign_now(candidate.now)
+    candidate.time_out()
     candidate.step("b", Vote(G, 1, True, True))
     assert candidate.raft.role is Role.CANDIDATE
     assert candidate.step("c", request(1, pre=True)).before[0] == ("c", Vote(G, 1, False, True))
@@ -297,8 +296,7 @@ def test_who_grants_a_pre_vote_waits_with_its_own_campaign() -> None:
 def test_of_two_that_ask_at_once_the_less_preferred_gives_way(rank: int, role: Role) -> None:
     """Else each would vote for itself, and of three replicas that lost one none could win."""
     replica = Replica(rank=rank)
-    replica.raft.campaign_now(replica.now)
-    replica.take()
+    replica.time_out()
     effects = replica.step("b", request(1, pre=True))
     assert effects.before == (("b", Vote(G, 1, True, True)),)
     assert replica.raft.role is role

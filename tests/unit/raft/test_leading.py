@@ -68,8 +68,7 @@ def test_what_a_process_had_does_not_count_for_the_one_that_follows_it() -> None
 
 def test_entries_of_earlier_terms_commit_only_with_one_of_the_own_term() -> None:
     replica = Replica(term=2, entries="12")
-    replica.raft.campaign_now(START)
-    replica.take()
+    replica.time_out()
     replica.step("b", Vote(G, 3, True, True))
     replica.step("b", Vote(G, 3, True, False))
     assert replica.step("b", replica.ok(2)).committed_to == 0
@@ -167,8 +166,7 @@ def test_a_new_stream_repeats_what_the_old_one_may_have_lost() -> None:
 
 def test_a_leader_goes_back_a_term_at_a_time() -> None:
     replica = Replica(term=5, entries="1114455")
-    replica.raft.campaign_now(START)
-    replica.take()
+    replica.time_out()
     replica.step("b", Vote(G, 6, True, True))
     replica.step("b", Vote(G, 6, True, False))
     effects = replica.step("b", Appended(G, 6, False, 7, 3, 1, 1))  # it has term 3 at 7

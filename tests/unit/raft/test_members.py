@@ -84,8 +84,7 @@ def test_no_step_is_taken_while_the_one_before_is_not_committed() -> None:
 
 def test_no_step_is_taken_before_an_entry_of_the_own_term_is_committed() -> None:
     replica = Replica()
-    replica.raft.campaign_now(replica.now)
-    replica.take()
+    replica.time_out()
     replica.step("b", Vote(G, 1, True, True))
     replica.step("b", Vote(G, 1, True, False))
     assert replica.raft.role is Role.LEADER
@@ -162,12 +161,13 @@ def test_a_removed_voter_stands_until_it_knows_that_its_removal_is_committed() -
     configured(replica, Configuration(("b", "c", "d"), ("a", "b", "c")), gone)
     replica.step("b", Append(G, 1, 2, 1, (), 1))
     replica.now += 10_000
-    replica.raft.campaign_now(replica.now)
+    replica.raft.peer_lost("b", replica.now)
+    replica.time_out()
     assert role(replica) is Role.PRE_CANDIDATE  # its log may be the only one that has the last entry
     replica.follows("b", 1, 2, 1)
     replica.step("b", Append(G, 1, 2, 1, (), 2))
     replica.now += 10_000
-    replica.raft.campaign_now(replica.now)
+    replica.time_out()
     assert role(replica) is Role.FOLLOWER
     replica.raft.peer_lost("b", replica.now)
     assert replica.raft.next_deadline_ms is None
@@ -303,8 +303,7 @@ def test_a_way_that_is_blocked_in_one_direction_disturbs_no_leader_that_a_majori
 
 def test_answers_of_strangers_elect_nobody() -> None:
     replica = Replica()
-    replica.raft.campaign_now(replica.now)
-    replica.take()
+    replica.time_out()
     for stranger in "xyz":
         replica.step(stranger, Vote(G, 1, True, True))
         replica.step(stranger, Appended(G, 0, True, 0, 0, 1, 1))

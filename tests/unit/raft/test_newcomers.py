@@ -16,8 +16,7 @@ def test_a_newcomer_neither_votes_nor_stands() -> None:
     assert replica.raft.next_deadline_ms is None
     assert replica.step("b", request(1, pre=True)).before == ()
     assert replica.step("b", request(1)).after == ()
-    replica.raft.campaign_now(replica.now)
-    assert replica.take().before == ()
+    assert replica.time_out().before == ()
 
 
 def test_a_newcomer_follows_says_what_it_is_and_is_one_in_the_next_term_too() -> None:

@@ -17,17 +17,24 @@ from geodyne.messages import (
     Change,
     Control,
     ControlDone,
+    Digested,
+    DigestRows,
     FeedPage,
     FeedRecord,
     Moved,
     ReadFeed,
     ReadRows,
     Refused,
+    Renew,
+    RowDigest,
     Rows,
 )
 from geodyne.ports import Clock
 from node.catalog.machine import ACTIVATE, FORGET, Catalog, Surroundings, evaluate
 from node.catalog.placement import rings_by_zone
+from node.digests import row_digest
+from node.state import outdated
+from node.storage.port import Row
 
 ROWS_A_PAGE = 5
 
@@ -66,11 +73,14 @@ class FakePartition:
     cursors: dict[str, int] = field(default_factory=dict)
     head: int = 0
     floor: int = 0
+    safe_us: int = 0
+    arrived: dict[str, int] = field(default_factory=dict)  # what collecting rests on
 
     def store(self, change: Change) -> bool:
         """Last writer wins; what wins is also recorded in the feed, as in a node."""
         stored = self.rows.get(change.key)
-        if stored is not None and stored.version >= change.version:
+        prior = Row(stored.image, stored.version, stored.size) if stored is not None else None
+        if outdated(change, prior, self.arrived):
             return False
         self.rows[change.key] = change
         self.head += 1 << 16
@@ -93,7 +103,20 @@ class FakePartition:
             size += len(record.change.image or b"") + len(record.change.key)
             if not call.origin or record.change.version[8:].decode() == call.origin:
                 taken.append(record)
-        return FeedPage(tuple(taken), following, self.head, False)
+        safe_us = self.safe_us if following >= self.head else 0
+        return FeedPage(tuple(taken), following, self.head, False, safe_us)
+
+    def digested(self, call: DigestRows) -> Digested:
+        """As node.digests, with smaller slices."""
+        keys = sorted(key for key in self.rows if call.low <= key < call.high)
+        found = [(key, Row(change.image, change.version, change.size)) for key in keys for change in (self.rows[key],)]
+        rows = [RowDigest(key, row.version, row_digest(key, row)) for key, row in found]
+        live = [row for row in rows if row.digest]
+        taken = (rows if call.listed else live)[:ROWS_A_PAGE]
+        digests = [int.from_bytes(row.digest) for row in taken if row.digest]
+        last_key = taken[-1].key if len(taken) == ROWS_A_PAGE else None
+        total = (sum(digests) % (1 << 128)).to_bytes(16)
+        return Digested(len(digests), total, last_key, tuple(taken) if call.listed else ())
 
     def trim(self, through: int) -> None:
         self.feed = [record for record in self.feed if record.sequence > through]
@@ -137,6 +160,12 @@ class FakeRegion:
         self._changed.set()
         return change
 
+    def promise(self, table: str, us: int) -> None:
+        """All that is written from now on has larger versions."""
+        for partition in self.table(table).partitions:
+            self.parts[partition.id].safe_us = us
+        self._changed.set()
+
     def items(self, table: str) -> dict[bytes, tuple[bytes, bytes | None]]:
         return {
             key: (change.version, change.image)
@@ -156,7 +185,7 @@ class FakeRegion:
                 return ControlDone(self.catalog.revision, self._control(call.operation, call.body))
             except ApiError as error:
                 return Refused(error.kind.code, error.message or "")
-        assert isinstance(call, ReadFeed | ReadRows | ApplyChanges | AdvanceCursor)
+        assert isinstance(call, ReadFeed | ReadRows | ApplyChanges | AdvanceCursor | DigestRows | Renew)
         part = self.parts.get(call.partition)
         if part is None:
             return Moved(call.partition, self.catalog.revision)
@@ -166,19 +195,31 @@ class FakeRegion:
                 self._changed.set()
                 return Applied(applied)
             case AdvanceCursor():
-                part.cursors[call.consumer] = max(part.cursors.get(call.consumer, 0), call.sequence)
+                if not call.stable_us:
+                    part.cursors[call.consumer] = max(part.cursors.get(call.consumer, 0), call.sequence)
                 return Applied(0)
             case ReadRows():
                 keys = sorted(key for key in part.rows if key > call.after)
                 rows = tuple(part.rows[key] for key in keys[:ROWS_A_PAGE])
                 return Rows(rows, rows[-1].key if len(keys) > ROWS_A_PAGE else None)
+            case DigestRows():
+                return part.digested(call)
+            case Renew():
+                renewed = [part.rows[row.key] for row in call.rows if row.key in part.rows]
+                wanted = {row.key: row.version for row in call.rows}
+                renewed = [row for row in renewed if row.version == wanted[row.key]]
+                for row in renewed:
+                    us = max(self.clock.wall_us(), int.from_bytes(row.version[:8]) + 1)
+                    part.store(row._replace(version=version(us, self.name)))
+                self._changed.set()
+                return Applied(len(renewed))
             case ReadFeed():
                 return await self._read_feed(part, call)
 
     async def _read_feed(self, part: FakePartition, call: ReadFeed) -> FeedPage:
         while True:
             page = part.page(call)
-            if page.records or page.trimmed or page.next > call.after:
+            if page.records or page.trimmed or page.next > call.after or 0 < call.safe_us < page.safe_us:
                 return page
             self._changed = self._changed if not self._changed.is_set() else asyncio.Event()
             await self._changed.wait()
@@ -194,7 +235,7 @@ class FakeRegion:
         for table in list(self.catalog.tables.values()):
             for partition in table.partitions:
                 self.parts.setdefault(partition.id, FakePartition())
-            if table.status in (TableStatus.CREATING, TableStatus.UPDATING):
+            if table.status in (TableStatus.CREATING, TableStatus.UPDATING) and table.leaving is None:
                 self._control(ACTIVATE, {"name": table.name, "revision": table.revision})
             elif table.status is TableStatus.DELETING:
                 self._control(FORGET, {"name": table.name, "id": table.id})

@@ -55,7 +55,7 @@ class Direction:
                 self.machine.on_committed(sequence)
             case "scan" if self.scans:
                 for change in list(self.feed.rows.values()):
-                    if change.version[8:] == self.source.encode():
+                    if change.version[8:] != self.destination.encode():
                         self.there.store(change)
                 self.machine.on_scanned(self.scans.pop(0))
             case "cut" if self.machine.connected and self.rng.random() < 0.3:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from geodyne.catalog import IndexNews, ReplicaStatus, TableRecord, TableStatus, merged_members
+from geodyne.catalog import News, ReplicaStatus, TableRecord, TableStatus, merged_members
 from replication.lifecycle import (
     Action,
     Delete,
@@ -16,13 +16,18 @@ from replication.lifecycle import (
     Ensure,
     Forget,
     MarkActive,
+    MarkFailed,
     Peer,
     ScanState,
     StartScan,
-    TellIndexes,
+    TellNews,
+    TellProgress,
+    TellTrouble,
     definition_of,
     in_transition,
     plan,
+    progress_news,
+    trouble_news,
 )
 from tests.unit.replication.fake_region import FakeClock, FakeRegion
 
@@ -43,10 +48,10 @@ def test_a_settled_table_needs_nothing() -> None:
 
 
 def test_changes_of_indexes_are_told_one_after_the_other() -> None:
-    news = (IndexNews(5, {"index_remove": "x"}, ("b",)), IndexNews(7, {"index_remove": "y"}, ("b", "c")))
+    news = (News(5, {"index_remove": "x"}, ("b",)), News(7, {"index_remove": "y"}, ("b", "c")))
     changed = replace(table(a="ACTIVE", b="ACTIVE", c="ACTIVE"), index_news=news)
     assert in_transition(changed, "a")
-    assert set(plan("a", changed, {}, {}, {})) == {TellIndexes("b", 5), TellIndexes("c", 7)}
+    assert set(plan("a", changed, {}, {}, {})) == {TellNews("b", 5), TellNews("c", 7)}
 
 
 def test_a_member_does_nothing_about_its_own_creation() -> None:
@@ -94,10 +99,44 @@ def test_members_forget_a_replica_before_its_table_is_deleted() -> None:
     assert plan("a", removing, {**aware, "b": Peer(False)}, {}, {}) == [Drop("b")]
 
 
-def test_a_name_that_is_taken_keeps_the_replica_creating() -> None:
-    said = {"b": Peer(False, error="ResourceInUseException")}
-    actions = plan("a", table(a="ACTIVE", b="CREATING"), said, {}, {})
+def test_progress_is_told_in_steps_of_replicas_that_are_being_filled() -> None:
+    filling = table(a="ACTIVE", b="CREATING", c="ACTIVE")
+    assert progress_news(filling, {"b": 9.9}) == []
+    assert progress_news(filling, {"b": 49.9, "c": 50.0}) == [TellProgress("b", 40)]
+    told = replace(filling, extra={"replica_progress": {"b": 40}})
+    assert progress_news(told, {"b": 49.9}) == []
+    assert progress_news(told, {"b": 5.0}) == [TellProgress("b", 0)], "the scan began anew"
+
+
+def test_a_name_that_another_table_has_fails_the_replica_and_one_that_is_going_does_not() -> None:
+    adding = table(a="ACTIVE", b="CREATING")
+    assert plan("a", adding, {"b": Peer(False, error="TableAlreadyExistsException")}, {}, {}) == [MarkFailed("b")]
+    actions = plan("a", adding, {"b": Peer(False, error="ResourceInUseException")}, {}, {})
     assert [type(a) for a in actions] == [Ensure]
+
+
+def test_nothing_is_done_for_a_replica_that_failed_and_no_other_is_told_of_it() -> None:
+    failed = table(a="ACTIVE", b="CREATION_FAILED")
+    assert not in_transition(failed, "a")
+    with_another = table(a="ACTIVE", b="CREATION_FAILED", c="CREATING")
+    (ensure,) = plan("a", with_another, {}, {}, {})
+    assert isinstance(ensure, Ensure)
+    assert (ensure.at, set(dict(ensure.members))) == ("c", {"a", "c"})
+
+
+def test_a_failed_replica_that_is_removed_is_forgotten_where_another_table_has_its_name() -> None:
+    removing = table(a="ACTIVE", b="DELETING")
+    assert plan("a", removing, {"b": Peer(False, error="TableAlreadyExistsException")}, {}, {}) == [Delete("b")]
+    assert plan("a", removing, {"b": Peer(False)}, {}, {}) == [Drop("b")]
+
+
+def test_trouble_is_told_of_replicas_under_way_once_and_when_it_is_over() -> None:
+    waiting = table(a="ACTIVE", b="CREATING", c="DELETING", d="ACTIVE")
+    troubles = {"b": "not reached", "d": "not reached"}
+    assert trouble_news(waiting, troubles) == [TellTrouble("b", "not reached")]
+    told = replace(waiting, extra={"replica_troubles": {"b": "not reached"}})
+    assert trouble_news(told, troubles) == []
+    assert trouble_news(told, {"c": "refused"}) == [TellTrouble("b", ""), TellTrouble("c", "refused")]
 
 
 def test_members_are_merged_and_never_lost_or_set_back() -> None:

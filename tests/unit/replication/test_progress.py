@@ -146,6 +146,24 @@ def test_several_versions_of_one_item_on_a_page_travel_as_the_newest() -> None:
     assert [change.image for change in batch.changes] == [b"3"]
 
 
+def test_what_travels_for_several_versions_has_the_base_of_the_first_unless_another_region_came_between() -> None:
+    def based(sequence: int, base: bytes | None) -> FeedRecord:
+        return FeedRecord(sequence, record(sequence).change._replace(base=base), None)
+
+    def base(*records: FeedRecord) -> bytes | None:
+        progress = connected()
+        progress.on_page(FROM_COMMITTED, page(*records))
+        [batch] = sent(progress.decide(0))
+        [change] = batch.changes
+        return change.base
+
+    before, foreign, own = version(1, "there"), version(3, "there"), [version(sequence, HERE) for sequence in range(6)]
+    assert base(based(2, before), based(4, own[2]), based(5, own[4])) == before
+    assert base(based(2, before), based(4, foreign), based(5, own[4])) == foreign
+    assert base(based(2, None), based(4, own[2])) is None  # the log was switched on in between
+    assert base(based(2, None), based(4, foreign)) == foreign
+
+
 def test_commits_are_coalesced_and_the_last_one_comes_when_idle() -> None:
     progress = connected()
     now = 0
@@ -311,3 +329,28 @@ def _check_cursor(feed: FakePartition, there: FakePartition) -> None:
     for sequence, change, *_ in feed.feed:
         if sequence <= cursor and change.version[8:] == HERE.encode():
             assert there.rows[change.key].version >= change.version
+
+
+def test_while_it_is_paused_nothing_is_read_or_sent_and_what_was_sent_is_committed() -> None:
+    progress = connected()
+    progress.on_page(FROM_COMMITTED, page(record(7), head=9))
+    [first] = sent(progress.decide(0))
+    progress.paused = True
+    progress.on_page(7, page(record(9, key=1)))
+    assert progress.decide(0) == []
+    progress.on_applied(first.number)
+    assert progress.decide(SETTINGS.commit_every_ms) == [Commit(7)]
+    progress.on_committed(7)
+    assert progress.decide(10_000) == []
+    progress.paused = False
+    [second] = sent(progress.decide(10_000))
+    assert second.next == 9
+
+
+def test_a_scan_does_not_begin_while_it_is_paused() -> None:
+    progress = connected()
+    progress.paused = True
+    progress.on_page(FROM_COMMITTED, page(next=0, head=50, trimmed=True))
+    assert progress.decide(0) == []
+    progress.paused = False
+    assert Scan(1) in progress.decide(0)

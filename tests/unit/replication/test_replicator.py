@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from random import Random, SystemRandom
+from unittest.mock import patch
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from geodyne.cli.localports import INTERNAL_PORTS, is_free
 from geodyne.clock import SystemClock
-from geodyne.messages import ReadRows
+from geodyne.messages import Answer, ApplyChanges, Call, ReadRows
+from geodyne.model.keys import hash_of
+from geodyne.network import LinkQuality, Pause
 from geodyne.peermessages import Hello
 from geodyne.rpc.delay import DelayedLinks
 from replication.link import DestinationLink, LinkDownError
@@ -19,11 +22,14 @@ from replication.metrics import ReplicationCollector
 from replication.progress import ProgressSettings
 from replication.service import PeerReplicator, Replicator
 from replication.values import FORMAT, Operation
+from replication.window import WINDOW_BYTES_MIN
 from tests.unit.replication.fake_region import FakeRegion, key_of
 
 SETTINGS = ProgressSettings(retry_ms_min=10, retry_ms_max=50, commit_every_ms=20, idle_commit_every_ms=40)
 WAIT_S = 8.0
 PORTS_TRIED_MAX = 100
+FULL_MBIT = 4.0
+FULL_ITEMS, FULL_ITEM_BYTES = 1_000, 2_000  # 4 s of that path
 
 
 class Cluster:
@@ -53,7 +59,7 @@ class Cluster:
     def address(self, name: str) -> str:
         return f"127.0.0.1:{self.ports[name]}"
 
-    async def start(self, name: str) -> None:
+    async def start(self, name: str, pauses: Sequence[Pause] = ()) -> None:
         peers = {
             other: PeerReplicator(other, f"{other}/replicator-1", await self.links[name].via(self.address(other), 2.0))
             for other in self.names
@@ -69,6 +75,7 @@ class Cluster:
             random=Random(1),
             settings=SETTINGS,
         )
+        replicator.set_pauses(pauses)
         await replicator.start()
         self.replicators[name] = replicator
 
@@ -92,8 +99,8 @@ def _free_port() -> int:
     return next(port for port in candidates if is_free(port))
 
 
-async def until(condition: Callable[[], object], what: str) -> None:
-    deadline = asyncio.get_running_loop().time() + WAIT_S
+async def until(condition: Callable[[], object], what: str, wait_s: float = WAIT_S) -> None:
+    deadline = asyncio.get_running_loop().time() + wait_s
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, what
         await asyncio.sleep(0.01)
@@ -177,6 +184,19 @@ async def test_a_change_of_ttl_reaches_all_regions_and_the_later_of_two_holds_ev
 
 
 @scenario("a", "b")
+async def test_settings_edited_in_one_region_reach_the_other(cluster: Cluster) -> None:
+    a, b = cluster.regions["a"], cluster.regions["b"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: cluster.replicas("a").get("b") == "ACTIVE", "b is ACTIVE")
+    b.control("update_table", name="t", read_units=5, write_units=6, deletion_protection=True)
+    await until(lambda: (a.table("t").read_units, a.table("t").write_units) == (5, 6), "a has taken them over")
+    await until(lambda: not b.table("t").index_news, "b knows that a was told")
+    assert not a.table("t").deletion_protection
+    assert not a.table("t").index_news
+
+
+@scenario("a", "b")
 async def test_a_restarted_replicator_goes_on_from_the_committed_cursor(cluster: Cluster) -> None:
     a, b = cluster.regions["a"], cluster.regions["b"]
     a.create("t")
@@ -215,6 +235,75 @@ async def test_a_region_that_is_cut_off_delays_no_other_and_catches_up(cluster: 
     await until(cluster.same, "c catches up")
 
 
+NEVER_MS = 1 << 50
+ROWS = 400  # of which a replica is not filled between two looks
+
+
+@scenario("a", "b", "c")
+async def test_a_pause_rests_its_table_and_region_in_both_directions_and_nothing_else(cluster: Cluster) -> None:
+    for name in ("t", "u"):
+        cluster.regions["a"].create(name)
+        cluster.regions["a"].control("update_table", name=name, replicas_add=["b", "c"])
+    everywhere = dict.fromkeys("abc", "ACTIVE")
+    await until(lambda: all(cluster.replicas(n, t) == everywhere for n in "abc" for t in "tu"), "all are ACTIVE")
+    for replicator in cluster.replicators.values():
+        replicator.set_pauses([Pause("t", "c", NEVER_MS)])
+    for number, name in enumerate("abc"):
+        cluster.regions[name].write("t", key_of(number), name.encode())
+        cluster.regions[name].write("u", key_of(number), name.encode())
+    await until(lambda: cluster.same("u"), "the other table is replicated everywhere")
+    among_two = {key_of(0), key_of(1)}
+    await until(
+        lambda: among_two == set(cluster.regions["a"].items("t")) == set(cluster.regions["b"].items("t")), "a, b"
+    )
+    assert set(cluster.regions["c"].items("t")) == {key_of(2)}
+    assert cluster.replicators["a"].status()["pauses"] == [{"table": "t", "region": "c"}]
+    for replicator in cluster.replicators.values():
+        replicator.set_pauses([])
+    await until(cluster.same, "all that was written meanwhile arrives")
+
+
+@scenario("a", "b")
+async def test_a_pause_holds_for_tails_that_begin_and_links_that_break_meanwhile(cluster: Cluster) -> None:
+    a = cluster.regions["a"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: cluster.replicas("b").get("b") == "ACTIVE", "b is ACTIVE")
+    await cluster.stop("a")
+    a.write("t", key_of(1), b"x")
+    await cluster.start("a", pauses=[Pause("t", "", NEVER_MS)])
+    await until(lambda: cluster.replicators["a"].figures()[0].connected, "the link is up")
+    await until(lambda: cluster.replicators["a"].figures()[0].partitions == 4, "all partitions are followed")
+    assert not cluster.regions["b"].items("t")
+    cluster.replicators["a"].set_pauses([])
+    await until(cluster.same, "it arrives")
+
+
+@scenario("a", "b")
+async def test_a_replica_is_not_filled_while_its_table_is_paused(cluster: Cluster) -> None:
+    a = cluster.regions["a"]
+    a.create("t")
+    for number in range(ROWS):
+        a.write("t", key_of(number), b"%d" % number)
+    for part in a.parts.values():
+        part.trim(part.head)  # only a scan brings what is older
+    replicator = cluster.replicators["a"]
+    replicator.set_pauses([Pause("t", "b", NEVER_MS)])
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: replicator.figures()[0].scans, "the scan has begun")
+    assert not cluster.regions["b"].items("t")
+    assert cluster.replicas("a")["b"] == "CREATING"
+    replicator.set_pauses([])
+    await until(lambda: cluster.regions["b"].items("t"), "rows arrive")
+    replicator.set_pauses([Pause("t", "", NEVER_MS)])
+    await until(lambda: replicator.figures()[0].bytes_in_flight == 0, "what was under way has arrived")
+    arrived = len(cluster.regions["b"].items("t"))
+    assert arrived < ROWS, "a scan that runs pauses too"
+    replicator.set_pauses([])
+    await until(cluster.same, "it goes on where it was")
+    await until(lambda: cluster.replicas("a").get("b") == "ACTIVE", "b is ACTIVE")
+
+
 @scenario("a", "b")
 async def test_a_name_that_is_taken_in_the_other_region_is_an_error_and_harms_nothing(cluster: Cluster) -> None:
     a, b = cluster.regions["a"], cluster.regions["b"]
@@ -241,7 +330,7 @@ async def test_metrics_name_source_and_destination(cluster: Cluster) -> None:
     await until(lambda: cluster.replicators["a"].figures()[0].changes == 1, "one change is replicated")
     registry = CollectorRegistry()
     replicator = cluster.replicators["a"]
-    registry.register(ReplicationCollector("a", replicator.figures, replicator.applied))
+    registry.register(ReplicationCollector("a", replicator.figures, replicator.applied, replicator.arrivals))
     text = generate_latest(registry).decode()
     assert 'geodyne_replicated_changes_total{destination="b",source="a"} 1.0' in text
     assert 'geodyne_replication_connected{destination="b",source="a"} 1.0' in text
@@ -268,3 +357,68 @@ def test_a_stranger_is_refused_and_told_why(hello: Hello, reason: str) -> None:
             await link.close()
 
     asyncio.run(run())
+
+
+@scenario("a", "b")
+async def test_a_partition_that_applies_nothing_does_not_hold_up_the_others(cluster: Cluster) -> None:
+    """Its changes have arrived: they count no longer among those that are on the path."""
+    a, b = cluster.regions["a"], cluster.regions["b"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: cluster.replicas("a") == dict.fromkeys("ab", "ACTIVE"), "both are ACTIVE")
+    stuck = b.table("t").partitions[0].id
+    free = asyncio.Event()
+    call = b.call
+
+    async def slow(asked: Call, *, timeout_ms: int) -> Answer:
+        if isinstance(asked, ApplyChanges) and asked.partition == stuck:
+            await free.wait()
+        return await call(asked, timeout_ms=timeout_ms)
+
+    with patch.object(b, "call", slow):
+        keys = [key_of(number) for number in range(400)]
+        held = [key for key in keys if b.table("t").partition_of(hash_of(key)).id == stuck]
+        for key in held:
+            a.write("t", key, b"x" * 2_000)
+        link = cluster.replicators["a"]._links["b"]
+        await until(lambda: link.bytes_in_flight >= WINDOW_BYTES_MIN, "as much is under way as may be at first")
+        others = set(keys) - set(held)
+        for key in others:
+            a.write("t", key, b"x" * 2_000)
+        await until(lambda: set(b.items("t")) == others, "the other partitions have all")
+    free.set()
+    await until(cluster.same, "and then this one")
+
+
+@scenario("a", "b")
+async def test_a_path_that_is_full_carries_on_and_catches_up(cluster: Cluster) -> None:
+    """More is under way at first than the path takes in the time that a ping may need."""
+    a = cluster.regions["a"]
+    a.create("t")
+    a.control("update_table", name="t", replicas_add=["b"])
+    await until(lambda: cluster.replicas("a") == dict.fromkeys("ab", "ACTIVE"), "both are ACTIVE")
+    links = cluster.links["a"]
+    links.set_quality(cluster.address("b"), LinkQuality(20.0, 0.0, 0.0, FULL_MBIT))
+    shipped = cluster.replicators["a"]._links["b"]
+    broken: list[str] = []
+    shipped.subscribe(_Breaks(broken))
+    random = Random(2)
+    for number in range(FULL_ITEMS):
+        a.write("t", key_of(number), random.randbytes(FULL_ITEM_BYTES))
+    seconds = FULL_ITEMS * FULL_ITEM_BYTES * 8 / (FULL_MBIT * 1e6)
+    await until(cluster.same, "all has arrived", 3 * seconds + WAIT_S)
+    assert broken == []
+
+
+class _Breaks:
+    """Hears of breaks of a link."""
+
+    def __init__(self, breaks: list[str]) -> None:
+        self._breaks = breaks
+
+    def on_connected(self) -> None: ...
+
+    def on_disconnected(self) -> None:
+        self._breaks.append("down")
+
+    def on_room(self) -> None: ...

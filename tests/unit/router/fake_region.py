@@ -11,6 +11,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 from botocore.parsers import create_parser
 
+from geodyne import overrides
 from geodyne.catalog import HASH_SPACE, IndexRecord, IndexStatus, PartitionRecord, TableRecord, TableStatus
 from geodyne.errors import ApiError
 from geodyne.expressions.evaluate import evaluate_condition
@@ -172,13 +173,15 @@ class FakeRegion:
             change["extra"] = _merged(record.extra, change.get("extra", {}))
             change["indexes"] = self._changed_indexes(record.indexes, change)
             change["tags"] = _tagged(record.tags, change)
+            change.pop("leave", None)
             if "stream" in change:
                 change["stream_view"] = change.pop("stream")
             added, removed = change.pop("replicas_add", []), change.pop("replicas_remove", [])
             if added or removed:
                 replicas = {REGION: "ACTIVE", **record.replicas, **dict.fromkeys(added, "CREATING")}
                 change["replicas"] = replicas | dict.fromkeys(removed, "DELETING")
-            record = replace(record, **change)
+            own = change.pop("overrides", {})
+            record = overrides.asked(replace(record, **change), own)
         tables[record.name] = record
         return ControlDone(self.revision, {"table": record.to_json()})
 

@@ -347,7 +347,7 @@ def test_replicas_are_added_and_removed(client: Client) -> None:
         ),
         ([{}], "There are no actions specified"),
         ([{"Create": {"RegionName": "eu-west-1", "KMSMasterKeyId": "k"}}], "ReplicaUpdates.KMSMasterKeyId is not"),
-        ([{"Update": {"RegionName": "eu-west-1"}}], "ReplicaUpdates.Update is not supported"),
+        ([{"Update": {"RegionName": "eu-west-1"}}], "one or more replicas were not part of the global table."),
     ],
 )
 def test_replica_updates_are_checked(client: Client, updates: list[dict[str, Any]], message: str) -> None:
@@ -370,7 +370,7 @@ def test_replica_updates_are_checked(client: Client, updates: list[dict[str, Any
             {"ProvisionedThroughput": UNITS, "StreamSpecification": {"StreamEnabled": False}},
             "You cannot modify stream status while updating table IOPS",
         ),
-        ({"MultiRegionConsistency": "STRONG"}, "MultiRegionConsistency is not supported"),
+        ({"MultiRegionConsistency": "STRONG"}, "MultiRegionConsistency STRONG is not supported"),
         ({"OnDemandThroughput": {}}, "At least one of ProvisionedThroughput, BillingMode"),
         ({"GlobalSecondaryIndexUpdates": []}, "At least one of ProvisionedThroughput, BillingMode"),
         ({"ProvisionedThroughput": UNITS}, "Neither ReadCapacityUnits nor WriteCapacityUnits can be specified when"),

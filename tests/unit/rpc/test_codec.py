@@ -10,7 +10,7 @@ from geodyne.rpc import codec, peercodec, weights
 from geodyne.wire import node_v1_pb2 as pb
 
 HELLO = pm.Hello("c", "us-east-1", "us-east-1/node-a", 2**64 - 1, codec.STREAM_FORMAT)
-CHANGE = m.Change(b"k", b"\0" * 8 + b"eu", b'{"pk":{"S":"a"}}', 4)
+CHANGE = m.Change(b"k", b"\0" * 8 + b"eu", b'{"pk":{"S":"a"}}', 4, b"\0" * 8 + b"us")
 TOMBSTONE = m.Change(b"k", b"\0" * 8 + b"eu", None, 0)
 
 CALLS = [
@@ -28,12 +28,17 @@ CALLS = [
     m.Range(1, 2, b"a", b"z", None, False, 0, 1, True, slot=5, fetch=True),
     m.ApplyChanges(1, 2, (CHANGE, TOMBSTONE)),
     m.ReadRows(1, 2, b"", 1 << 20, False),
+    m.DigestRows(1, 2, b"", b"z"),
+    m.DigestRows(1, 2, b"a", b"z", True),
+    m.Renew(1, 2, (m.RowDigest(b"a", b"v", b""), m.RowDigest(b"b", b"w", b""))),
     m.ApplyIndex(9, 1, 3, 7, 2, (m.IndexEntry(b"k", 5, b"{}", 3), m.IndexEntry(b"l", 0, None, 0))),
     m.ReadFeed(1, 2, "replica/eu-west-1", -1, 1 << 20, 10_000, "us-east-1"),
+    m.ReadFeed(1, 2, "replica/eu-west-1", 7, 1 << 20, 10_000, "us-east-1", 1 << 60),
     m.ListShards(1, 2, "2026-11-24T03:44:12.123"),
     m.ReadStream(1, 2, "2026-11-24T03:44:12.123", 1_800_000_000_000_000, -2, 1_000, 1 << 20),
     m.ReadStream(1, 2, "label", 0, 1 << 60, 0, 1, 10_000, 1_800_000_000_000_001, "trigger/x"),
     m.AdvanceCursor(1, 2, "replica/eu-west-1", 1 << 60),
+    m.AdvanceCursor(1, 2, "replica/eu-west-1", 0, 1 << 60, (("eu-west-1", 1 << 61), ("ap-south-1", 1))),
     m.Prepare(1, 2, b"t" * 16, 2**64 - 1, b"d", (m.Write(0, 0, m.WriteKind.CHECK, b"k", b"", 0, "a = b"),), True),
     m.Finish(1, 2, b"t" * 16, 3, True),
     m.ReadTogether(1, 2, (b"a", b"b")),
@@ -56,8 +61,11 @@ ANSWERS = [
     m.Page((b"a",), 1, 3, 7, None, 301),
     m.Applied(0),
     m.Rows((), None),
+    m.Digested(0, b"\0" * 16, None),
+    m.Digested(1, b"d" * 16, b"", (m.RowDigest(b"a", b"v", b"d"), m.RowDigest(b"b", b"w", b""))),
     m.Rows((CHANGE, TOMBSTONE), b"k"),
     m.FeedPage((), 0, 0, False),
+    m.FeedPage((), 7, 7, False, 1 << 60, 1 << 40),
     m.FeedPage((m.FeedRecord(1 << 50, CHANGE, b"old"), m.FeedRecord(2, TOMBSTONE, None, old_size=0)), 3, 4, True),
     m.Shards((m.ShardSpan(1_000, 0, 0), m.ShardSpan(1 << 60, 1 << 50, None)), 7),
     m.StreamPage((m.FeedRecord(7, TOMBSTONE, b"{}", 1_800_000_000_000_001, True, 409_600),), 9, True, False),

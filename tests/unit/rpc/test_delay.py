@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from geodyne.network import LinkQuality
 from geodyne.rpc import delay
 from geodyne.rpc.delay import DelayedLinks, Direction
 
@@ -161,6 +162,65 @@ def test_a_blocked_direction_keeps_its_bytes_until_it_is_unblocked(direction):
         assert bytes(rig.received) == (b"ab" if direction is Direction.IN else b"a")
         rig.links.unblock(rig.target, direction)
         assert await reader.readexactly(1) == b"b"
+        writer.close()
+
+    with_rig(test)
+
+
+@pytest.mark.parametrize("after", [Direction(0), Direction.OUT, Direction.IN, Direction.BOTH])
+@pytest.mark.parametrize("before", [Direction(0), Direction.OUT, Direction.IN, Direction.BOTH])
+def test_the_directions_that_are_named_are_blocked_and_no_others(before, after):
+    async def test(rig: Rig) -> None:
+        reader, writer = await dial(await rig.start(0))
+        writer.write(b"a")
+        await reader.readexactly(1)
+        rig.links.set_blocked(rig.target, before)
+        writer.write(b"b")
+        rig.links.set_blocked(rig.target, after)
+        if after:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(reader.readexactly(1), 0.05)
+            rig.links.set_blocked(rig.target, Direction(0))
+        assert await reader.readexactly(1) == b"b"
+        writer.close()
+
+    with_rig(test)
+
+
+def test_no_connection_is_made_while_one_direction_is_blocked():
+    async def test(rig: Rig) -> None:
+        address = await rig.start(0)
+        rig.links.set_blocked(rig.target, Direction.IN)
+        reader, writer = await dial(address)
+        writer.write(b"a")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readexactly(1), 0.05)
+        assert not rig.received
+        rig.links.set_blocked(rig.target, Direction(0))
+        assert await reader.readexactly(1) == b"a"
+        writer.close()
+
+    with_rig(test)
+
+
+def test_a_path_that_is_changed_shapes_what_is_sent_from_then_on():
+    async def test(rig: Rig) -> None:
+        reader, writer = await dial(await rig.start(0))
+        writer.write(b"a")
+        await reader.readexactly(1)
+        loop = asyncio.get_running_loop()
+        for quality, least_s in (
+            (LinkQuality(100), 0.1),
+            (LinkQuality(bandwidth_mbit=1), 2 * 0.08),  # 10 kB take 80 ms, and so they do on their way back
+        ):
+            rig.links.set_quality(rig.target, quality)
+            began = loop.time()
+            writer.write(b"x" * 10_000)
+            await reader.readexactly(10_000)
+            assert loop.time() - began >= least_s
+        rig.links.set_quality(rig.target, LinkQuality())
+        writer.write(b"last")
+        assert await reader.readexactly(4) == b"last"
         writer.close()
 
     with_rig(test)

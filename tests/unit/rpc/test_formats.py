@@ -61,9 +61,9 @@ def test_a_stream_is_of_the_newest_format_that_both_ends_speak():
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        (hello("ancient", 1), "ancient speaks stream format 1, not 2 to 4"),
-        (hello("future", 9, 8), "future speaks stream format 8 to 9, not 2 to 4"),
-        (hello("future", 5), "future speaks stream format 5, not 2 to 4"),
+        (hello("ancient", 1), "ancient speaks stream format 1, not 2 to 5"),
+        (hello("future", 9, 8), "future speaks stream format 8 to 9, not 2 to 5"),
+        (hello("future", 6), "future speaks stream format 6, not 2 to 5"),
     ],
 )
 def test_without_a_format_in_common_a_stream_is_refused_and_both_ranges_are_named(other, says):
@@ -251,7 +251,7 @@ PEER_HELLO = PEER_CONTRACT.encode_hello(hello("a", STREAM_FORMAT, OLDEST_STREAM_
         ((PEER_CONTRACT.encode_hello(hello("a", cluster_id="d")),), "belongs to cluster d, not to c"),
         ((PEER_CONTRACT.encode_hello(hello("a", region="eu-west-1")),), "is of region eu-west-1, not of us-east-1"),
         ((PEER_CONTRACT.encode_hello(hello("stranger")),), "stranger is no peer of b"),
-        ((PEER_CONTRACT.encode_hello(hello("a", 9, 8)),), "speaks stream format 8 to 9, not 2 to 4"),
+        ((PEER_CONTRACT.encode_hello(hello("a", 9, 8)),), "speaks stream format 8 to 9, not 2 to 5"),
     ],
 )
 def test_a_bad_frame_costs_its_stream_only_and_nothing_of_it_is_used(frames, says):

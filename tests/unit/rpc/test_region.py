@@ -547,6 +547,7 @@ def test_close_fails_what_still_waits():
         await region.client.close()
         assert await raised(sent) == "InternalServerError"
         assert not await waiter
+        assert not await region.client.wait_revision(99)
         assert await raised(region.client.call(write(), timeout_ms=1)) == "ServiceUnavailable"
 
     run_virtually(main())

@@ -492,8 +492,9 @@ def test_only_the_smaller_of_two_known_peers_may_dial(who, reason):
 def test_a_silent_connection_is_noticed_within_the_keepalive_bound(monkeypatch):
     assert streams.KEEPALIVE_MS + streams.KEEPALIVE_TIMEOUT_MS <= 2_000
     quick = {"grpc.keepalive_time_ms": 200, "grpc.http2.ping_timeout_ms": 200}
-    monkeypatch.setattr(streams, "CHANNEL_OPTIONS", tuple({**dict(streams.CHANNEL_OPTIONS), **quick}.items()))
-    monkeypatch.setattr(servers, "SERVER_OPTIONS", tuple({**dict(servers.SERVER_OPTIONS), **quick}.items()))
+    for module, name in ((streams, "channel_options"), (servers, "server_options")):
+        merged = tuple({**dict(getattr(module, name)()), **quick}.items())
+        monkeypatch.setattr(module, name, lambda _ping_ms, merged=merged: merged)
 
     async def main() -> None:
         links = DelayedLinks()

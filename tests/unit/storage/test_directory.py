@@ -66,7 +66,7 @@ def test_data_of_another_cluster_or_process_is_refused(tmp_path: Path, cluster: 
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     open_directory(tmp_path, "cluster", "node-a").close()
-    with pytest.raises(WrongFormat, match="data format 1; this version reads formats 2 to 3"):
+    with pytest.raises(WrongFormat, match="data format 1; this version reads formats 2 to 4"):
         open_directory(tmp_path, "cluster", "node-a", format=2)
 
 
@@ -97,14 +97,16 @@ def test_a_crash_before_the_format_file_was_in_place_leaves_a_fresh_directory(tm
 
 def test_a_directory_that_holds_what_they_would_misread_says_so_to_older_versions(tmp_path: Path) -> None:
     directory = open_directory(tmp_path, "cluster", "node-a")
-    for _ in range(2):
-        directory.grow()
+    for format in (3, 3, 4, 3):
+        directory.grow(format)
+        assert json.loads((tmp_path / "FORMAT").read_bytes())["format"] == directory.format
     directory.close()
-    assert json.loads((tmp_path / "FORMAT").read_bytes())["format"] == 3
-    open_directory(tmp_path, "cluster", "node-a").close()
+    again = open_directory(tmp_path, "cluster", "node-a")
+    assert again.format == 4
+    again.close()
 
 
 def test_a_format_that_is_not_known_yet_is_refused_with_both_named(tmp_path: Path) -> None:
-    (tmp_path / "FORMAT").write_bytes(b'{"format": 4, "cluster_id": "cluster", "process_id": "node-a"}')
-    with pytest.raises(WrongFormat, match="data format 4; this version reads formats 1 to 3"):
+    (tmp_path / "FORMAT").write_bytes(b'{"format": 5, "cluster_id": "cluster", "process_id": "node-a"}')
+    with pytest.raises(WrongFormat, match="data format 5; this version reads formats 1 to 4"):
         open_directory(tmp_path, "cluster", "node-a")
